@@ -1,0 +1,16 @@
+"""tfhub_cache: TensorFlow Hub models by their handles, from a cache that looks after itself.
+
+A drop-in replacement for `tensorflow_hub`'s `resolve` and `load`:
+
+    import tfhub_cache as hub
+
+    model = hub.load("https://tfhub.dev/google/nnlm-en-dim128/2")
+
+Importing it is cheap: TensorFlow, requests and gcsfs are imported when they are first needed.
+"""
+
+from tfhub_cache import errors, registry, resolver
+from tfhub_cache.loading import load, resolve
+from tfhub_cache.version import __version__
+
+__all__ = ["__version__", "errors", "load", "registry", "resolve", "resolver"]

@@ -1,0 +1,79 @@
+"""Handles of archives: downloaded once, unpacked into the cache.
+
+They are the pages and archives of the hosting protocol in COMPRESSED mode, and `gs://` archives
+in every mode. Protocol: https://www.tensorflow.org/hub/hosting
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+from tfhub_cache import settings
+from tfhub_cache.cache import open_cache
+from tfhub_cache.resolver import HttpResolverBase, Resolver
+from tfhub_cache.source import Download, Source
+from tfhub_cache.urls import append_query
+
+_CN_PAGES = "https://hub.tensorflow.google.cn/"
+_CN_ARCHIVES = "https://gcs.tensorflow.google.cn/tfhub-modules/"
+_ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+
+
+class HttpArchiveResolver(HttpResolverBase):
+    """Serves http(s) handles in COMPRESSED and AUTO mode."""
+
+    def is_supported(self, handle: str) -> bool:
+        return (
+            self.is_http_protocol(handle)
+            and settings.model_load_format() is not settings.ModelLoadFormat.UNCOMPRESSED
+        )
+
+    def __call__(self, handle: str) -> str:
+        return _from_cache(handle, _open_http)
+
+
+class GcsArchiveResolver(Resolver):
+    """Serves `gs://` archives, told by their suffix as in tensorflow_hub."""
+
+    def is_supported(self, handle: str) -> bool:
+        return handle.startswith("gs://") and handle.endswith(_ARCHIVE_SUFFIXES)
+
+    def __call__(self, handle: str) -> str:
+        return _from_cache(handle, _open_gcs)
+
+
+def archive_url(handle: str) -> str:
+    """The URL at which the archive of an http(s) handle is asked for."""
+    if handle.startswith(_CN_PAGES):
+        return f"{_CN_ARCHIVES}{handle.removeprefix(_CN_PAGES)}.tar.gz"
+    return append_query(handle, "tf-hub-format", "compressed")
+
+
+def _from_cache(handle: str, source: Source) -> str:
+    cache = open_cache(settings.cache_dir())
+    return cache.lookup(handle) or cache.fetch(
+        handle,
+        source,
+        lock_timeout=settings.lock_timeout(),
+        show_progress=settings.show_progress(),
+    )
+
+
+# The sources are imported when something is downloaded: requests and gcsfs are slow to import.
+
+
+def _open_http(handle: str) -> AbstractContextManager[Download]:
+    from tfhub_cache.source.http import open_archive
+
+    return open_archive(
+        handle,
+        archive_url(handle),
+        timeout=settings.http_timeout(),
+        verify=settings.verify_certificates(),
+    )
+
+
+def _open_gcs(handle: str) -> AbstractContextManager[Download]:
+    from tfhub_cache.source.gcs import open_archive
+
+    return open_archive(handle)

@@ -1,0 +1,61 @@
+"""Handles that are paths already: local folders, gs:// folders, whatever TensorFlow can read."""
+
+from __future__ import annotations
+
+import os
+
+from tfhub_cache.errors import ResolveError
+from tfhub_cache.resolver import Resolver
+
+
+class PathResolver(Resolver):
+    """Serves every handle, as the path that it is; the last in the chain."""
+
+    def is_supported(self, handle: str) -> bool:
+        return True
+
+    def __call__(self, handle: str) -> str:
+        if not exists(handle):
+            raise ResolveError(f"{handle} does not exist.", handle=handle)
+        return handle
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file or folder at a path, on whatever file system it names.
+
+    Raises:
+        ResolveError: if nothing here can read that kind of file system.
+        DownloadError: if the bucket of a gs:// path can't be asked.
+    """
+    scheme, separator, rest = path.partition("://")
+    if not separator:
+        return os.path.exists(path)
+    if scheme == "file":
+        return os.path.exists(rest)
+    if scheme == "gs":
+        from tfhub_cache import gcs  # imported for gs:// only, as gcsfs is slow to import
+
+        with gcs.errors_told(path):
+            found: bool = gcs.file_system().exists(path)
+        return found
+    return _exists_for_tensorflow(scheme, path)
+
+
+def _exists_for_tensorflow(scheme: str, path: str) -> bool:
+    try:
+        import tensorflow as tf
+    except ImportError:
+        raise ResolveError(
+            f"{path} can't be looked up: only TensorFlow may know {scheme}:// paths, and it is "
+            "not installed. Install it with: pip install 'tfhub-cache[tensorflow]'",
+            handle=path,
+        ) from None
+    try:
+        found: bool = tf.io.gfile.exists(path)
+    except tf.errors.UnimplementedError as error:
+        raise ResolveError(
+            f"{path} can't be looked up: TensorFlow has no file system for {scheme}:// here "
+            f"({error.message}). Some need a plugin, such as tensorflow-io.",
+            handle=path,
+        ) from error
+    return found

@@ -1,0 +1,60 @@
+"""The chain of resolvers: the newest that supports a handle serves it.
+
+Programs written for tensorflow_hub add their own with `registry.resolver.add_implementation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tfhub_cache.compressed import GcsArchiveResolver, HttpArchiveResolver
+from tfhub_cache.paths import PathResolver
+from tfhub_cache.resolver import Resolver
+from tfhub_cache.uncompressed import HttpFolderResolver
+
+
+class Registry:
+    """An ordered collection of resolvers that is called like one of them."""
+
+    def __init__(self, name: str, implementations: Iterable[Resolver] = ()) -> None:
+        self._name = name
+        self._implementations = list(implementations)
+
+    def add_implementation(self, impl: Resolver) -> None:
+        """Adds a resolver, which is asked before all that were added earlier.
+
+        Args:
+            impl: anything with `is_supported(handle)` and `__call__(handle)`, as described by
+                `tfhub_cache.resolver.Resolver`.
+        """
+        self._implementations.append(impl)
+
+    def clear_implementations(self) -> None:
+        """Removes all resolvers, the built-in ones included."""
+        self._implementations.clear()
+
+    def __call__(self, handle: str) -> str:
+        """Resolves `handle` with the newest resolver that supports it.
+
+        Args:
+            handle: the handle as the user wrote it.
+
+        Returns:
+            The path that the resolver returns.
+
+        Raises:
+            RuntimeError: if no resolver supports the handle; it names those that were tried.
+        """
+        for implementation in reversed(self._implementations):
+            if implementation.is_supported(handle):
+                return implementation(handle)
+        tried = [type(implementation).__name__ for implementation in self._implementations[::-1]]
+        raise RuntimeError(
+            f"Missing implementation that supports: {self._name}({handle!r}). Tried {tried}"
+        )
+
+
+resolver = Registry(
+    "resolver",
+    [PathResolver(), HttpFolderResolver(), GcsArchiveResolver(), HttpArchiveResolver()],
+)

@@ -1,0 +1,68 @@
+"""Archives over HTTP(S)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import requests
+import urllib3.exceptions
+
+from tfhub_cache import http
+from tfhub_cache.errors import DownloadError
+from tfhub_cache.source import Download
+from tfhub_cache.urls import redact
+
+
+@contextlib.contextmanager
+def open_archive(handle: str, url: str, *, timeout: float, verify: bool) -> Iterator[Download]:
+    """Asks for the archive at `url` and yields what is being received.
+
+    Args:
+        handle: the handle that it belongs to, for messages.
+        url: where to ask; redirects are followed.
+        timeout: seconds without a byte after which it is given up.
+        verify: whether TLS certificates are checked.
+
+    Raises:
+        DownloadError: if there is no answer, or one that is no success.
+    """
+    with http.get(handle, url, timeout=timeout, verify=verify) as response:
+        if response.status_code != 200:
+            raise http.refusal(handle, response)
+        length = response.headers.get("Content-Length", "")
+        yield Download(
+            stream=_Body(handle, response),
+            url=http.shown_url(response),
+            size=int(length) if length.isdecimal() else None,
+            media_type=response.headers.get("Content-Type", "").partition(";")[0].strip().lower(),
+        )
+
+
+class _Body:
+    """A response's bytes as sent, with the network's errors told in our words."""
+
+    def __init__(self, handle: str, response: requests.Response) -> None:
+        self._handle = handle
+        self._response = response
+
+    def read(self, size: int, /) -> bytes:
+        try:
+            # Not decoded: `Content-Encoding: gzip` on a .tar.gz labels the archive itself.
+            data: bytes = self._response.raw.read(size, decode_content=False)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            url = http.shown_url(self._response)
+            raise DownloadError(
+                f"The download of {redact(self._handle)} from {url} broke off: "
+                f"{http.reason(error)}. Nothing of it was kept; try again.",
+                handle=redact(self._handle),
+                url=url,
+                status=self._response.status_code,
+            ) from None
+        return data
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError, RuntimeError, ValueError):
+            # Closing alone would leave a thread that waits for bytes waiting.
+            self._response.raw.shutdown()
+        self._response.close()

@@ -1,0 +1,130 @@
+"""The file system under a cache: local disk, or an object store.
+
+One class per kind hides every difference; nobody above asks which one it is. What is on it is
+the truth: no database, no index, no state that could disagree with the folders.
+The layout, which tensorflow_hub shares, for the entry `<key>` (the sha1 of the handle):
+
+    <key>/                the model, exactly as published
+    <key>.descriptor.txt  for people: handle, time, host
+    <key>.lock            while somebody downloads: `<host>.<pid>.<uid>`
+    <key>.<uid>.tmp/      the folder that somebody is filling
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from types import TracebackType
+from typing import BinaryIO
+
+
+class Staging(abc.ABC):
+    """The folder in which an entry is made. Paths are relative, with forward slashes."""
+
+    @abc.abstractmethod
+    def make_folder(self, path: str) -> None:
+        """Makes a folder, and those above it; it may exist."""
+
+    @abc.abstractmethod
+    def create_file(self, path: str) -> BinaryIO:
+        """Opens a file for writing, in folders made as needed; one that exists is replaced."""
+
+
+class Claim(Staging):
+    """The right to make one entry, and the folder in which it is made.
+
+    A context manager: leaving it gives up the claim and removes what was not published.
+    """
+
+    @abc.abstractmethod
+    def publish(self, descriptor: str) -> None:
+        """Makes what was written the entry, in one step.
+
+        If somebody else published the entry in the meantime (tensorflow_hub may), theirs stays.
+
+        Args:
+            descriptor: the text of the descriptor file.
+
+        Raises:
+            OSError: if the store refuses; the entry is then as it was before.
+        """
+
+    @abc.abstractmethod
+    def release(self) -> None:
+        """Gives up the claim and removes what was not published."""
+
+    def __enter__(self) -> Claim:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+class Contender(abc.ABC):
+    """Somebody who wants to make an entry, and may have to wait for somebody else."""
+
+    poll_seconds: float
+    """How long to wait between two attempts."""
+
+    holder: str
+    """Who was in the way at the last attempt, for people."""
+
+    @abc.abstractmethod
+    def attempt(self) -> Claim | None:
+        """Tries once to get the claim.
+
+        A holder that is dead is cleared away. "Dead" is certain on this machine; of another
+        machine it means: without a sign of life for the lock timeout.
+
+        Returns:
+            The claim, or None while somebody alive has it.
+
+        Raises:
+            OSError: if the store can't be written.
+        """
+
+
+class Store(abc.ABC):
+    """What a cache needs of its file system."""
+
+    @abc.abstractmethod
+    def path(self, key: str) -> str:
+        """The path of an entry, as TensorFlow and users read it."""
+
+    @abc.abstractmethod
+    def flaw(self, key: str) -> str | None:
+        """Why an entry can't be used, or None if it can. Cheap: asked at every resolve."""
+
+    @abc.abstractmethod
+    def contend(self, key: str, lock_timeout: float) -> Contender:
+        """Prepares to make an entry.
+
+        Args:
+            key: the entry.
+            lock_timeout: seconds without a sign of life after which another machine's claim
+                is void.
+        """
+
+
+def open_store(root: str) -> Store:
+    """The store for a cache folder as users write it."""
+    openers: dict[str, Callable[[str], Store]] = {"": _open_local, "file": _open_local}
+    scheme = root.partition("://")[0] if "://" in root else ""
+    return openers.get(scheme, _open_bucket)(root)
+
+
+def _open_local(root: str) -> Store:
+    from tfhub_cache.store.local import LocalStore
+
+    return LocalStore(root)
+
+
+def _open_bucket(root: str) -> Store:
+    from tfhub_cache.store.bucket import BucketStore
+
+    return BucketStore(root)

@@ -1,0 +1,254 @@
+"""The lock file of an entry: who is making it, and whether they are still alive.
+
+The file is `<key>.lock` and holds `<host>.<pid>.<uid>`, as tensorflow_hub writes and reads it.
+That it exists says that somebody is at work. Whether they are still alive is told by
+
+- an operating system's lock that our holders keep on the file. The system drops it when they die,
+  however they die: on one machine death is certain at once;
+- a heartbeat, for holders on other machines: ours touch the file every few seconds;
+- tensorflow_hub's own rule for its holders, who do neither: the folder they fill must have grown
+  within ten minutes, and on this machine their process must exist.
+
+Silence is measured with the waiter's own clock, since those of two machines differ.
+
+What this does not guarantee: on a file system without such locks, or when a machine falls asleep
+in a download and wakes up later, two downloads of an entry may run at once. They do no harm: each
+fills a folder of its own, and one of them is published.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+import sys
+import threading
+import time
+import uuid
+from typing import NamedTuple
+
+_MARK = "cache-"
+_TENSORFLOW_HUB_TIMEOUT = 600.0
+_LONG_AGO = 3600.0
+"""Seconds after which nobody waits to see whether there is a sign of life."""
+
+
+class Owner(NamedTuple):
+    """Who made a lock file, as its content tells."""
+
+    host: str
+    pid: int
+    uid: str
+
+    @classmethod
+    def new(cls) -> Owner:
+        """This process; the mark in its uid tells our holders from tensorflow_hub's."""
+        return cls(socket.gethostname(), os.getpid(), _MARK + uuid.uuid4().hex)
+
+    @classmethod
+    def parse(cls, content: str) -> Owner | None:
+        """The owner named by a lock file's content, or None if it is not of that form."""
+        match = re.fullmatch(r"(.+)\.([0-9]{1,10})\.([0-9a-zA-Z-]+)", content)
+        return cls(match[1], int(match[2]), match[3]) if match else None
+
+    @property
+    def is_ours(self) -> bool:
+        return self.uid.startswith(_MARK)
+
+    def __str__(self) -> str:
+        return f"{self.host}.{self.pid}.{self.uid}"
+
+
+class HeldLock:
+    """A lock file that is ours: kept alive until it is released."""
+
+    def __init__(self, path: str, descriptor: int, owner: Owner, heartbeat: float) -> None:
+        self.owner = owner
+        self._path = path
+        self._descriptor = descriptor
+        self._heartbeat = heartbeat
+        self._released = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="tfhub_cache lock", daemon=True)
+        self._thread.start()
+
+    def release(self) -> None:
+        """Removes the lock file, unless somebody took it over, and lets go of it."""
+        self._released.set()
+        self._thread.join()
+        _remove(self._path, self._descriptor)
+
+    def _beat(self) -> None:
+        target = self._descriptor if os.utime in os.supports_fd else self._path
+        while not self._released.wait(self._heartbeat):
+            with contextlib.suppress(OSError):
+                os.utime(target)
+
+
+class LockContender:
+    """Tries to get a lock file, and keeps watch on whoever has it."""
+
+    def __init__(self, base: str, timeout: float) -> None:
+        """Prepares to contend.
+
+        Args:
+            base: the path of the entry; the lock file's is `<base>.lock`.
+            timeout: seconds without a heartbeat after which another machine's holder is dead.
+        """
+        self.holder = ""
+        self._base = base
+        self._path = f"{base}.lock"
+        self._timeout = timeout
+        self._sign: object = None
+        self._sign_seen = 0.0
+
+    def attempt(self) -> HeldLock | None:
+        """Tries once, clearing away a dead holder.
+
+        Raises:
+            OSError: if the folder can't be written.
+        """
+        while True:
+            file = _open(self._path)
+            os_lock = _try_os_lock(file.descriptor)
+            if not _is_at(self._path, file.descriptor):  # released at this very moment
+                os.close(file.descriptor)
+                continue
+            content = _read(file.descriptor)
+            # Where the file system has no such locks, having made the file must do.
+            is_mine = file.created if os_lock is None else os_lock
+            if is_mine and not content and file.writable:
+                owner = Owner.new()
+                os.write(file.descriptor, str(owner).encode())
+                return HeldLock(self._path, file.descriptor, owner, min(10.0, self._timeout / 4))
+            self.holder = content
+            holder = Owner.parse(content)
+            if not self._is_dead(holder, content, os.fstat(file.descriptor).st_mtime, os_lock):
+                os.close(file.descriptor)
+                return None
+            if holder is not None:
+                shutil.rmtree(staging_folder(self._base, holder.uid), ignore_errors=True)
+            _remove(self._path, file.descriptor)
+
+    def _is_dead(
+        self, holder: Owner | None, content: str, touched: float, os_lock: bool | None
+    ) -> bool:
+        here = holder is not None and holder.host == socket.gethostname()
+        if holder is not None and holder.is_ours:
+            if here and (os_lock or (os_lock is None and not _process_exists(holder.pid))):
+                return True
+            return self._is_silent((content, touched), touched, self._timeout)
+        if holder is None:
+            return self._is_silent(content, touched, _TENSORFLOW_HUB_TIMEOUT)
+        if here and not _process_exists(holder.pid):
+            return True
+        size, written = _growth(staging_folder(self._base, holder.uid))
+        return self._is_silent((content, size), max(written, touched), _TENSORFLOW_HUB_TIMEOUT)
+
+    def _is_silent(self, sign: object, time_of_sign: float, patience: float) -> bool:
+        """Whether there has been no new sign of life for `patience` seconds."""
+        now = time.monotonic()
+        if sign != self._sign:
+            self._sign, self._sign_seen = sign, now
+        return now - self._sign_seen > patience or time.time() - time_of_sign > _LONG_AGO + patience
+
+
+def staging_folder(base: str, uid: str) -> str:
+    """The folder that the holder with `uid` fills."""
+    return f"{base}.{uid}.tmp"
+
+
+class _LockFile(NamedTuple):
+    descriptor: int
+    created: bool
+    writable: bool
+
+
+# Another user must not make us follow a link, nor a child process inherit the lock.
+_SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+
+def _open(path: str) -> _LockFile:
+    """Opens the lock file, making it if there is none."""
+    while True:
+        try:
+            return _LockFile(os.open(path, os.O_RDWR | _SAFELY), False, True)
+        except FileNotFoundError:
+            pass
+        except PermissionError:  # somebody else's: it can still be read and watched
+            return _LockFile(os.open(path, os.O_RDONLY | _SAFELY), False, False)
+        with contextlib.suppress(FileExistsError):
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _SAFELY
+            return _LockFile(os.open(path, flags, 0o666), True, True)
+
+
+def _try_os_lock(descriptor: int) -> bool | None:
+    """Takes the system's lock if it is free; None where the file system has none."""
+    import filelock  # only to download
+
+    try:
+        return bool(filelock.lock_descriptor(descriptor, blocking=False))
+    except OSError:
+        return None
+
+
+def _is_at(path: str, descriptor: int) -> bool:
+    """Whether the open file is still the one with that name."""
+    try:
+        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _read(descriptor: int) -> str:
+    try:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        return os.read(descriptor, 4096).decode("utf-8", "replace")
+    except PermissionError:  # on Windows a locked file can't be read
+        return ""
+
+
+def _remove(path: str, descriptor: int) -> None:
+    """Removes the lock file if it is the open one, and closes it."""
+    is_there = _is_at(path, descriptor)
+    if os.name == "nt":  # an open file can't be removed
+        os.close(descriptor)
+        descriptor = -1
+    try:
+        if is_there:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _growth(folder: str) -> tuple[int, float]:
+    """The bytes in a folder, and when it was last written to."""
+    size, written = 0, 0.0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                status = os.stat(os.path.join(parent, name), follow_symlinks=False)
+                size += status.st_size
+                written = max(written, status.st_mtime)
+    return size, written
+
+
+def _process_exists(pid: int) -> bool:
+    if sys.platform == "win32":
+        import ctypes
+
+        kernel = ctypes.windll.kernel32
+        handle = kernel.OpenProcess(0x1000, False, pid)  # PROCESS_QUERY_LIMITED_INFORMATION
+        if handle:
+            kernel.CloseHandle(handle)
+        return bool(handle)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True

@@ -1,0 +1,59 @@
+"""Handles that are read straight from the host's bucket, without a cache.
+
+In UNCOMPRESSED mode the host is asked where the model lies: it answers 303, and the body is a
+gs:// folder. Protocol: https://www.tensorflow.org/hub/hosting
+"""
+
+from __future__ import annotations
+
+from tfhub_cache import settings
+from tfhub_cache.errors import ProtocolError
+from tfhub_cache.paths import PathResolver
+from tfhub_cache.resolver import HttpResolverBase
+from tfhub_cache.urls import append_query, redact
+
+_SEE_OTHER = 303
+_LONGEST_ANSWER = 64 << 10
+
+
+class HttpFolderResolver(HttpResolverBase):
+    """Serves http(s) handles in UNCOMPRESSED mode."""
+
+    def __init__(self) -> None:
+        self._path = PathResolver()
+
+    def is_supported(self, handle: str) -> bool:
+        return (
+            self.is_http_protocol(handle)
+            and settings.model_load_format() is settings.ModelLoadFormat.UNCOMPRESSED
+        )
+
+    def __call__(self, handle: str) -> str:
+        return self._path(_ask_for_folder(handle))
+
+
+def _ask_for_folder(handle: str) -> str:
+    from tfhub_cache import http  # requests: only when something is asked
+
+    with http.get(
+        handle,
+        append_query(handle, "tf-hub-format", "uncompressed"),
+        timeout=settings.http_timeout(),
+        verify=settings.verify_certificates(),
+        redirects=http.REDIRECTS - {_SEE_OTHER},
+    ) as response:
+        if response.status_code != _SEE_OTHER:
+            raise ProtocolError(
+                "Expected 303 See other HTTP response but received code "
+                f"{response.status_code} for {redact(handle)} from {http.shown_url(response)}. "
+                "The host may not offer the model uncompressed: try "
+                "TFHUB_MODEL_LOAD_FORMAT=COMPRESSED."
+            )
+        answer: bytes = response.raw.read(_LONGEST_ANSWER, decode_content=False)
+    folder = answer.decode("utf-8", "replace").strip()
+    if not folder.startswith("gs://"):
+        raise ProtocolError(
+            f"Expected server to return a GCS location but received {folder[:200]!r} for "
+            f"{redact(handle)}. Try TFHUB_MODEL_LOAD_FORMAT=COMPRESSED."
+        )
+    return folder
