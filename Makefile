@@ -1,0 +1,55 @@
+# Development commands. Every one sets up what it needs in .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format types docs unit interpreters clean
+
+help:  ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv/demo  ## install, build a model, host it on this machine and load it from the cache
+	$(BIN)/python examples/quickstart.py
+
+test: lint types docs unit interpreters  ## run everything: lint, types, docs, tests, all interpreters
+
+lint: .venv/dev  ## check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: .venv/dev  ## format the code and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: .venv/dev  ## check the types of the package
+	$(BIN)/mypy
+
+docs: .venv/dev  ## build the documentation into site/; a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+unit: .venv/dev  ## run the tests on the default interpreter, with coverage
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n auto
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+interpreters: .venv/dev  ## run the part without TensorFlow on every Python that is here
+	$(BIN)/nox --session light
+
+clean:  ## remove what the commands made
+	rm -rf .venv .nox .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.* site dist
+
+# pip understands dependency groups since 25.1.
+.venv/pip:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	touch $@
+
+.venv/demo: .venv/pip pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable . --group tensorflow
+	touch $@
+
+.venv/dev: .venv/demo
+	$(BIN)/python -m pip install --quiet --group dev
+	$(BIN)/python -m pip install --quiet --no-deps --group compat
+	touch $@
