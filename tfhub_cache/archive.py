@@ -8,6 +8,7 @@ of tensorflow_hub: files and folders below the model's folder, nothing else.
 from __future__ import annotations
 
 import bz2
+import contextlib
 import hashlib
 import io
 import lzma
@@ -15,11 +16,13 @@ import os
 import posixpath
 import tarfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PureWindowsPath
-from typing import Any, Protocol, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 from tfhub_cache.errors import ArchiveError, ResolveError, UnsafeArchiveError
+from tfhub_cache.manifest import File
 from tfhub_cache.source import ByteStream
 from tfhub_cache.store import Staging
 
@@ -27,21 +30,39 @@ _CHUNK = 1 << 20
 _RECEIVE = 256 << 10
 
 
+_BYTES_BEYOND_SUSPICION = 4 << 30
+"""An archive that unpacks to no more than this is no bomb, however well it is compressed."""
+_LONGEST_PADDING = 16 << 20
+_LONGEST_HEADER = 1 << 20
+_HEADERS = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+
+
 @dataclass(frozen=True)
-class UnpackedFile:
-    """One file of a model: its path in the model's folder, its size in bytes, its digest."""
+class Limits:
+    """What an archive may unpack to.
 
-    path: str
-    size: int
-    sha256: str
+    Attributes:
+        ratio: how many times larger than the archive the files may be.
+        members: how many files and folders there may be.
+    """
+
+    ratio: float = 200.0
+    members: int = 100_000
 
 
-def unpack(stream: ByteStream, staging: Staging) -> list[UnpackedFile]:
+def unpack(stream: ByteStream, staging: Staging, limits: Limits) -> tuple[File, ...]:
     """Unpacks an archive into a folder.
 
     Args:
         stream: the archive's bytes; read to the end, and closed if that fails.
-        staging: the folder.
+        staging: the folder, empty.
+        limits: what is too much.
 
     Returns:
         The files, in the order of their paths. Where an archive holds a file twice, the later
@@ -49,37 +70,127 @@ def unpack(stream: ByteStream, staging: Staging) -> list[UnpackedFile]:
 
     Raises:
         ArchiveError: if it is no archive, damaged, ends too early, or holds no file.
-        UnsafeArchiveError: if a member is a link or a device, or escapes from the folder.
+        UnsafeArchiveError: if a member is a link or a device, or escapes from the folder; if the
+            archive exceeds the limits, or holds names that this file system can't tell apart.
         OSError: as `stream` and `staging` raise it.
     """
+    with _decompressed(stream) as plain:
+        return _Unpacking(plain, staging, limits).run()
+
+
+class _Unpacking:
+    """One run through an archive, and what is known of it so far."""
+
+    def __init__(self, plain: _Plain, staging: Staging, limits: Limits) -> None:
+        self._plain = plain
+        self._staging = staging
+        self._limits = limits
+        self._files: dict[str, File] = {}
+        self._folders: set[str] = set()
+        self._written = 0
+
+    def run(self) -> tuple[File, ...]:
+        with (
+            _damage_told(),
+            tarfile.open(
+                mode="r|", fileobj=cast(Any, self._plain), bufsize=_CHUNK, tarinfo=_Member
+            ) as tar,
+        ):
+            members = 0
+            while (member := tar.next()) is not None:
+                # tarfile would remember all of them, which is a way to exhaust memory.
+                tar.members = []  # type: ignore[attr-defined]
+                members += 1
+                if members > self._limits.members:
+                    raise UnsafeArchiveError(
+                        f"The archive holds more than {self._limits.members} files and folders. "
+                        "If you trust it, raise TFHUB_UNPACK_MAX_FILES."
+                    )
+                self._unpack(tar, member)
+        self._read_to_the_end()
+        if not self._files:
+            raise ArchiveError("it holds no files")
+        return tuple(self._files[path] for path in sorted(self._files))
+
+    def _unpack(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        path = _safe_path(member)
+        above = [path[:index] for index, character in enumerate(path) if character == "/"]
+        if path in (self._folders if member.isreg() else self._files) or any(
+            folder in self._files for folder in above
+        ):
+            raise UnsafeArchiveError(f"The archive holds {path!r} as a file and as a folder.")
+        self._folders.update(above)
+        if member.isreg():
+            self._files[path] = self._write(tar, member, path)
+        elif path:
+            self._folders.add(path)
+            self._staging.make_folder(path)
+
+    def _write(self, tar: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> File:
+        self._staging.check_space(member.size)
+        source = tar.extractfile(member)
+        assert source is not None  # regular members have content
+        digest = hashlib.sha256()
+        size = 0
+        with self._create(path) as file:
+            while True:
+                with _damage_told():
+                    chunk = source.read(_CHUNK)
+                if not chunk:
+                    return File(path, size, digest.hexdigest())
+                self._check_ratio(len(chunk))
+                digest.update(chunk)
+                file.write(chunk)
+                size += len(chunk)
+
+    def _create(self, path: str) -> BinaryIO:
+        try:
+            return self._staging.create_file(path, replace=path in self._files)
+        except FileExistsError:
+            raise UnsafeArchiveError(
+                f"The archive holds {path!r} and another name that this file system, which does "
+                "not tell upper from lower case, takes for the same."
+            ) from None
+
+    def _check_ratio(self, size: int) -> None:
+        self._written += size
+        allowed = max(_BYTES_BEYOND_SUSPICION, self._limits.ratio * self._plain.received)
+        if self._written > allowed:
+            raise UnsafeArchiveError(
+                f"The archive unpacks to more than {self._limits.ratio:g} times its size, as an "
+                "archive does that is made to fill disks. If you trust it, raise "
+                "TFHUB_UNPACK_MAX_RATIO."
+            )
+
+    def _read_to_the_end(self) -> None:
+        # The checksum of the whole stands at its very end, behind the padding.
+        padding = 0
+        while more := self._plain.read(_CHUNK):
+            padding += len(more)
+            if padding > _LONGEST_PADDING:
+                raise ArchiveError("it goes on and on after its end")
+        self._plain.exhaust()
+
+
+@contextlib.contextmanager
+def _damage_told() -> Iterator[None]:
+    """Tells damage to the tar structure as an `ArchiveError`."""
     try:
-        with _decompressed(stream) as plain:
-            return _unpack_tar(plain, staging)
-    except tarfile.TarError as error:
-        raise ArchiveError(str(error)) from error
+        yield
+    except (UnsafeArchiveError, OSError):
+        raise
+    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+        # tarfile lets some ValueErrors of broken headers through.
+        raise ArchiveError(str(error) or type(error).__name__) from error
 
 
-def _unpack_tar(plain: _Plain, staging: Staging) -> list[UnpackedFile]:
-    files: dict[str, UnpackedFile] = {}
-    folders: set[str] = set()
-    with tarfile.open(mode="r|", fileobj=cast(Any, plain), bufsize=_CHUNK) as tar:
-        for member in tar:
-            path = _safe_path(member)
-            if path in (folders if member.isreg() else files) or not files.keys().isdisjoint(
-                _folders_of(path)
-            ):
-                raise ArchiveError(f"it holds {path!r} as a file and as a folder")
-            folders.update(_folders_of(path))
-            if member.isreg():
-                files[path] = _write(tar, member, path, staging)
-            elif path:
-                folders.add(path)
-                staging.make_folder(path)
-    while plain.read(_CHUNK):  # the checksum of the whole stands at its very end
-        pass
-    if not files:
-        raise ArchiveError("it holds no files")
-    return [files[path] for path in sorted(files)]
+class _Member(tarfile.TarInfo):
+    """A member whose name can't fill the memory: tarfile reads headers as a whole."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> Any:
+        if self.type in _HEADERS and self.size > _LONGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {self.size} bytes")
+        return super()._proc_member(archive)  # type: ignore[misc]
 
 
 def _safe_path(member: tarfile.TarInfo) -> str:
@@ -103,32 +214,13 @@ def _safe_path(member: tarfile.TarInfo) -> str:
     return "" if path == "." else path
 
 
-def _folders_of(path: str) -> list[str]:
-    """The folders above a path: `a` and `a/b` for `a/b/c`."""
-    return [path[:index] for index, character in enumerate(path) if character == "/"]
-
-
-def _write(
-    tar: tarfile.TarFile, member: tarfile.TarInfo, path: str, staging: Staging
-) -> UnpackedFile:
-    source = tar.extractfile(member)
-    assert source is not None  # regular members have content
-    digest = hashlib.sha256()
-    size = 0
-    with staging.create_file(path) as file:
-        while chunk := source.read(_CHUNK):
-            digest.update(chunk)
-            file.write(chunk)
-            size += len(chunk)
-    return UnpackedFile(path, size, digest.hexdigest())
-
-
 class _Received(io.RawIOBase):
     """The stream as a file: what was read ahead to look at first, then the rest."""
 
     def __init__(self, stream: ByteStream, head: bytes) -> None:
         self._stream = stream
         self._head = head
+        self.count = 0
 
     def readable(self) -> bool:
         return True
@@ -138,6 +230,7 @@ class _Received(io.RawIOBase):
         data = self._head or self._stream.read(min(len(buffer), _RECEIVE))
         data, self._head = data[: len(buffer)], self._head[len(buffer) :]
         buffer[: len(data)] = data
+        self.count += len(data)
         return len(data)
 
 
@@ -152,9 +245,22 @@ class _Reader(Protocol):
 class _Plain:
     """Decompressed bytes, whose damage is told as an `ArchiveError`."""
 
-    def __init__(self, stream: ByteStream, reader: _Reader) -> None:
+    def __init__(self, stream: ByteStream, received: _Received, reader: _Reader) -> None:
         self._stream = stream
+        self._received = received
         self._reader = reader
+
+    @property
+    def received(self) -> int:
+        """How many compressed bytes have arrived."""
+        return self._received.count
+
+    def exhaust(self) -> None:
+        """Reads what the decompressor did not want, since the stream is checked at its end."""
+        wanted = self.received
+        while self._received.read(_RECEIVE):
+            if self.received > wanted + _LONGEST_PADDING:
+                raise ArchiveError("it goes on and on after its end")
 
     def read(self, size: int) -> bytes:
         try:
@@ -179,12 +285,12 @@ def _decompressed(stream: ByteStream) -> _Plain:
         head += more
     received = _Received(stream, head)
     if head.startswith(b"\x1f\x8b"):
-        return _Plain(stream, _open_gzip(received))
+        return _Plain(stream, received, _open_gzip(received))
     if head.startswith(b"BZh"):
-        return _Plain(stream, bz2.BZ2File(cast(Any, received)))
+        return _Plain(stream, received, bz2.BZ2File(cast(Any, received)))
     if head.startswith(b"\xfd7zXZ\x00"):
-        return _Plain(stream, lzma.LZMAFile(cast(Any, received)))
-    return _Plain(stream, io.BufferedReader(received, _CHUNK))
+        return _Plain(stream, received, lzma.LZMAFile(cast(Any, received)))
+    return _Plain(stream, received, io.BufferedReader(received, _CHUNK))
 
 
 def _open_gzip(file: io.RawIOBase) -> _Reader:

@@ -1,7 +1,7 @@
 """The cache: a handle and a source go in, the path of a whole entry comes out.
 
-Readers never lock: they see a whole entry or none. Whoever finds none contends for the right to
-make it; one gets it, the others wait for the entry. docs/design.md draws it.
+Readers never lock: they see a whole entry or none. Whoever finds none, or a damaged one, contends
+for the right to make it; one gets it, the others wait for the entry. docs/design.md draws it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,35 @@ import hashlib
 import os
 import socket
 import time
+from dataclasses import dataclass
+from typing import NoReturn
 
 from absl import logging
 
-from tfhub_cache.errors import ArchiveError, CacheError, ResolveError
+from tfhub_cache.errors import ArchiveError, CacheError, DownloadError, ResolveError
+from tfhub_cache.manifest import Manifest, Origin
 from tfhub_cache.source import Download, Source
-from tfhub_cache.store import Claim, Store, open_store
+from tfhub_cache.store import ABSENT, Claim, Store, open_store
 from tfhub_cache.urls import redact
+from tfhub_cache.version import __version__
+
+
+@dataclass(frozen=True)
+class FetchOptions:
+    """How to fetch.
+
+    Attributes:
+        lock_timeout: seconds without a sign of life after which another machine's download
+            counts as dead.
+        show_progress: whether to draw a progress bar.
+        max_ratio: how many times larger than its archive a model may be.
+        max_files: how many files and folders a model may have.
+    """
+
+    lock_timeout: float
+    show_progress: bool
+    max_ratio: float
+    max_files: int
 
 
 class Cache:
@@ -36,35 +58,32 @@ class Cache:
         key = _key(handle)
         return self._store.path(key) if self._store.flaw(key) is None else None
 
-    def fetch(
-        self, handle: str, source: Source, *, lock_timeout: float, show_progress: bool
-    ) -> str:
+    def fetch(self, handle: str, source: Source, options: FetchOptions) -> str:
         """Makes the handle's entry, or waits for whoever is making it.
 
         Args:
             handle: the handle as the user wrote it; its sha1 names the entry.
             source: where the archive comes from; asked only if this call has to download.
-            lock_timeout: seconds without a sign of life after which another machine's download
-                counts as dead.
-            show_progress: whether to draw a progress bar.
+            options: how.
 
         Returns:
             The entry's path.
 
         Raises:
-            DownloadError: if the archive can't be fetched.
+            DownloadError: if the archive can't be fetched, or is not what the server promised.
             ArchiveError: if what was fetched is no sound archive.
             UnsafeArchiveError: if the archive must not be unpacked.
             CacheError: if the cache can't be written.
         """
         key = _key(handle)
         try:
-            claim = self._claim(handle, key, lock_timeout)
+            claim = self._claim(handle, key, options.lock_timeout)
             if claim is not None:
                 with claim:
-                    # Whoever held the claim before may just have made the entry.
-                    if self._store.flaw(key) is not None:
-                        self._make(handle, source, claim, show_progress)
+                    # Whoever had the claim before may just have made the entry.
+                    flaw = self._store.flaw(key)
+                    if flaw is not None:
+                        self._make(handle, flaw, source, claim, options)
         except ResolveError:
             raise
         except OSError as error:
@@ -93,19 +112,22 @@ class Cache:
                 return None
         return claim
 
-    def _make(self, handle: str, source: Source, claim: Claim, show_progress: bool) -> None:
-        # Needed for downloads only, and slow to import.
-        from tfhub_cache.archive import unpack
-        from tfhub_cache.progress import Progress
-
-        logging.info("Downloading TF-Hub Module '%s'.", redact(handle))
-        with source(handle) as download, Progress(handle, download, show_progress) as progress:
-            try:
-                unpack(progress, claim)
-            except ArchiveError as error:
-                raise _no_module(handle, download, error) from error
-        claim.publish(_descriptor(handle))
-        logging.info("Downloaded TF-Hub Module '%s'.", redact(handle))
+    def _make(
+        self, handle: str, flaw: str, source: Source, claim: Claim, options: FetchOptions
+    ) -> None:
+        """Downloads the archive and publishes what it holds."""
+        shown = redact(handle)
+        if flaw != ABSENT:
+            logging.warning("The cached '%s' is damaged: %s. Fetching it again.", shown, flaw)
+        logging.info("Downloading TF-Hub Module '%s'.", shown)
+        try:
+            manifest = _download(handle, source, claim, options)
+        except ResolveError as error:
+            if flaw == ABSENT:
+                raise
+            _raise_damaged(shown, flaw, error)
+        claim.publish(manifest)
+        logging.info("Downloaded TF-Hub Module '%s'.", shown)
 
 
 @functools.lru_cache(maxsize=16)
@@ -120,12 +142,53 @@ def _key(handle: str) -> str:
     return hashlib.sha1(handle.encode("utf-8"), usedforsecurity=False).hexdigest()
 
 
-def _descriptor(handle: str) -> str:
-    now = datetime.datetime.now()
-    return (
-        f"Module: {handle}\nDownload Time: {now}\n"
-        f"Downloader Hostname: {socket.gethostname()} (PID:{os.getpid()})"
+def _download(handle: str, source: Source, claim: Claim, options: FetchOptions) -> Manifest:
+    """Fills the claim's folder; once more from the start if damaged bytes arrive."""
+    with source(handle) as download:
+        try:
+            return _receive(handle, download, claim, options)
+        except (ArchiveError, DownloadError) as error:
+            logging.warning("%s Trying once more from the start.", error)
+    claim.clear()
+    with source(handle) as download:
+        return _receive(handle, download, claim, options)
+
+
+def _receive(handle: str, download: Download, claim: Claim, options: FetchOptions) -> Manifest:
+    # Needed for downloads only, and slow to import.
+    from tfhub_cache.archive import Limits, unpack
+    from tfhub_cache.integrity import CheckedStream
+    from tfhub_cache.progress import Progress
+
+    with Progress(handle, download, options.show_progress) as progress:
+        stream = CheckedStream(download, progress)
+        try:
+            files = unpack(stream, claim, Limits(options.max_ratio, options.max_files))
+        except ArchiveError as error:
+            raise _no_module(handle, download, error) from error
+    return Manifest(
+        handle=handle,
+        url=download.url,
+        archive=stream.archive(),
+        files=files,
+        downloaded=Origin(
+            time=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            library=f"tfhub-cache {__version__}",
+        ),
+        validators=dict(download.validators),
     )
+
+
+def _raise_damaged(shown: str, flaw: str, error: ResolveError) -> NoReturn:
+    """Raises the failure to mend an entry, which is left as it is."""
+    raise type(error)(
+        f"The cached {shown} is damaged ({flaw}), and fetching it again failed. {error}",
+        handle=error.handle,
+        url=error.url,
+        status=error.status,
+    ) from error
 
 
 def _no_module(handle: str, download: Download, error: ArchiveError) -> ArchiveError:

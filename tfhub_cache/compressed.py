@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 
 from tfhub_cache import settings
-from tfhub_cache.cache import open_cache
+from tfhub_cache.cache import FetchOptions, open_cache
 from tfhub_cache.resolver import HttpResolverBase, Resolver
 from tfhub_cache.source import Download, Source
 from tfhub_cache.urls import append_query
@@ -54,8 +54,12 @@ def _from_cache(handle: str, source: Source) -> str:
     return cache.lookup(handle) or cache.fetch(
         handle,
         source,
-        lock_timeout=settings.lock_timeout(),
-        show_progress=settings.show_progress(),
+        FetchOptions(
+            lock_timeout=settings.lock_timeout(),
+            show_progress=settings.show_progress(),
+            max_ratio=settings.UNPACK_MAX_RATIO.number(),
+            max_files=int(settings.UNPACK_MAX_FILES.number()),
+        ),
     )
 
 

@@ -110,16 +110,16 @@ def shown_url(response: requests.Response) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """What lies at the bottom of an error of requests or urllib3, without the URL's secrets."""
-    while True:
-        deeper = getattr(error, "reason", None) or next(
-            (arg for arg in reversed(error.args) if isinstance(arg, BaseException)), None
-        )
-        if not isinstance(deeper, BaseException):
-            break
-        error = deeper
-    text = str(error).rpartition("): ")[2] or type(error).__name__
-    return text.rstrip(".")
+    """What lies at the bottom of an error of requests or urllib3, in its own words."""
+    root = _root(error)
+    return (str(root).rpartition("): ")[2] or type(root).__name__).rstrip(".")
+
+
+def _root(error: BaseException) -> BaseException:
+    deeper = getattr(error, "reason", None) or next(
+        (arg for arg in reversed(error.args) if isinstance(arg, BaseException)), None
+    )
+    return _root(deeper) if isinstance(deeper, BaseException) else error
 
 
 def _send(
@@ -152,7 +152,11 @@ def _diagnosis(error: requests.RequestException) -> str:
             f"TLS failed: {detail}. Behind a company's proxy, point REQUESTS_CA_BUNDLE to the "
             "file with its CA certificate"
         )
-    if isinstance(error, requests.exceptions.Timeout):
+    root = _root(error)
+    # For urllib3, having failed to connect is a kind of timeout.
+    if isinstance(root, urllib3.exceptions.TimeoutError) and not isinstance(
+        root, urllib3.exceptions.NewConnectionError
+    ):
         return f"the server did not answer: {detail}. Try again, or raise TFHUB_HTTP_TIMEOUT"
     if isinstance(error, requests.exceptions.ConnectionError):
         return f"no connection: {detail}. Check the network and the host's name"

@@ -61,16 +61,20 @@ class Setting:
             os.environ.get(self.env) or (self.flag and flags.FLAGS[self.flag].value) or self.default
         )
 
-    def seconds(self) -> float:
-        """The value in force now, as a positive number of seconds."""
+    def number(self) -> float:
+        """The value in force now, as a positive number.
+
+        Raises:
+            ValueError: if it is none.
+        """
         text = self.value()
         try:
-            seconds = float(text)
+            number = float(text)
         except ValueError:
-            seconds = 0.0
-        if not 0 < seconds < float("inf"):
-            raise ValueError(f"{self.env} must be a positive number of seconds, not {text!r}.")
-        return seconds
+            number = 0.0
+        if not 0 < number < float("inf"):
+            raise ValueError(f"{self.env} must be a positive number, not {text!r}.")
+        return number
 
 
 CACHE_DIR = Setting("TFHUB_CACHE_DIR", "tfhub_cache_dir")
@@ -79,6 +83,8 @@ DOWNLOAD_PROGRESS = Setting("TFHUB_DOWNLOAD_PROGRESS")
 DISABLE_CERT_VALIDATION = Setting("TFHUB_DISABLE_CERT_VALIDATION")
 HTTP_TIMEOUT = Setting("TFHUB_HTTP_TIMEOUT", default="60")
 LOCK_TIMEOUT = Setting("TFHUB_LOCK_TIMEOUT", default="60")
+UNPACK_MAX_RATIO = Setting("TFHUB_UNPACK_MAX_RATIO", default="200")
+UNPACK_MAX_FILES = Setting("TFHUB_UNPACK_MAX_FILES", default="100000")
 
 
 def cache_dir() -> str:
@@ -117,9 +123,9 @@ def verify_certificates() -> bool:
 
 def http_timeout() -> float:
     """Seconds without a byte after which an HTTP request is given up."""
-    return HTTP_TIMEOUT.seconds()
+    return HTTP_TIMEOUT.number()
 
 
 def lock_timeout() -> float:
     """Seconds without a sign of life after which another machine's lock is taken over."""
-    return LOCK_TIMEOUT.seconds()
+    return LOCK_TIMEOUT.number()

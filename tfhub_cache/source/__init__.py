@@ -5,9 +5,9 @@ A source is any callable that takes a handle and returns a context manager of a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 
@@ -34,12 +34,16 @@ class Download:
         url: where they come from, as it may be shown.
         size: their number, or None where the server does not tell.
         media_type: the server's Content-Type without its parameters, or "".
+        checksums: `md5` and `crc32c` of the bytes, where the server tells them.
+        validators: what the server says to tell this version from others, such as its ETag.
     """
 
     stream: ByteStream
     url: str
     size: int | None = None
     media_type: str = ""
+    checksums: Mapping[str, bytes] = field(default_factory=dict)
+    validators: Mapping[str, str] = field(default_factory=dict)
 
 
 Source: TypeAlias = Callable[[str], AbstractContextManager[Download]]

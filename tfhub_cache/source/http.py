@@ -10,8 +10,11 @@ import urllib3.exceptions
 
 from tfhub_cache import http
 from tfhub_cache.errors import DownloadError
+from tfhub_cache.integrity import checksums
 from tfhub_cache.source import Download
 from tfhub_cache.urls import redact
+
+_VALIDATORS = ("ETag", "Last-Modified", "x-goog-generation", "x-goog-hash")
 
 
 @contextlib.contextmanager
@@ -30,12 +33,15 @@ def open_archive(handle: str, url: str, *, timeout: float, verify: bool) -> Iter
     with http.get(handle, url, timeout=timeout, verify=verify) as response:
         if response.status_code != 200:
             raise http.refusal(handle, response)
-        length = response.headers.get("Content-Length", "")
+        headers = response.headers
+        length = headers.get("Content-Length", "")
         yield Download(
             stream=_Body(handle, response),
             url=http.shown_url(response),
             size=int(length) if length.isdecimal() else None,
-            media_type=response.headers.get("Content-Type", "").partition(";")[0].strip().lower(),
+            media_type=headers.get("Content-Type", "").partition(";")[0].strip().lower(),
+            checksums=checksums(headers),
+            validators={name: headers[name] for name in _VALIDATORS if name in headers},
         )
 
 

@@ -2,9 +2,10 @@
 
 One class per kind hides every difference; nobody above asks which one it is. What is on it is
 the truth: no database, no index, no state that could disagree with the folders.
-The layout, which tensorflow_hub shares, for the entry `<key>` (the sha1 of the handle):
+The layout is tensorflow_hub's but for the manifest. For the entry `<key>`, the sha1 of a handle:
 
     <key>/                the model, exactly as published
+    <key>.manifest.json   what was downloaded, and each file's size and digest
     <key>.descriptor.txt  for people: handle, time, host
     <key>.lock            while somebody downloads: `<host>.<pid>.<uid>`
     <key>.<uid>.tmp/      the folder that somebody is filling
@@ -17,6 +18,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import BinaryIO
 
+from tfhub_cache.manifest import Manifest
+
+ABSENT = "there is no entry"
+
 
 class Staging(abc.ABC):
     """The folder in which an entry is made. Paths are relative, with forward slashes."""
@@ -26,8 +31,28 @@ class Staging(abc.ABC):
         """Makes a folder, and those above it; it may exist."""
 
     @abc.abstractmethod
-    def create_file(self, path: str) -> BinaryIO:
-        """Opens a file for writing, in folders made as needed; one that exists is replaced."""
+    def create_file(self, path: str, *, replace: bool) -> BinaryIO:
+        """Opens a file for writing, in folders made as needed.
+
+        Args:
+            path: the file.
+            replace: whether a file of that name may be there already.
+
+        Raises:
+            FileExistsError: if it is there and must not.
+        """
+
+    @abc.abstractmethod
+    def check_space(self, size: int) -> None:
+        """Checks that a file of `size` bytes has room.
+
+        Raises:
+            OSError: with `errno.ENOSPC` if not.
+        """
+
+    @abc.abstractmethod
+    def clear(self) -> None:
+        """Removes everything from the folder."""
 
 
 class Claim(Staging):
@@ -37,13 +62,13 @@ class Claim(Staging):
     """
 
     @abc.abstractmethod
-    def publish(self, descriptor: str) -> None:
-        """Makes what was written the entry, in one step.
+    def publish(self, manifest: Manifest) -> None:
+        """Makes what was written the entry, in one step. A damaged one is replaced.
 
         If somebody else published the entry in the meantime (tensorflow_hub may), theirs stays.
 
         Args:
-            descriptor: the text of the descriptor file.
+            manifest: what was written.
 
         Raises:
             OSError: if the store refuses; the entry is then as it was before.
@@ -98,7 +123,14 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def flaw(self, key: str) -> str | None:
-        """Why an entry can't be used, or None if it can. Cheap: asked at every resolve."""
+        """Why an entry can't be used, or None if it can. Cheap: asked at every resolve.
+
+        Every file that the manifest lists must be there and have its size. An entry without a
+        manifest, as tensorflow_hub makes them, must look like a SavedModel.
+
+        Returns:
+            `ABSENT` if there is no entry, words for people if it is damaged, None if it is whole.
+        """
 
     @abc.abstractmethod
     def contend(self, key: str, lock_timeout: float) -> Contender:
@@ -109,6 +141,15 @@ class Store(abc.ABC):
             lock_timeout: seconds without a sign of life after which another machine's claim
                 is void.
         """
+
+
+def descriptor(manifest: Manifest) -> str:
+    """The text of the descriptor file, line by line as tensorflow_hub writes it."""
+    made = manifest.downloaded
+    return (
+        f"Module: {manifest.handle}\nDownload Time: {made.time}\n"
+        f"Downloader Hostname: {made.host} (PID:{made.pid})"
+    )
 
 
 def open_store(root: str) -> Store:

@@ -13,7 +13,8 @@ import tempfile
 from typing import TYPE_CHECKING, BinaryIO
 
 from tfhub_cache import gcs
-from tfhub_cache.store import Claim, Contender, Store
+from tfhub_cache.manifest import Manifest
+from tfhub_cache.store import ABSENT, Claim, Contender, Store, descriptor
 
 if TYPE_CHECKING:
     import fsspec
@@ -31,7 +32,7 @@ class BucketStore(Store):
     def flaw(self, key: str) -> str | None:
         with gcs.errors_told(self._root):
             found = gcs.file_system().exists(f"{self.path(key)}.descriptor.txt")
-        return None if found else "it is not there"
+        return None if found else ABSENT
 
     def contend(self, key: str, lock_timeout: float) -> Contender:
         return _BucketContender(self.path(key))
@@ -59,12 +60,19 @@ class _BucketClaim(Claim):
     def make_folder(self, path: str) -> None:
         pass  # an object store has no empty folders
 
-    def create_file(self, path: str) -> BinaryIO:
+    def create_file(self, path: str, *, replace: bool) -> BinaryIO:
         full_path = os.path.join(self._staging, path)
         os.makedirs(os.path.dirname(full_path), exist_ok=True)
-        return open(full_path, "wb")
+        return open(full_path, "wb" if replace else "xb")
 
-    def publish(self, descriptor: str) -> None:
+    def check_space(self, size: int) -> None:
+        pass
+
+    def clear(self) -> None:
+        shutil.rmtree(self._staging)
+        os.mkdir(self._staging)
+
+    def publish(self, manifest: Manifest) -> None:
         files = [
             os.path.join(parent, name)
             for parent, _, names in os.walk(self._staging)
@@ -76,7 +84,10 @@ class _BucketClaim(Claim):
         ]
         with gcs.errors_told(self._entry):
             self._file_system.put(files, objects)
-            self._file_system.pipe_file(f"{self._entry}.descriptor.txt", descriptor.encode())
+            self._file_system.pipe_file(f"{self._entry}.manifest.json", manifest.to_json().encode())
+            self._file_system.pipe_file(
+                f"{self._entry}.descriptor.txt", descriptor(manifest).encode()
+            )
 
     def release(self) -> None:
         shutil.rmtree(self._staging, ignore_errors=True)

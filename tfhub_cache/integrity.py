@@ -1,0 +1,110 @@
+"""What was received is what was sent: digests taken on the way, and held against the server's."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Any, Protocol, cast
+
+from tfhub_cache.errors import DownloadError
+from tfhub_cache.manifest import Archive
+from tfhub_cache.source import ByteStream, Download
+
+
+class _Digest(Protocol):
+    def update(self, data: bytes, /) -> object: ...
+
+    def digest(self) -> bytes: ...
+
+
+class CheckedStream:
+    """A download's stream, which fails at its end if it is not what the server promised."""
+
+    def __init__(self, download: Download, stream: ByteStream) -> None:
+        """Checks a download.
+
+        Args:
+            download: what was promised.
+            stream: the download's stream, perhaps with something around it.
+        """
+        self.received = 0
+        self._download = download
+        self._stream = stream
+        self._sha256 = hashlib.sha256()
+        self._promised: list[tuple[str, bytes, _Digest]] = [
+            (name, value, digest)
+            for name, value in download.checksums.items()
+            if (digest := _digest(name)) is not None
+        ]
+
+    def read(self, size: int, /) -> bytes:
+        data = self._stream.read(size)
+        if data:
+            self.received += len(data)
+            self._sha256.update(data)
+            for _, _, digest in self._promised:
+                digest.update(data)
+        else:
+            self._check()
+        return data
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def archive(self) -> Archive:
+        """What was received, once it has been read to its end."""
+        return Archive(self.received, self._sha256.hexdigest())
+
+    def _check(self) -> None:
+        expected = self._download.size
+        if expected is not None and self.received != expected:
+            self._fail("size", f"{expected} bytes", f"{self.received} bytes")
+        for name, promised, digest in self._promised:
+            if digest.digest() != promised:
+                self._fail(
+                    name, *(base64.b64encode(x).decode() for x in (promised, digest.digest()))
+                )
+
+    def _fail(self, what: str, expected: str, got: str) -> None:
+        raise DownloadError(
+            f"What came from {self._download.url} is not what the server promised: expected "
+            f"{what} {expected}, got {got}",
+            url=self._download.url,
+        )
+
+
+def checksums(headers: Any) -> dict[str, bytes]:
+    """The checksums of a response's body, from its headers.
+
+    `x-goog-hash` is of the bytes as Google Cloud Storage keeps them; where it decompressed them
+    on the way, that is not what was received.
+    See https://cloud.google.com/storage/docs/xml-api/reference-headers#xgooghash
+    """
+    found: dict[str, bytes] = {}
+    stored = headers.get("x-goog-stored-content-encoding", "identity")
+    if stored == headers.get("Content-Encoding", "identity"):
+        for part in headers.get("x-goog-hash", "").split(","):
+            name, _, value = part.strip().partition("=")
+            _add(found, name, value)
+    _add(found, "md5", headers.get("Content-MD5", ""))
+    return found
+
+
+def _add(found: dict[str, bytes], name: str, value: str) -> None:
+    length = {"md5": 16, "crc32c": 4}.get(name)
+    try:
+        decoded = base64.b64decode(value, validate=True)
+    except ValueError:
+        return
+    if len(decoded) == length:
+        found[name] = decoded
+
+
+def _digest(name: str) -> _Digest | None:
+    if name == "md5":
+        return hashlib.md5(usedforsecurity=False)
+    try:
+        import google_crc32c  # comes with gcsfs; only for what Google's servers send
+    except ImportError:
+        return None
+    return cast(_Digest, google_crc32c.Checksum())  # type: ignore[no-untyped-call]
