@@ -1,0 +1,364 @@
+"""Archives over HTTP: good hosts, bad hosts, and what people are told."""
+
+import logging
+import os
+import pickle
+import threading
+from pathlib import Path
+
+import pytest
+import requests
+from models import fake_model, pack_files, read_files
+from servers import (
+    Host,
+    Proxy,
+    archive,
+    basic_auth,
+    cut,
+    in_turn,
+    no_authorization,
+    redirect,
+    stall,
+    status,
+    web_page,
+)
+
+import tfhub_cache as hub
+from tfhub_cache import compressed, http
+from tfhub_cache.errors import ArchiveError, DownloadError, ResolveError
+
+MODEL = fake_model()
+ARCHIVE = pack_files(MODEL)
+SECRET = "X-Goog-Signature=5ec2e7"
+
+
+@pytest.fixture(autouse=True)
+def _cache(cache_dir: Path) -> None:
+    pass
+
+
+@pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits between retries that are counted, not waited for."""
+    monkeypatch.setattr(http._Retry, "sleep", lambda self, response=None: None)
+
+
+def targets(host: Host) -> list[str]:
+    return [request.target for request in host.requests]
+
+
+# What is asked.
+
+
+def test_the_page_of_a_model_is_asked_for_the_archive(host: Host) -> None:
+    handle = host.publish("/google/nnlm/2", ARCHIVE)
+    path = hub.resolve(handle)
+    assert read_files(path) == MODEL
+    assert targets(host) == ["/google/nnlm/2?tf-hub-format=compressed"]
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tgz"])
+def test_an_archive_is_asked_for_with_the_parameter_too(host: Host, suffix: str) -> None:
+    data = pack_files(MODEL, compression=None if suffix == ".tar" else "gz")
+    handle = host.route(f"/m{suffix}", archive(data))
+    assert read_files(hub.resolve(handle)) == MODEL
+    assert targets(host) == [f"/m{suffix}?tf-hub-format=compressed"]
+
+
+def test_parameters_of_the_handle_stay_as_they_are_and_in_order(host: Host) -> None:
+    handle = host.route("/m", archive(ARCHIVE)) + "?b=%7e%2b&a=1;c"
+    hub.resolve(handle)
+    assert targets(host) == ["/m?b=%7e%2b&a=1;c&tf-hub-format=compressed"]
+
+
+def test_the_chinese_mirror_is_asked_as_tensorflow_hub_asks_it() -> None:
+    assert (
+        compressed.archive_url("https://hub.tensorflow.google.cn/google/nnlm/2")
+        == "https://gcs.tensorflow.google.cn/tfhub-modules/google/nnlm/2.tar.gz"
+    )
+
+
+def test_requests_name_the_library_and_want_the_bytes_as_they_are(host: Host) -> None:
+    hub.resolve(host.publish("/m/1", ARCHIVE))
+    headers = host.requests[0].headers
+    assert headers["User-Agent"].startswith(f"tfhub-cache/{hub.__version__} ")
+    assert headers["Accept-Encoding"] == "identity"
+    assert not [name for name in headers if "target" in name.lower()]
+
+
+def test_one_connection_serves_several_models(host: Host) -> None:
+    for number in range(3):
+        hub.resolve(host.publish(f"/m/{number}", ARCHIVE))
+    assert len(host.requests) == 3
+    assert host.connections == 1
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked", "close"])
+@pytest.mark.parametrize("encoding", [None, "gzip"])
+def test_every_way_to_send_an_archive_is_understood(host: Host, framing, encoding) -> None:
+    handle = host.publish("/m/1", ARCHIVE, framing=framing, content_encoding=encoding)
+    assert read_files(hub.resolve(handle)) == MODEL
+
+
+# Redirects.
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_redirects_are_followed(host: Host, code: int) -> None:
+    host.route("/moved", archive(ARCHIVE))
+    assert read_files(hub.resolve(host.route("/m", redirect("/moved", code)))) == MODEL
+    assert targets(host) == ["/m?tf-hub-format=compressed", "/moved"]
+
+
+def test_a_signed_url_is_requested_byte_for_byte(host: Host) -> None:
+    signed = host.sign("/bucket/a%2fb%7Ec+d/model.tar.gz", archive(ARCHIVE))
+    assert read_files(hub.resolve(host.route("/m/1", redirect(signed)))) == MODEL
+    assert targets(host)[-1] == signed.removeprefix(host.url)
+
+
+def test_a_signed_url_is_requested_byte_for_byte_through_a_proxy(
+    host: Host, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", proxy.url)
+    signed = host.sign("/bucket/a%2fb%7Ec/model.tar.gz", archive(ARCHIVE))
+    assert read_files(hub.resolve(host.route("/m/1", redirect(signed)))) == MODEL
+    assert [request.target for request in proxy.requests] == [
+        f"{host.url}/m/1?tf-hub-format=compressed",
+        signed,
+    ]
+
+
+def test_spaces_and_umlauts_in_a_location_are_escaped(host: Host) -> None:
+    host.route("/a b/ü", archive(ARCHIVE))
+    location = "/a b/ü?x=%41".encode().decode("latin-1")
+    hub.resolve(host.route("/m", redirect(location)))
+    assert targets(host)[-1] == "/a%20b/%C3%BC?x=%41"
+
+
+def test_a_redirect_from_https_to_http_is_refused(
+    host: Host, tls_host: Host, ca_pem: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(ca_pem))
+    handle = tls_host.route("/m", redirect(host.publish("/plain", ARCHIVE)))
+    with pytest.raises(DownloadError, match="from https to an address that is not"):
+        hub.resolve(handle)
+    assert host.requests == []
+
+
+def test_endless_redirects_end(host: Host) -> None:
+    handle = host.route("/m", redirect("/m"))
+    with pytest.raises(DownloadError, match="more than 20 times"):
+        hub.resolve(handle)
+    assert len(host.requests) == 20
+
+
+# Credentials.
+
+
+def write_netrc(home: Path, content: str) -> None:
+    (home / ".netrc").write_text(content)
+    (home / ".netrc").chmod(0o600)
+
+
+def test_netrc_opens_a_model_that_needs_a_login(host: Host, home: Path) -> None:
+    write_netrc(home, "machine 127.0.0.1 login me password pass")
+    handle = host.publish("/m/1", basic_auth("me", "pass", archive(ARCHIVE)))
+    assert read_files(hub.resolve(handle)) == MODEL
+
+
+def test_credentials_do_not_follow_to_another_host(host: Host) -> None:
+    with Host() as storage:
+        signed = storage.sign("/m.tar.gz", no_authorization(archive(ARCHIVE)))
+        handle = host.route("/m", basic_auth("me", "pass", redirect(signed)))
+        handle = handle.replace("http://", "http://me:pass@")
+        assert read_files(hub.resolve(handle)) == MODEL
+
+
+def test_credentials_in_a_url_stay_with_its_host(host: Host) -> None:
+    host.route("/moved", basic_auth("me", "pass", archive(ARCHIVE)))
+    handle = host.route("/m", basic_auth("me", "pass", redirect(host.url + "/moved")))
+    assert read_files(hub.resolve(handle.replace("http://", "http://me:pass@"))) == MODEL
+
+
+# TLS and proxies.
+
+
+def test_a_companys_ca_is_trusted_by_its_bundle(
+    tls_host: Host, ca_pem: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = tls_host.publish("/m/1", ARCHIVE)
+    with pytest.raises(DownloadError, match="REQUESTS_CA_BUNDLE") as error:
+        hub.resolve(handle)
+    assert "certificate verify failed" in str(error.value)
+    assert tls_host.connections == 0
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(ca_pem))
+    assert read_files(hub.resolve(handle)) == MODEL
+
+
+def test_certificate_checks_can_be_turned_off(
+    tls_host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = tls_host.publish("/m/1", ARCHIVE)
+    monkeypatch.setenv("TFHUB_DISABLE_CERT_VALIDATION", "true")
+    assert read_files(hub.resolve(handle)) == MODEL
+
+
+def test_a_tunnel_through_a_proxy_works(
+    tls_host: Host, proxy: Proxy, ca_pem: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", proxy.url)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(ca_pem))
+    assert read_files(hub.resolve(tls_host.publish("/m/1", ARCHIVE))) == MODEL
+    assert [request.method for request in proxy.requests] == ["CONNECT"]
+
+
+def test_a_proxy_that_is_down_is_told(
+    host: Host, monkeypatch: pytest.MonkeyPatch, quick_retries
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with pytest.raises(DownloadError, match=r"proxy failed.*HTTP_PROXY"):
+        hub.resolve(host.publish("/m/1", ARCHIVE))
+
+
+# Trouble.
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        (401, "netrc"),
+        (403, "login or your consent"),
+        (404, "no such model or version"),
+        (410, "no such model or version"),
+        (418, "Check the handle"),
+    ],
+)
+def test_a_refusal_says_what_to_do(host: Host, code: int, advice: str) -> None:
+    handle = host.publish("/google/nnlm/2", status(code))
+    with pytest.raises(DownloadError, match=advice) as error:
+        hub.resolve(handle)
+    assert handle in str(error.value)
+    assert str(code) in str(error.value)
+    assert (error.value.handle, error.value.url, error.value.status) == (handle, handle, code)
+    assert len(host.requests) == 1
+
+
+def test_an_error_names_the_last_url_but_no_signature(host: Host, caplog) -> None:
+    caplog.set_level(logging.DEBUG)
+    with Host() as storage:
+        storage.route("/bucket/m.tar.gz", status(403))
+        handle = host.publish("/m/1", redirect(f"{storage.url}/bucket/m.tar.gz?{SECRET}"))
+        with pytest.raises(DownloadError) as error:
+            hub.resolve(handle + "?token=0p3n")
+        assert f"{storage.url}/bucket/m.tar.gz" in str(error.value)
+        storage.close()
+        with pytest.raises(DownloadError) as gone:
+            hub.resolve(handle + "?token=0p3n")
+    for text in str(error.value), str(gone.value), caplog.text:
+        assert SECRET not in text
+        assert "0p3n" not in text
+
+
+@pytest.mark.parametrize("code", [429, 500, 502, 503, 504])
+def test_passing_trouble_of_the_server_is_tried_again(host: Host, code: int, quick_retries) -> None:
+    handle = host.publish("/m/1", status(code, times=3, then=archive(ARCHIVE)))
+    assert read_files(hub.resolve(handle)) == MODEL
+    assert len(host.requests) == 4
+
+
+@pytest.mark.parametrize(("code", "advice"), [(429, "fewer requests"), (503, "in trouble")])
+def test_lasting_trouble_of_the_server_is_told(
+    host: Host, code: int, advice: str, quick_retries
+) -> None:
+    handle = host.publish("/m/1", status(code))
+    with pytest.raises(DownloadError, match=advice):
+        hub.resolve(handle)
+    assert len(host.requests) == 5
+
+
+def test_retry_after_is_honoured_within_reason(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("urllib3.util.retry.time.sleep", waited.append)
+    first = status(429, {"Retry-After": "7"})
+    second = status(503, {"Retry-After": "86400"})
+    hub.resolve(host.publish("/m/1", in_turn(first, second, archive(ARCHIVE))))
+    assert waited == [7, http.MAX_RETRY_AFTER]
+
+
+def test_no_network_is_told(quick_retries) -> None:
+    with pytest.raises(DownloadError, match=r"no connection: .*Check the network") as error:
+        hub.resolve("https://nowhere.invalid/google/nnlm/2")
+    assert "nowhere.invalid" in str(error.value)
+
+
+def test_a_server_that_does_not_answer_is_given_up(
+    host: Host, monkeypatch: pytest.MonkeyPatch, quick_retries
+) -> None:
+    monkeypatch.setenv("TFHUB_HTTP_TIMEOUT", "0.2")
+    release = threading.Event()
+    handle = host.publish("/m/1", lambda request: release.wait(10) and None)
+    try:
+        with pytest.raises(DownloadError, match=r"did not answer.*TFHUB_HTTP_TIMEOUT"):
+            hub.resolve(handle)
+    finally:
+        release.set()
+
+
+def test_a_download_that_stalls_is_given_up(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TFHUB_HTTP_TIMEOUT", "0.3")
+    release = threading.Event()
+    try:
+        with pytest.raises(DownloadError, match=r"broke off: .*[Tt]imed out"):
+            hub.resolve(host.publish("/m/1", stall(ARCHIVE, 1000, release)))
+    finally:
+        release.set()
+
+
+def test_a_connection_that_is_cut_is_told(host: Host, cache_dir: Path) -> None:
+    with pytest.raises(DownloadError, match="broke off"):
+        hub.resolve(host.publish("/m/1", cut(ARCHIVE, 100_000)))
+    assert list(cache_dir.iterdir()) == []
+
+
+def test_a_web_page_instead_of_an_archive_is_told(host: Host, cache_dir: Path) -> None:
+    handle = host.route("/login", web_page())
+    with pytest.raises(ArchiveError, match="does not appear to be a valid module") as error:
+        hub.resolve(handle)
+    assert "web page" in str(error.value)
+    assert list(cache_dir.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "handle", ["http://", "http://:port/m", "https://ho st/m", "http://[::1/m"]
+)
+def test_a_malformed_url_is_an_error_that_says_so(handle: str) -> None:
+    with pytest.raises(DownloadError, match="can't be made"):
+        hub.resolve(handle)
+
+
+def test_errors_survive_a_way_through_another_process(host: Host) -> None:
+    with pytest.raises(DownloadError) as error:
+        hub.resolve(host.url + "/nothing")
+    copy = pickle.loads(pickle.dumps(error.value))
+    assert isinstance(copy, OSError)
+    assert isinstance(copy, ResolveError)
+    assert (str(copy), copy.status) == (str(error.value), 404)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_does_not_share_its_parents_connection(host: Host) -> None:
+    hub.resolve(host.publish("/m/1", ARCHIVE))
+    handle = host.publish("/m/2", ARCHIVE)
+    child = os.fork()
+    if child == 0:
+        try:
+            hub.resolve(handle)
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert len(host.requests) == 2
+    assert host.connections == 2
+
+
+def test_the_session_is_one_of_requests() -> None:
+    assert isinstance(http._session(os.getpid()), requests.Session)
