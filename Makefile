@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types docs unit interpreters clean
+.PHONY: help demo test lint format types docs unit interpreters bench fuzz clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,12 @@ unit: .venv/dev  ## run the tests on the default interpreter, with coverage
 interpreters: .venv/dev  ## run the part without TensorFlow on every Python that is here
 	$(BIN)/nox --session light
 
+bench: .venv/dev  ## measure, side by side with tensorflow_hub
+	$(BIN)/python benchmarks/cached_resolve.py
+
+fuzz: .venv/fuzz  ## throw broken archives at the reader for a minute
+	$(BIN)/python fuzz/fuzz_archive.py -max_total_time=60
+
 clean:  ## remove what the commands made
 	rm -rf .venv .nox .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.* site dist
 
@@ -52,4 +58,8 @@ clean:  ## remove what the commands made
 .venv/dev: .venv/demo
 	$(BIN)/python -m pip install --quiet --group dev
 	$(BIN)/python -m pip install --quiet --no-deps --group compat
+	touch $@
+
+.venv/fuzz: .venv/dev
+	$(BIN)/python -m pip install --quiet --group fuzz
 	touch $@

@@ -87,9 +87,12 @@ class Cache:
         except ResolveError:
             raise
         except OSError as error:
+            cause = f"{error.strerror or error}"
+            if error.filename is not None:
+                cause += f" ({os.fspath(error.filename)})"
             raise CacheError(
-                f"Could not keep {redact(handle)} in the cache {self._root}: "
-                f"{error.strerror or error}. Check the folder's permissions and free space, or "
+                f"Could not keep {redact(handle)} in the cache {self._root}: {cause}. "
+                "Check the folder's permissions and free space, or "
                 "set TFHUB_CACHE_DIR to a folder that can be written.",
                 handle=redact(handle),
             ) from error
