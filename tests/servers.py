@@ -517,7 +517,7 @@ def web_page(text: str = "A page for people", code: int = 200) -> Handler:
 def status(
     code: int,
     headers: Headers = (),
-    body: bytes | str = b"",
+    body: bytes | str | None = None,
     *,
     times: int | None = None,
     then: Handler | None = None,
@@ -526,7 +526,7 @@ def status(
     fields = list(headers.items() if isinstance(headers, Mapping) else headers)
 
     def refuse(request: Request) -> None:
-        request.answer(code, body or f"{code}\n", fields)
+        request.answer(code, f"{code}\n" if body is None else body, fields)
 
     if times is None or then is None:
         return refuse

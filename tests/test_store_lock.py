@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tfhub_cache.store import lock
-from tfhub_cache.store.lock import LockContender, Owner
+from tfhub_cache.store.lock import LockContender
+from tfhub_cache.store.owner import Owner
 
 HERE = socket.gethostname()
 HOLD = """
@@ -154,7 +155,7 @@ def test_a_tensorflow_hub_process_that_is_gone_is_dead_at_once(entry: str) -> No
 def test_a_tensorflow_hub_process_that_lives_is_left_ten_minutes_to_grow_its_folder(
     entry: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "_TENSORFLOW_HUB_TIMEOUT", 0.3)
+    monkeypatch.setattr(lock, "TENSORFLOW_HUB_TIMEOUT", 0.3)
     lock_file(entry).write_text(f"{HERE}.{os.getpid()}.{'0' * 32}")
     staging = Path(f"{entry}.{'0' * 32}.tmp")
     staging.mkdir()

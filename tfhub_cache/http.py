@@ -131,11 +131,14 @@ def _send(
         request = session.prepare_request(requests.Request("GET", url, headers=headers))
         request.headers[_ExactTarget.HEADER] = _target(url)
         environment = session.merge_environment_settings(url, {}, True, verify, None)
-        return session.send(
+        # Not session.send, which reads the whole body of a redirect, however long it is.
+        return session.get_adapter(url).send(
             request,
-            allow_redirects=False,
+            stream=True,
             timeout=(min(CONNECT_TIMEOUT, timeout), timeout),
-            **environment,
+            verify=environment["verify"] or False,
+            cert=environment["cert"],
+            proxies=environment["proxies"],
         )
     except requests.RequestException as error:
         # Not chained: the original message shows the whole URL, signature included.

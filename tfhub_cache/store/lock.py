@@ -9,8 +9,6 @@ That it exists says that somebody is at work. Whether they are still alive is to
 - tensorflow_hub's own rule for its holders, who do neither: the folder they fill must have grown
   within ten minutes, and on this machine their process must exist.
 
-Silence is measured with the waiter's own clock, since those of two machines differ.
-
 What this does not guarantee: on a file system without such locks, or when a machine falls asleep
 in a download and wakes up later, two downloads of an entry may run at once. They do no harm: each
 fills a folder of its own, and one of them is published.
@@ -20,45 +18,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
-import socket
-import sys
 import threading
-import time
-import uuid
 from typing import NamedTuple
 
-_MARK = "cache-"
-_TENSORFLOW_HUB_TIMEOUT = 600.0
-_LONG_AGO = 3600.0
-"""Seconds after which nobody waits to see whether there is a sign of life."""
-
-
-class Owner(NamedTuple):
-    """Who made a lock file, as its content tells."""
-
-    host: str
-    pid: int
-    uid: str
-
-    @classmethod
-    def new(cls) -> Owner:
-        """This process; the mark in its uid tells our holders from tensorflow_hub's."""
-        return cls(socket.gethostname(), os.getpid(), _MARK + uuid.uuid4().hex)
-
-    @classmethod
-    def parse(cls, content: str) -> Owner | None:
-        """The owner named by a lock file's content, or None if it is not of that form."""
-        match = re.fullmatch(r"(.+)\.([0-9]{1,10})\.([0-9a-zA-Z-]+)", content)
-        return cls(match[1], int(match[2]), match[3]) if match else None
-
-    @property
-    def is_ours(self) -> bool:
-        return self.uid.startswith(_MARK)
-
-    def __str__(self) -> str:
-        return f"{self.host}.{self.pid}.{self.uid}"
+from tfhub_cache.store.owner import TENSORFLOW_HUB_TIMEOUT, Owner, Silence
 
 
 class HeldLock:
@@ -100,8 +64,7 @@ class LockContender:
         self._base = base
         self._path = f"{base}.lock"
         self._timeout = timeout
-        self._sign: object = None
-        self._sign_seen = 0.0
+        self._silence = Silence()
 
     def attempt(self) -> HeldLock | None:
         """Tries once, clearing away a dead holder.
@@ -134,24 +97,16 @@ class LockContender:
     def _is_dead(
         self, holder: Owner | None, content: str, touched: float, os_lock: bool | None
     ) -> bool:
-        here = holder is not None and holder.host == socket.gethostname()
         if holder is not None and holder.is_ours:
-            if here and (os_lock or (os_lock is None and not _process_exists(holder.pid))):
+            if holder.is_here and (os_lock or (os_lock is None and not holder.process_exists())):
                 return True
-            return self._is_silent((content, touched), touched, self._timeout)
+            return self._silence.exceeds(self._timeout, (content, touched), touched)
         if holder is None:
-            return self._is_silent(content, touched, _TENSORFLOW_HUB_TIMEOUT)
-        if here and not _process_exists(holder.pid):
+            return self._silence.exceeds(TENSORFLOW_HUB_TIMEOUT, content, touched)
+        if holder.is_here and not holder.process_exists():
             return True
         size, written = _growth(staging_folder(self._base, holder.uid))
-        return self._is_silent((content, size), max(written, touched), _TENSORFLOW_HUB_TIMEOUT)
-
-    def _is_silent(self, sign: object, time_of_sign: float, patience: float) -> bool:
-        """Whether there has been no new sign of life for `patience` seconds."""
-        now = time.monotonic()
-        if sign != self._sign:
-            self._sign, self._sign_seen = sign, now
-        return now - self._sign_seen > patience or time.time() - time_of_sign > _LONG_AGO + patience
+        return self._silence.exceeds(TENSORFLOW_HUB_TIMEOUT, (content, size), max(written, touched))
 
 
 def staging_folder(base: str, uid: str) -> str:
@@ -234,21 +189,3 @@ def _growth(folder: str) -> tuple[int, float]:
                 size += status.st_size
                 written = max(written, status.st_mtime)
     return size, written
-
-
-def _process_exists(pid: int) -> bool:
-    if sys.platform == "win32":
-        import ctypes
-
-        kernel = ctypes.windll.kernel32
-        handle = kernel.OpenProcess(0x1000, False, pid)  # PROCESS_QUERY_LIMITED_INFORMATION
-        if handle:
-            kernel.CloseHandle(handle)
-        return bool(handle)
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        pass
-    return True

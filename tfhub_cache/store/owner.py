@@ -1,0 +1,95 @@
+"""Whoever is making an entry: how a lock names them, and how long they have been silent."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+import time
+import uuid
+from typing import NamedTuple
+
+TENSORFLOW_HUB_TIMEOUT = 600.0
+"""Seconds without growth of its folder after which tensorflow_hub is dead, by its own rule."""
+
+_MARK = "cache-"
+_LONG_AGO = 3600.0
+"""Seconds after which nobody waits to see whether there is a sign of life."""
+
+
+class Owner(NamedTuple):
+    """Who made a lock file, as its content tells."""
+
+    host: str
+    pid: int
+    uid: str
+
+    @classmethod
+    def new(cls) -> Owner:
+        """This process; the mark in its uid tells our holders from tensorflow_hub's."""
+        return cls(socket.gethostname(), os.getpid(), _MARK + uuid.uuid4().hex)
+
+    @classmethod
+    def parse(cls, content: str) -> Owner | None:
+        """The owner named by a lock file's content, or None if it is not of that form."""
+        match = re.fullmatch(r"(.+)\.([0-9]{1,10})\.([0-9a-zA-Z-]+)", content)
+        return cls(match[1], int(match[2]), match[3]) if match else None
+
+    @property
+    def is_ours(self) -> bool:
+        return self.uid.startswith(_MARK)
+
+    @property
+    def is_here(self) -> bool:
+        return self.host == socket.gethostname()
+
+    def process_exists(self) -> bool:
+        """Whether its process lives, if it is one of this machine."""
+        return _process_exists(self.pid)
+
+    def __str__(self) -> str:
+        return f"{self.host}.{self.pid}.{self.uid}"
+
+
+class Silence:
+    """How long somebody has given no sign of life.
+
+    It is measured with our own clock, from when a sign was first seen, since the clocks of two
+    machines differ.
+    """
+
+    def __init__(self) -> None:
+        self._sign: object = None
+        self._seen = 0.0
+
+    def exceeds(self, patience: float, sign: object, time_of_sign: float) -> bool:
+        """Whether there has been no new sign for `patience` seconds.
+
+        Args:
+            patience: seconds.
+            sign: what changes with each sign of life.
+            time_of_sign: when it was given, by whatever clock. Not trusted unless it is long ago.
+        """
+        now = time.monotonic()
+        if sign != self._sign:
+            self._sign, self._seen = sign, now
+        return now - self._seen > patience or time.time() - time_of_sign > _LONG_AGO + patience
+
+
+def _process_exists(pid: int) -> bool:
+    if sys.platform == "win32":
+        import ctypes
+
+        kernel = ctypes.windll.kernel32
+        handle = kernel.OpenProcess(0x1000, False, pid)  # PROCESS_QUERY_LIMITED_INFORMATION
+        if handle:
+            kernel.CloseHandle(handle)
+        return bool(handle)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
