@@ -29,7 +29,7 @@ docs: .venv/dev  ## build the documentation into site/; a broken link fails
 
 unit: .venv/dev  ## run the tests on the default interpreter, with coverage
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n auto
+	$(BIN)/coverage run -m pytest -n auto --dist loadgroup
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

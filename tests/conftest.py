@@ -21,6 +21,8 @@ from servers import Host, Proxy, bucket_server, is_loopback
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "tensorflow: needs TensorFlow; skipped where there is none")
+    # Read by google-auth when it is imported: there is no machine of Google's to ask.
+    os.environ["NO_GCE_CHECK"] = "true"
     # Read by TensorFlow's C++ part when it is loaded.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 

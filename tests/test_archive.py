@@ -47,7 +47,7 @@ class Folder(Staging):
     def make_folder(self, path: str) -> None:
         (self.root / path).mkdir(parents=True, exist_ok=True)
 
-    def create_file(self, path: str, *, replace: bool):
+    def create_file(self, path: str, size: int, *, replace: bool):
         (self.root / path).parent.mkdir(parents=True, exist_ok=True)
         return open(self.root / path, "wb" if replace else "xb")
 
@@ -193,26 +193,45 @@ def test_a_name_that_is_a_file_and_a_folder_is_an_error(folder: Folder, names) -
         unpack(Stream(tar(*((name, b"x") for name in names))), folder)
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"\x1f",
-        b"<!doctype html><title>a page</title>",
-        b"just some text " * 100,
-        gzip.compress(b"a file, but no tar"),
-        gzip.compress(b""),
-        bytes(10240),
-        tar(),
-        b"\x1f\x8b" + bytes(100),
-        b"BZh9" + bytes(100),
-        b"\xfd7zXZ\x00" + bytes(100),
-    ],
-    ids=lambda data: f"{data[:6]!r}-{len(data)}",
-)
-def test_what_is_no_archive_of_files_is_an_error(folder: Folder, data: bytes) -> None:
+NO_ARCHIVES = {
+    "nothing": b"",
+    "one byte": b"\x1f",
+    "a web page": b"<!doctype html><title>a page</title>",
+    "text": b"just some text " * 100,
+    "a compressed file": gzip.compress(b"a file, but no tar"),
+    "compressed nothing": gzip.compress(b""),
+    "zeros": bytes(10240),
+    "a tar of nothing": tar(),
+    "broken gzip": b"\x1f\x8b" + bytes(100),
+    "broken bzip2": b"BZh9" + bytes(100),
+    "broken xz": b"\xfd7zXZ\x00" + bytes(100),
+}
+
+
+@pytest.mark.parametrize("what", NO_ARCHIVES)
+def test_what_is_no_archive_of_files_is_an_error(folder: Folder, what: str) -> None:
     with pytest.raises(ArchiveError):
-        unpack(Stream(data), folder)
+        unpack(Stream(NO_ARCHIVES[what]), folder)
+
+
+PLAIN = tar(("a", b"a" * 600), ("b", b"b" * 600), ("c", b"c" * 600))
+
+
+@pytest.mark.parametrize("header", [0, 1536, 3072])
+def test_a_damaged_header_in_a_plain_tar_is_noticed(folder: Folder, header: int) -> None:
+    with pytest.raises(ArchiveError):
+        unpack(Stream(PLAIN[:header] + b"?" + PLAIN[header + 1 :]), folder)
+
+
+@pytest.mark.parametrize("end", [1536, 3072, 4608])
+def test_a_plain_tar_that_ends_between_two_files_is_noticed(folder: Folder, end: int) -> None:
+    with pytest.raises(ArchiveError):
+        unpack(Stream(PLAIN[:end]), folder)
+
+
+def test_what_follows_the_end_of_an_archive_is_no_padding(folder: Folder) -> None:
+    with pytest.raises(ArchiveError, match="follows its end"):
+        unpack(Stream(PLAIN + PLAIN), folder)
 
 
 @pytest.mark.parametrize("compression", ["gzip", "bzip2", "xz"])
@@ -244,7 +263,7 @@ def test_trouble_of_the_network_is_told_as_such(folder: Folder, compression: str
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_trouble_of_the_disk_is_told_as_such(folder: Folder, compression: str) -> None:
     class Full(Folder):
-        def create_file(self, path: str, *, replace: bool):
+        def create_file(self, path: str, size: int, *, replace: bool):
             raise OSError(28, "No space left on device")
 
     full = Full(folder.root / "full")

@@ -1,39 +1,36 @@
 """Unpacking: a stream of a tar archive, compressed or not, becomes files.
 
-The archive is read once, from its first byte to its last, and never as a whole in memory. Its
-compression is told from its first bytes. What a member may be and where it may land is the rule
-of tensorflow_hub: files and folders below the model's folder, nothing else.
+The archive is read once, from its first byte to its last, and never as a whole in memory. What a
+member may be and where it may land is the rule of tensorflow_hub: files and folders below the
+model's folder, nothing else.
 """
 
 from __future__ import annotations
 
-import bz2
 import contextlib
 import hashlib
-import io
-import lzma
 import os
 import posixpath
 import tarfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PureWindowsPath
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, NoReturn, cast
 
-from tfhub_cache.errors import ArchiveError, ResolveError, UnsafeArchiveError
+from tfhub_cache.compression import PlainStream, decompress
+from tfhub_cache.errors import ArchiveError, UnsafeArchiveError
 from tfhub_cache.manifest import File
 from tfhub_cache.source import ByteStream
 from tfhub_cache.store import Staging
 
 _CHUNK = 1 << 20
-_RECEIVE = 256 << 10
-
-
 _BYTES_BEYOND_SUSPICION = 4 << 30
 """An archive that unpacks to no more than this is no bomb, however well it is compressed."""
 _LONGEST_PADDING = 16 << 20
-_LONGEST_HEADER = 1 << 20
+_LONGEST_PATH = 4096
+_DEEPEST_PATH = 100
+_LONGEST_HEADERS = 64 << 10
+_MOST_HEADERS = 16
 _HEADERS = (
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
@@ -74,14 +71,18 @@ def unpack(stream: ByteStream, staging: Staging, limits: Limits) -> tuple[File, 
             archive exceeds the limits, or holds names that this file system can't tell apart.
         OSError: as `stream` and `staging` raise it.
     """
-    with _decompressed(stream) as plain:
-        return _Unpacking(plain, staging, limits).run()
+    try:
+        with decompress(stream) as plain:
+            return _Unpacking(plain, staging, limits).run()
+    except BaseException:
+        stream.close()
+        raise
 
 
 class _Unpacking:
     """One run through an archive, and what is known of it so far."""
 
-    def __init__(self, plain: _Plain, staging: Staging, limits: Limits) -> None:
+    def __init__(self, plain: PlainStream, staging: Staging, limits: Limits) -> None:
         self._plain = plain
         self._staging = staging
         self._limits = limits
@@ -98,8 +99,9 @@ class _Unpacking:
         ):
             members = 0
             while (member := tar.next()) is not None:
-                # tarfile would remember all of them, which is a way to exhaust memory.
+                # tarfile would remember everything, which is a way to exhaust memory.
                 tar.members = []  # type: ignore[attr-defined]
+                tar.pax_headers = {}
                 members += 1
                 if members > self._limits.members:
                     raise UnsafeArchiveError(
@@ -107,7 +109,7 @@ class _Unpacking:
                         "If you trust it, raise TFHUB_UNPACK_MAX_FILES."
                     )
                 self._unpack(tar, member)
-        self._read_to_the_end()
+            self._read_to_the_end(tar)
         if not self._files:
             raise ArchiveError("it holds no files")
         return tuple(self._files[path] for path in sorted(self._files))
@@ -127,12 +129,11 @@ class _Unpacking:
             self._staging.make_folder(path)
 
     def _write(self, tar: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> File:
-        self._staging.check_space(member.size)
         source = tar.extractfile(member)
         assert source is not None  # regular members have content
         digest = hashlib.sha256()
         size = 0
-        with self._create(path) as file:
+        with self._create(path, member.size) as file:
             while True:
                 with _damage_told():
                     chunk = source.read(_CHUNK)
@@ -143,9 +144,9 @@ class _Unpacking:
                 file.write(chunk)
                 size += len(chunk)
 
-    def _create(self, path: str) -> BinaryIO:
+    def _create(self, path: str, size: int) -> BinaryIO:
         try:
-            return self._staging.create_file(path, replace=path in self._files)
+            return self._staging.create_file(path, size, replace=path in self._files)
         except FileExistsError:
             raise UnsafeArchiveError(
                 f"The archive holds {path!r} and another name that this file system, which does "
@@ -162,11 +163,13 @@ class _Unpacking:
                 "TFHUB_UNPACK_MAX_RATIO."
             )
 
-    def _read_to_the_end(self) -> None:
+    def _read_to_the_end(self, tar: tarfile.TarFile) -> None:
         # The checksum of the whole stands at its very end, behind the padding.
         padding = 0
-        while more := self._plain.read(_CHUNK):
+        while more := cast(Any, tar.fileobj).read(_CHUNK):
             padding += len(more)
+            if more.count(0) != len(more):
+                raise ArchiveError("something follows its end")
             if padding > _LONGEST_PADDING:
                 raise ArchiveError("it goes on and on after its end")
         self._plain.exhaust()
@@ -185,12 +188,41 @@ def _damage_told() -> Iterator[None]:
 
 
 class _Member(tarfile.TarInfo):
-    """A member whose name can't fill the memory: tarfile reads headers as a whole."""
+    """A member as tarfile reads it, but for what it is too trusting about.
 
-    def _proc_member(self, archive: tarfile.TarFile) -> Any:
-        if self.type in _HEADERS and self.size > _LONGEST_HEADER:
-            raise tarfile.ReadError(f"a header of {self.size} bytes")
+    It reads headers that belong to a member (long names, pax) as a whole, however long and however
+    many they are; it takes a damaged header for the end of the archive, which leaves out whatever
+    comes after it; and the maps of sparse files can be endless.
+    """
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> _Member:
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise  # the two blocks of zeros that end an archive
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(str(error)) from error
+
+    def _proc_member(self, archive: Any) -> Any:
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            self._refuse_sparse()
+        headers, length = getattr(archive, "headers_so_far", (0, 0))
+        if self.type in _HEADERS:
+            headers, length = headers + 1, length + self.size
+            if headers > _MOST_HEADERS or length > _LONGEST_HEADERS:
+                raise tarfile.ReadError(f"{headers} headers of {length} bytes for one member")
+        else:
+            headers, length = 0, 0
+        archive.headers_so_far = (headers, length)
         return super()._proc_member(archive)  # type: ignore[misc]
+
+    def _refuse_sparse(self, *_: object) -> NoReturn:
+        raise UnsafeArchiveError(
+            f"Unexpected object type in tar archive: {self.name!r} is a sparse file."
+        )
+
+    _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_sparse
 
 
 def _safe_path(member: tarfile.TarInfo) -> str:
@@ -198,107 +230,17 @@ def _safe_path(member: tarfile.TarInfo) -> str:
     if not (member.isreg() or member.isdir()):
         raise UnsafeArchiveError(
             f"Unexpected object type in tar archive: {member.name!r} is neither a file nor a "
-            f"folder (type {member.type!r}). Nothing of it was kept."
+            f"folder (type {member.type!r})."
         )
     # As in tensorflow_hub, a leading slash means the model's folder.
     path = posixpath.normpath(member.name.lstrip("/"))
     unsafe = path == ".." or path.startswith("../") or "\0" in path
     if os.name == "nt":
-        windows = PureWindowsPath(path)
-        unsafe = unsafe or bool(windows.drive or windows.root) or ".." in windows.parts
+        unsafe = unsafe or ":" in path or ".." in PureWindowsPath(path).parts
+    if len(path) > _LONGEST_PATH or path.count("/") > _DEEPEST_PATH:
+        raise UnsafeArchiveError(f"The path {path[:100]!r}... is too long, or too deep.")
     if unsafe or (path == "." and member.isreg()):
         raise UnsafeArchiveError(
-            f"Relative path {member.name!r} is invalid: it leaves the model's folder. Nothing of "
-            "the archive was kept."
+            f"Relative path {member.name!r} is invalid: it leaves the model's folder."
         )
     return "" if path == "." else path
-
-
-class _Received(io.RawIOBase):
-    """The stream as a file: what was read ahead to look at first, then the rest."""
-
-    def __init__(self, stream: ByteStream, head: bytes) -> None:
-        self._stream = stream
-        self._head = head
-        self.count = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        # In small pieces, so that a thread that reads here can be stopped soon.
-        data = self._head or self._stream.read(min(len(buffer), _RECEIVE))
-        data, self._head = data[: len(buffer)], self._head[len(buffer) :]
-        buffer[: len(data)] = data
-        self.count += len(data)
-        return len(data)
-
-
-class _Reader(Protocol):
-    """What the decompressors have in common."""
-
-    def read(self, size: int, /) -> bytes: ...
-
-    def close(self) -> None: ...
-
-
-class _Plain:
-    """Decompressed bytes, whose damage is told as an `ArchiveError`."""
-
-    def __init__(self, stream: ByteStream, received: _Received, reader: _Reader) -> None:
-        self._stream = stream
-        self._received = received
-        self._reader = reader
-
-    @property
-    def received(self) -> int:
-        """How many compressed bytes have arrived."""
-        return self._received.count
-
-    def exhaust(self) -> None:
-        """Reads what the decompressor did not want, since the stream is checked at its end."""
-        wanted = self.received
-        while self._received.read(_RECEIVE):
-            if self.received > wanted + _LONGEST_PADDING:
-                raise ArchiveError("it goes on and on after its end")
-
-    def read(self, size: int) -> bytes:
-        try:
-            return self._reader.read(size)
-        except ResolveError:
-            raise
-        except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-            raise ArchiveError(str(error).rstrip(".") or type(error).__name__) from error
-
-    def __enter__(self) -> _Plain:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            self._stream.close()  # first, since a thread that inflates may be waiting for it
-        self._reader.close()
-
-
-def _decompressed(stream: ByteStream) -> _Plain:
-    head = b""
-    while len(head) < 6 and (more := stream.read(6 - len(head))):
-        head += more
-    received = _Received(stream, head)
-    if head.startswith(b"\x1f\x8b"):
-        return _Plain(stream, received, _open_gzip(received))
-    if head.startswith(b"BZh"):
-        return _Plain(stream, received, bz2.BZ2File(cast(Any, received)))
-    if head.startswith(b"\xfd7zXZ\x00"):
-        return _Plain(stream, received, lzma.LZMAFile(cast(Any, received)))
-    return _Plain(stream, received, io.BufferedReader(received, _CHUNK))
-
-
-def _open_gzip(file: io.RawIOBase) -> _Reader:
-    try:
-        from isal import igzip_threaded  # twice as fast as zlib, and in a thread of its own
-    except ImportError:  # no wheel for this machine
-        import gzip
-
-        return gzip.GzipFile(fileobj=cast(Any, file), mode="rb")
-    reader: _Reader = igzip_threaded.open(file, "rb")
-    return reader

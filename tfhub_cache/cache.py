@@ -6,6 +6,7 @@ for the right to make it; one gets it, the others wait for the entry. docs/desig
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import hashlib
@@ -13,11 +14,16 @@ import os
 import socket
 import time
 from dataclasses import dataclass
-from typing import NoReturn
 
 from absl import logging
 
-from tfhub_cache.errors import ArchiveError, CacheError, DownloadError, ResolveError
+from tfhub_cache.errors import (
+    ArchiveError,
+    CacheError,
+    DownloadError,
+    ResolveError,
+    UnsafeArchiveError,
+)
 from tfhub_cache.manifest import Manifest, Origin
 from tfhub_cache.source import Download, Source
 from tfhub_cache.store import ABSENT, Claim, Store, open_store
@@ -56,7 +62,11 @@ class Cache:
         No lock, no network, nothing written: this is what every resolve of a cached model costs.
         """
         key = _key(handle)
-        return self._store.path(key) if self._store.flaw(key) is None else None
+        if self._store.flaw(key) is not None:
+            return None
+        if self._store.is_claimed(key):
+            self._tidy(key)
+        return self._store.path(key)
 
     def fetch(self, handle: str, source: Source, options: FetchOptions) -> str:
         """Makes the handle's entry, or waits for whoever is making it.
@@ -76,27 +86,30 @@ class Cache:
             CacheError: if the cache can't be written.
         """
         key = _key(handle)
+        flaw = self._store.flaw(key)
         try:
-            claim = self._claim(handle, key, options.lock_timeout)
-            if claim is not None:
+            while claim := self._claim(handle, key, options.lock_timeout):
                 with claim:
                     # Whoever had the claim before may just have made the entry.
-                    flaw = self._store.flaw(key)
-                    if flaw is not None:
+                    if self._store.flaw(key) is None:
+                        break
+                    try:
                         self._make(handle, flaw, source, claim, options)
-        except ResolveError:
-            raise
+                        break
+                    except OSError:
+                        if not claim.is_lost():
+                            raise
+                logging.warning("Somebody took over the download of '%s'.", redact(handle))
         except OSError as error:
-            cause = f"{error.strerror or error}"
-            if error.filename is not None:
-                cause += f" ({os.fspath(error.filename)})"
-            raise CacheError(
-                f"Could not keep {redact(handle)} in the cache {self._root}: {cause}. "
-                "Check the folder's permissions and free space, or "
-                "set TFHUB_CACHE_DIR to a folder that can be written.",
-                handle=redact(handle),
-            ) from error
+            raise _failure(handle, self._root, flaw, error) from error
         return self._store.path(key)
+
+    def _tidy(self, key: str) -> None:
+        """Removes what somebody left who died after publishing, if they are dead."""
+        with contextlib.suppress(OSError):
+            claim = self._store.contend(key, float("inf")).attempt()
+            if claim is not None:
+                claim.release()
 
     def _claim(self, handle: str, key: str, lock_timeout: float) -> Claim | None:
         """Waits for the claim, or for the entry (then None), whichever comes first."""
@@ -116,20 +129,14 @@ class Cache:
         return claim
 
     def _make(
-        self, handle: str, flaw: str, source: Source, claim: Claim, options: FetchOptions
+        self, handle: str, flaw: str | None, source: Source, claim: Claim, options: FetchOptions
     ) -> None:
         """Downloads the archive and publishes what it holds."""
         shown = redact(handle)
-        if flaw != ABSENT:
+        if flaw not in (None, ABSENT):
             logging.warning("The cached '%s' is damaged: %s. Fetching it again.", shown, flaw)
         logging.info("Downloading TF-Hub Module '%s'.", shown)
-        try:
-            manifest = _download(handle, source, claim, options)
-        except ResolveError as error:
-            if flaw == ABSENT:
-                raise
-            _raise_damaged(shown, flaw, error)
-        claim.publish(manifest)
+        claim.publish(_download(handle, source, claim, options))
         logging.info("Downloaded TF-Hub Module '%s'.", shown)
 
 
@@ -151,6 +158,8 @@ def _download(handle: str, source: Source, claim: Claim, options: FetchOptions) 
         try:
             return _receive(handle, download, claim, options)
         except (ArchiveError, DownloadError) as error:
+            if _is_web_page(download):
+                raise
             logging.warning("%s Trying once more from the start.", error)
     claim.clear()
     with source(handle) as download:
@@ -164,11 +173,15 @@ def _receive(handle: str, download: Download, claim: Claim, options: FetchOption
     from tfhub_cache.progress import Progress
 
     with Progress(handle, download, options.show_progress) as progress:
-        stream = CheckedStream(download, progress)
+        stream = CheckedStream(handle, download, progress)
         try:
             files = unpack(stream, claim, Limits(options.max_ratio, options.max_files))
         except ArchiveError as error:
             raise _no_module(handle, download, error) from error
+        except UnsafeArchiveError as error:
+            raise UnsafeArchiveError(
+                f"{redact(handle)} is not unpacked, and nothing of it is kept. {error}"
+            ) from error
     return Manifest(
         handle=handle,
         url=download.url,
@@ -184,18 +197,29 @@ def _receive(handle: str, download: Download, claim: Claim, options: FetchOption
     )
 
 
-def _raise_damaged(shown: str, flaw: str, error: ResolveError) -> NoReturn:
-    """Raises the failure to mend an entry, which is left as it is."""
-    raise type(error)(
+def _failure(handle: str, root: str, flaw: str | None, error: OSError) -> ResolveError:
+    """What is raised when there is no entry after all."""
+    shown = redact(handle)
+    if not isinstance(error, ResolveError):
+        file = "" if error.filename is None else f" ({os.fspath(error.filename)})"
+        error = CacheError(
+            f"Could not keep {shown} in the cache {root}: {error.strerror or error}{file}. Check "
+            "the folder's permissions and free space, or set TFHUB_CACHE_DIR to a folder that "
+            "can be written.",
+            handle=shown,
+        )
+    if flaw in (None, ABSENT):
+        return error
+    return type(error)(
         f"The cached {shown} is damaged ({flaw}), and fetching it again failed. {error}",
         handle=error.handle,
         url=error.url,
         status=error.status,
-    ) from error
+    )
 
 
 def _no_module(handle: str, download: Download, error: ArchiveError) -> ArchiveError:
-    if download.media_type in ("text/html", "application/xhtml+xml"):
+    if _is_web_page(download):
         advice = (
             "The server sent a web page: open the handle in a browser; the model may need a "
             "login, or the handle may lack its version"
@@ -208,3 +232,7 @@ def _no_module(handle: str, download: Download, error: ArchiveError) -> ArchiveE
         handle=redact(handle),
         url=download.url,
     )
+
+
+def _is_web_page(download: Download) -> bool:
+    return download.media_type in ("text/html", "application/xhtml+xml")

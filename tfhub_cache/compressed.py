@@ -6,6 +6,7 @@ in every mode. Protocol: https://www.tensorflow.org/hub/hosting
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager
 
 from tfhub_cache import settings
@@ -58,7 +59,7 @@ def _from_cache(handle: str, source: Source) -> str:
             lock_timeout=settings.lock_timeout(),
             show_progress=settings.show_progress(),
             max_ratio=settings.UNPACK_MAX_RATIO.number(),
-            max_files=int(settings.UNPACK_MAX_FILES.number()),
+            max_files=math.ceil(settings.UNPACK_MAX_FILES.number()),
         ),
     )
 

@@ -8,13 +8,28 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tfhub_cache.errors import DownloadError
+from tfhub_cache import settings
+from tfhub_cache.errors import DownloadError, ResolveError
+from tfhub_cache.http import CONNECT_TIMEOUT
 
 if TYPE_CHECKING:
     import fsspec
+
+READ_TIMEOUT = 60.0
+
+
+def file_system_of(url: str) -> fsspec.AbstractFileSystem:
+    """The file system behind a URL: this module's for gs://, otherwise fsspec's for its scheme."""
+    if url.startswith("gs://"):
+        return file_system()
+    import fsspec.core
+
+    found, _ = fsspec.core.url_to_fs(url, use_listings_cache=False)
+    return found
 
 
 @functools.lru_cache(maxsize=1)
@@ -22,9 +37,18 @@ def file_system() -> fsspec.AbstractFileSystem:
     """The file system behind gs:// paths."""
     # gcsfs takes most of a second to import. The class in `core` is the plain one: the one at the
     # top of gcsfs asks for each bucket's type first, and can wait a minute for the answer.
+    import aiohttp
     from gcsfs.core import GCSFileSystem
 
-    return GCSFileSystem()
+    logging.getLogger("gcsfs").addFilter(_is_no_repetition)
+    return GCSFileSystem(
+        # To look for credentials can take seconds, and an emulator wants none.
+        token="anon" if settings.STORAGE_EMULATOR_HOST.value() else None,
+        use_listings_cache=False,
+        requests_timeout=aiohttp.ClientTimeout(
+            sock_connect=CONNECT_TIMEOUT, sock_read=READ_TIMEOUT
+        ),
+    )
 
 
 @contextlib.contextmanager
@@ -32,16 +56,33 @@ def errors_told(path: str) -> Iterator[None]:
     """Turns what gcsfs raises about `path` into a `DownloadError` that says what to do."""
     try:
         yield
-    except DownloadError:
+    except ResolveError:
         raise
     except FileNotFoundError:
         raise DownloadError(f"{path} does not exist.", handle=path, url=path, status=404) from None
     except Exception as error:  # gcsfs has errors of many kinds: HTTP, aiohttp, google.auth
-        bucket = path.removeprefix("gs://").partition("/")[0]
         raise DownloadError(
-            f"Could not read {path}: {error}. Check that the bucket {bucket!r} exists and that "
-            "the application default credentials may read it "
-            "(gcloud auth application-default login).",
-            handle=path,
-            url=path,
+            f"Could not read {path}: {reason(error)}. {remedy(path)}", handle=path, url=path
         ) from error
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong, in one line."""
+    if isinstance(error, FileNotFoundError):
+        return f"there is no {error}"
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+def remedy(path: str) -> str:
+    """What to do when a bucket can't be used."""
+    scheme, _, rest = path.partition("://")
+    bucket = rest.partition("/")[0]
+    advice = f"Check that {bucket!r} exists and that the credentials found may use it"
+    if scheme == "gs":
+        advice += " (gcloud auth application-default login, or GOOGLE_APPLICATION_CREDENTIALS)"
+    return f"{advice}, and the network."
+
+
+def _is_no_repetition(record: logging.LogRecord) -> bool:
+    """Drops the traceback that gcsfs logs with an error that it raises as well."""
+    return "exception:" not in record.getMessage()

@@ -9,6 +9,7 @@ a signed URL is only valid as given; https never falls back to http; and nothing
 from __future__ import annotations
 
 import functools
+import http.client
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from tfhub_cache.version import __version__
 CONNECT_TIMEOUT = 10.0
 MAX_REDIRECTS = 20
 MAX_RETRY_AFTER = 60.0
+MAX_INTERIM_ANSWERS = 20
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 _USER_AGENT = f"tfhub-cache/{__version__} {requests.utils.default_user_agent()}"
@@ -57,7 +59,7 @@ def get(
         _warn_of_no_verification()
     authorization: str | None = None
     for _ in range(MAX_REDIRECTS):
-        response = _send(handle, url, authorization, timeout, verify)
+        response = _send_until_answered(handle, url, authorization, timeout, verify)
         location = response.headers.get("Location")
         if response.status_code not in redirects or location is None:
             try:
@@ -66,7 +68,13 @@ def get(
                 response.close()
             return
         response.close()
-        target = urljoin(url, _printable(location))
+        try:
+            target = urljoin(url, _printable(location))
+            same_origin = origin(url) == origin(target)
+        except ValueError:
+            raise _failure(
+                handle, url, "it was redirected to an address that makes no sense"
+            ) from None
         if url.startswith("https:") and not target.startswith("https:"):
             raise _failure(
                 handle,
@@ -77,7 +85,6 @@ def get(
             )
         # requests sets Authorization from the URL and netrc, for each host on its own. What came
         # from the URL of this host has to be carried along by hand, and only to the same one.
-        same_origin = origin(url) == origin(target)
         authorization = response.request.headers.get("Authorization") if same_origin else None
         url = target
     raise _failure(handle, url, f"it was redirected more than {MAX_REDIRECTS} times")
@@ -122,6 +129,26 @@ def _root(error: BaseException) -> BaseException:
     return _root(deeper) if isinstance(deeper, BaseException) else error
 
 
+def _send_until_answered(
+    handle: str, url: str, authorization: str | None, timeout: float, verify: bool
+) -> requests.Response:
+    """Sends a request, and again after answers that say that the trouble will pass."""
+    retries: urllib3.Retry = _Retry(
+        total=4, status_forcelist=(429, 500, 502, 503, 504), backoff_factor=0.25
+    )
+    while True:
+        response = _send(handle, url, authorization, timeout, verify)
+        has_retry_after = "Retry-After" in response.headers
+        if not retries.is_retry("GET", response.status_code, has_retry_after):
+            return response
+        try:
+            retries = retries.increment("GET", redact(url), response=response.raw)
+        except urllib3.exceptions.MaxRetryError:
+            return response
+        response.close()
+        retries.sleep(response.raw)
+
+
 def _send(
     handle: str, url: str, authorization: str | None, timeout: float, verify: bool
 ) -> requests.Response:
@@ -161,6 +188,8 @@ def _diagnosis(error: requests.RequestException) -> str:
         root, urllib3.exceptions.NewConnectionError
     ):
         return f"the server did not answer: {detail}. Try again, or raise TFHUB_HTTP_TIMEOUT"
+    if isinstance(root, http.client.HTTPException | urllib3.exceptions.HeaderParsingError):
+        return f"the server's answer makes no sense: {detail}. Try again later"
     if isinstance(error, requests.exceptions.ConnectionError):
         return f"no connection: {detail}. Check the network and the host's name"
     return f"the request can't be made: {detail or type(error).__name__}. Check the handle"
@@ -184,15 +213,15 @@ def _session(pid: int) -> requests.Session:
     session.headers.update(
         {"User-Agent": _USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"}
     )
+    # Of connections only: to try again after an answer, it would read the answer to its end.
     adapter = _Adapter(
         max_retries=_Retry(
             total=4,
             connect=2,
             read=2,
             other=0,  # a TLS failure does not go away
-            status_forcelist=(429, 500, 502, 503, 504),
             backoff_factor=0.25,
-            raise_on_status=False,
+            respect_retry_after_header=False,
         )
     )
     session.mount("http://", adapter)
@@ -228,6 +257,18 @@ class _Retry(urllib3.Retry):
         return None if seconds is None else min(seconds, MAX_RETRY_AFTER)
 
 
+class _Answer(http.client.HTTPResponse):
+    """An answer that comes at last: http.client would wait for it for ever."""
+
+    _statuses = 0
+
+    def _read_status(self) -> Any:
+        self._statuses += 1
+        if self._statuses > MAX_INTERIM_ANSWERS:
+            raise http.client.HTTPException("it says '100 Continue' and never goes on")
+        return super()._read_status()  # type: ignore[misc]
+
+
 class _ExactTarget:
     """A connection that sends the target which a header tells it, byte for byte.
 
@@ -247,11 +288,11 @@ class _ExactTarget:
 
 
 class _HTTPConnection(_ExactTarget, urllib3.connection.HTTPConnection):
-    pass
+    response_class = _Answer
 
 
 class _HTTPSConnection(_ExactTarget, urllib3.connection.HTTPSConnection):
-    pass
+    response_class = _Answer
 
 
 class _HTTPPool(urllib3.HTTPConnectionPool):

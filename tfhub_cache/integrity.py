@@ -9,6 +9,7 @@ from typing import Any, Protocol, cast
 from tfhub_cache.errors import DownloadError
 from tfhub_cache.manifest import Archive
 from tfhub_cache.source import ByteStream, Download
+from tfhub_cache.urls import redact
 
 
 class _Digest(Protocol):
@@ -20,14 +21,16 @@ class _Digest(Protocol):
 class CheckedStream:
     """A download's stream, which fails at its end if it is not what the server promised."""
 
-    def __init__(self, download: Download, stream: ByteStream) -> None:
+    def __init__(self, handle: str, download: Download, stream: ByteStream) -> None:
         """Checks a download.
 
         Args:
+            handle: what it is for.
             download: what was promised.
             stream: the download's stream, perhaps with something around it.
         """
         self.received = 0
+        self._handle = redact(handle)
         self._download = download
         self._stream = stream
         self._sha256 = hashlib.sha256()
@@ -67,8 +70,10 @@ class CheckedStream:
 
     def _fail(self, what: str, expected: str, got: str) -> None:
         raise DownloadError(
-            f"What came from {self._download.url} is not what the server promised: expected "
-            f"{what} {expected}, got {got}",
+            f"The download of {self._handle} from {self._download.url} is not what the server "
+            f"promised: expected {what} {expected}, got {got}. Something on the way may have "
+            "changed it: try again, or from another network.",
+            handle=self._handle,
             url=self._download.url,
         )
 

@@ -14,6 +14,10 @@ from typing import Any
 FORMAT = 1
 
 
+class UnknownFormat(ValueError):  # noqa: N818 - it reads as what it is
+    """A manifest of a format that this version does not know."""
+
+
 @dataclass(frozen=True)
 class File:
     """One file of a model: its path in the model's folder, its size in bytes, its digest."""
@@ -70,12 +74,15 @@ class Manifest:
         """Reads a manifest.
 
         Raises:
-            ValueError: if it is none, or of a format that this version does not know.
+            UnknownFormat: if it is of a format that this version does not know.
+            ValueError: if it is none.
         """
         try:
             data: dict[str, Any] = json.loads(text)
             if data.pop("format") != FORMAT:
-                raise ValueError("it is of another format")
+                raise UnknownFormat("the manifest is of another format")
+            if not data["files"]:
+                raise ValueError("a manifest of no files")
             return cls(
                 handle=str(data["handle"]),
                 url=str(data["url"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import requests
 import urllib3.exceptions
@@ -34,15 +34,21 @@ def open_archive(handle: str, url: str, *, timeout: float, verify: bool) -> Iter
         if response.status_code != 200:
             raise http.refusal(handle, response)
         headers = response.headers
-        length = headers.get("Content-Length", "")
         yield Download(
             stream=_Body(handle, response),
             url=http.shown_url(response),
-            size=int(length) if length.isdecimal() else None,
+            size=_size(headers),
             media_type=headers.get("Content-Type", "").partition(";")[0].strip().lower(),
             checksums=checksums(headers),
             validators={name: headers[name] for name in _VALIDATORS if name in headers},
         )
+
+
+def _size(headers: Mapping[str, str]) -> int | None:
+    length = headers.get("Content-Length", "")
+    if "Transfer-Encoding" in headers or not length.isdecimal() or len(length) > 18:
+        return None
+    return int(length)
 
 
 class _Body:

@@ -31,23 +31,17 @@ class Staging(abc.ABC):
         """Makes a folder, and those above it; it may exist."""
 
     @abc.abstractmethod
-    def create_file(self, path: str, *, replace: bool) -> BinaryIO:
+    def create_file(self, path: str, size: int, *, replace: bool) -> BinaryIO:
         """Opens a file for writing, in folders made as needed.
 
         Args:
             path: the file.
+            size: how many bytes will be written.
             replace: whether a file of that name may be there already.
 
         Raises:
             FileExistsError: if it is there and must not.
-        """
-
-    @abc.abstractmethod
-    def check_space(self, size: int) -> None:
-        """Checks that a file of `size` bytes has room.
-
-        Raises:
-            OSError: with `errno.ENOSPC` if not.
+            OSError: with `errno.ENOSPC` if there is no room for it.
         """
 
     @abc.abstractmethod
@@ -73,6 +67,10 @@ class Claim(Staging):
         Raises:
             OSError: if the store refuses; the entry is then as it was before.
         """
+
+    @abc.abstractmethod
+    def is_lost(self) -> bool:
+        """Whether somebody has taken the claim over, since they saw no sign of life of us."""
 
     @abc.abstractmethod
     def release(self) -> None:
@@ -130,6 +128,13 @@ class Store(abc.ABC):
 
         Returns:
             `ABSENT` if there is no entry, words for people if it is damaged, None if it is whole.
+        """
+
+    @abc.abstractmethod
+    def is_claimed(self, key: str) -> bool:
+        """Whether a lock says that somebody is making the entry, or died before tidying up.
+
+        Cheap: asked at every resolve.
         """
 
     @abc.abstractmethod

@@ -11,9 +11,9 @@ from typing import BinaryIO
 
 from absl import logging
 
-from tfhub_cache.manifest import Manifest
-from tfhub_cache.store import ABSENT, Claim, Contender, Store, descriptor
-from tfhub_cache.store.lock import HeldLock, LockContender, staging_folder
+from tfhub_cache.manifest import Manifest, UnknownFormat
+from tfhub_cache.store import ABSENT, Claim, Contender, Store, descriptor, saved_model
+from tfhub_cache.store.lock import HeldLock, LockContender, discard, staging_folder
 
 
 class LocalStore(Store):
@@ -35,16 +35,21 @@ class LocalStore(Store):
                 return "another user has put a link in its place"
             expected = self._expected_sizes(key, entry)
             if expected is None:
-                return _flaw_of_a_saved_model(entry)
+                return _flaw_without_manifest(entry)
             for path, size in expected:
                 found = os.stat(path).st_size
                 if found != size:
                     return f"{path} has {found} bytes instead of {size}"
         except FileNotFoundError as error:
             return f"{error.filename} is missing" if os.path.isdir(entry) else ABSENT
+        except ValueError:
+            return "its manifest can't be read" if os.path.isdir(entry) else ABSENT
         except OSError as error:
             return f"{error.filename} can't be read: {error.strerror}"
         return None
+
+    def is_claimed(self, key: str) -> bool:
+        return os.path.lexists(os.path.join(self._root, f"{key}.lock"))
 
     def contend(self, key: str, lock_timeout: float) -> Contender:
         os.makedirs(self._root, exist_ok=True)
@@ -99,23 +104,31 @@ class _LocalClaim(Claim):
             raise
 
     def make_folder(self, path: str) -> None:
-        os.makedirs(os.path.join(self._staging, path), exist_ok=True)
+        # Not os.makedirs: the staging folder itself must not be made again. If it is gone, somebody
+        # took the lock over, and what is missing in it would go unnoticed.
+        folder = self._staging
+        for name in path.split("/"):
+            folder = os.path.join(folder, name)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder)
 
-    def create_file(self, path: str, *, replace: bool) -> BinaryIO:
-        full_path = os.path.join(self._staging, path)
-        os.makedirs(os.path.dirname(full_path), exist_ok=True)
-        return open(full_path, "wb" if replace else "xb")
-
-    def check_space(self, size: int) -> None:
+    def create_file(self, path: str, size: int, *, replace: bool) -> BinaryIO:
         free = shutil.disk_usage(self._staging).free
         if size > free:
             raise OSError(
                 errno.ENOSPC, f"No space left: a file of {size} bytes, and {free} are free"
             )
+        folder = path.rpartition("/")[0]
+        if folder:
+            self.make_folder(folder)
+        return open(os.path.join(self._staging, path), "wb" if replace else "xb")
 
     def clear(self) -> None:
         shutil.rmtree(self._staging)
         os.mkdir(self._staging)
+
+    def is_lost(self) -> bool:
+        return not self._lock.is_held()
 
     def publish(self, manifest: Manifest) -> None:
         # First everything that can fail for want of space, then the renames.
@@ -142,9 +155,10 @@ class _LocalClaim(Claim):
             logging.warning("Module already exists in %s", self._entry)
 
     def release(self) -> None:
-        for suffix in ".tmp", ".old.tmp", ".descriptor.tmp", ".manifest.tmp":
-            _remove(self._beside(suffix))
-        self._lock.release()
+        with contextlib.ExitStack() as last_to_first:  # to the end, whatever interrupts one step
+            last_to_first.callback(self._lock.release)
+            for suffix in ".manifest.tmp", ".descriptor.tmp", ".old.tmp", ".tmp":
+                last_to_first.callback(discard, self._beside(suffix))
 
     def _beside(self, suffix: str) -> str:
         """A name of our own beside the entry, which the next holder sweeps away if we die."""
@@ -154,7 +168,7 @@ class _LocalClaim(Claim):
         """Removes what dead holders left of this entry. Nobody alive but us works on it."""
         for name in os.listdir(self._root):
             if name.startswith(f"{self._key}.") and name.endswith(".tmp"):
-                _remove(os.path.join(self._root, name))
+                discard(os.path.join(self._root, name))
 
     def _write(self, suffix: str, text: str) -> str:
         path = self._beside(suffix)
@@ -180,37 +194,12 @@ def _read_sizes(path: str, entry: str) -> list[tuple[str, int]] | None:
     try:
         with open(path, "rb") as file:
             manifest = Manifest.from_json(file.read())
-    except ValueError:
-        return None  # as good as none: the entry itself may be sound
+    except UnknownFormat:
+        return None  # of a later version, perhaps: as good as none
     return [(os.path.join(entry, file.path), file.size) for file in manifest.files]
 
 
-def _flaw_of_a_saved_model(entry: str) -> str | None:
-    """What a folder lacks to be a SavedModel, as far as names tell."""
-    names = set(os.listdir(entry))
-    if names.isdisjoint(("saved_model.pb", "saved_model.pbtxt", "tfhub_module.pb")):
-        return f"{entry} contains neither 'saved_model.pb' nor 'saved_model.pbtxt'"
-    if "variables" in names:
-        variables = set(os.listdir(os.path.join(entry, "variables")))
-        if variables:
-            return _flaw_of_variables(os.path.join(entry, "variables"), variables)
-    return None
-
-
-def _flaw_of_variables(folder: str, names: set[str]) -> str | None:
-    if "variables.index" not in names:
-        return f"{os.path.join(folder, 'variables.index')} is missing"
-    shards = [name for name in names if name.startswith("variables.data-")]
-    expected = shards[0].rpartition("-of-")[2] if shards else ""
-    if not expected.isdecimal() or len(shards) != int(expected):
-        return f"{folder} holds {len(shards)} of {expected or 'the'} data files"
-    return None
-
-
-def _remove(path: str) -> None:
-    """Removes a file or a folder, as far as that can be done; a link itself, not its target."""
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
+def _flaw_without_manifest(entry: str) -> str | None:
+    names = os.listdir(entry)
+    variables = os.listdir(os.path.join(entry, "variables")) if "variables" in names else ()
+    return saved_model.flaw_of(names, variables)

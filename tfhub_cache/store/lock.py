@@ -20,34 +20,68 @@ import contextlib
 import os
 import shutil
 import threading
+import weakref
 from typing import NamedTuple
 
 from tfhub_cache.store.owner import TENSORFLOW_HUB_TIMEOUT, Owner, Silence
 
 
 class HeldLock:
-    """A lock file that is ours: kept alive until it is released."""
+    """A lock file that is ours: kept alive until it is released, or nobody refers to it."""
 
     def __init__(self, path: str, descriptor: int, owner: Owner, heartbeat: float) -> None:
         self.owner = owner
         self._path = path
         self._descriptor = descriptor
-        self._heartbeat = heartbeat
-        self._released = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="tfhub_cache lock", daemon=True)
-        self._thread.start()
+        released = threading.Event()
+        thread = threading.Thread(
+            target=_beat, args=(path, descriptor, heartbeat, released), daemon=True
+        )
+        self._finalizer = weakref.finalize(self, _let_go, path, descriptor, released, thread)
+        _HELD.add(self)
+        thread.start()
 
     def release(self) -> None:
         """Removes the lock file, unless somebody took it over, and lets go of it."""
-        self._released.set()
-        self._thread.join()
-        _remove(self._path, self._descriptor)
+        self._finalizer()
 
-    def _beat(self) -> None:
-        target = self._descriptor if os.utime in os.supports_fd else self._path
-        while not self._released.wait(self._heartbeat):
-            with contextlib.suppress(OSError):
-                os.utime(target)
+    def is_held(self) -> bool:
+        """Whether nobody has taken it over, as somebody may who saw no sign of life for long."""
+        return _is_at(self._path, self._descriptor)
+
+    def forget(self) -> None:
+        """Closes a copy of the lock that this process got by being forked."""
+        if self._finalizer.detach():
+            os.close(self._descriptor)
+
+
+_HELD: weakref.WeakSet[HeldLock] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    # With a copy of the descriptor, a child would keep its parent's lock beyond its death.
+    for lock in list(_HELD):
+        lock.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
+
+
+def _beat(path: str, descriptor: int, seconds: float, released: threading.Event) -> None:
+    target = descriptor if os.utime in os.supports_fd else path
+    while not released.wait(seconds):
+        with contextlib.suppress(OSError):
+            os.utime(target)
+
+
+def _let_go(
+    path: str, descriptor: int, released: threading.Event, thread: threading.Thread
+) -> None:
+    released.set()
+    if thread.is_alive():
+        thread.join()
+    _remove(path, descriptor)
 
 
 class LockContender:
@@ -74,25 +108,49 @@ class LockContender:
         """
         while True:
             file = _open(self._path)
-            os_lock = _try_os_lock(file.descriptor)
-            if not _is_at(self._path, file.descriptor):  # released at this very moment
-                os.close(file.descriptor)
-                continue
-            content = _read(file.descriptor)
-            # Where the file system has no such locks, having made the file must do.
-            is_mine = file.created if os_lock is None else os_lock
-            if is_mine and not content and file.writable:
-                owner = Owner.new()
+            try:
+                held, decided = self._try(file)
+            except BaseException:
+                # Nobody must wait for a lock of somebody who was interrupted while taking it.
+                with contextlib.suppress(OSError):
+                    if _try_os_lock(file.descriptor) and not _read(file.descriptor):
+                        _remove(self._path, file.descriptor)
+                    else:
+                        os.close(file.descriptor)
+                raise
+            if decided:
+                return held
+
+    def _try(self, file: _LockFile) -> tuple[HeldLock | None, bool]:
+        """The lock if it can be had, and whether that is settled; otherwise look again."""
+        os_lock = _try_os_lock(file.descriptor)
+        if not _is_at(self._path, file.descriptor):  # released at this very moment
+            os.close(file.descriptor)
+            return None, False
+        content = _read(file.descriptor)
+        # Where the file system has no such locks, having made the file must do.
+        is_mine = file.created if os_lock is None else os_lock
+        if is_mine and not content and file.writable:
+            owner = Owner.new()
+            try:
                 os.write(file.descriptor, str(owner).encode())
-                return HeldLock(self._path, file.descriptor, owner, min(10.0, self._timeout / 4))
-            self.holder = content
-            holder = Owner.parse(content)
-            if not self._is_dead(holder, content, os.fstat(file.descriptor).st_mtime, os_lock):
-                os.close(file.descriptor)
-                return None
-            if holder is not None:
-                shutil.rmtree(staging_folder(self._base, holder.uid), ignore_errors=True)
-            _remove(self._path, file.descriptor)
+            except BaseException:
+                os.ftruncate(file.descriptor, 0)
+                raise
+            heartbeat = min(2.0, self._timeout / 4)
+            return HeldLock(self._path, file.descriptor, owner, heartbeat), True
+        self.holder = content
+        holder = Owner.parse(content)
+        # An empty file is about to be written, or on Windows can't be read.
+        unreadable = not content and os_lock is False
+        touched = os.fstat(file.descriptor).st_mtime
+        if unreadable or not self._is_dead(holder, content, touched, os_lock):
+            os.close(file.descriptor)
+            return None, True
+        _remove(self._path, file.descriptor)
+        if holder is not None:
+            discard(staging_folder(self._base, holder.uid))
+        return None, False
 
     def _is_dead(
         self, holder: Owner | None, content: str, touched: float, os_lock: bool | None
@@ -112,6 +170,21 @@ class LockContender:
 def staging_folder(base: str, uid: str) -> str:
     """The folder that the holder with `uid` fills."""
     return f"{base}.{uid}.tmp"
+
+
+def discard(path: str) -> None:
+    """Removes a file or a folder, as far as that can be done; a link itself, not its target.
+
+    It is renamed first: somebody may still be filling it who was taken for dead, and what is half
+    removed must not be published if they wake up.
+    """
+    with contextlib.suppress(OSError):
+        discarded = f"{path.removesuffix('.tmp')}.gone.tmp"
+        os.rename(path, discarded)
+        if os.path.isdir(discarded) and not os.path.islink(discarded):
+            shutil.rmtree(discarded, ignore_errors=True)
+        else:
+            os.unlink(discarded)
 
 
 class _LockFile(NamedTuple):

@@ -1,0 +1,133 @@
+"""What the tests of faults share: children, and what a cache must look like."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import models
+import pytest
+from children import Child, key_of, names_in
+
+collect_ignore_glob = [] if os.name == "posix" else ["test_*.py"]  # these are POSIX's signals
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def child(cache_dir: Path) -> Iterator[Callable[..., Child]]:
+    """Makes children that resolve into this test's cache, and ends them.
+
+    `child(handle, stop_at=..., ...)`, see `Child`; `cache=` for another folder.
+    """
+    children: list[Child] = []
+
+    def make(handle: str, *, cache: Path | str | None = None, **options: Any) -> Child:
+        children.append(Child(handle, cache or cache_dir, **options))
+        return children[-1]
+
+    yield make
+    for one in children:
+        one.close()
+
+
+class Checker:
+    """What must be true of a cache."""
+
+    def __init__(self, cache: Path) -> None:
+        self.cache = cache
+
+    def entry(self, handle: str) -> Path:
+        return self.cache / key_of(handle)
+
+    def is_whole(self, handle: str, files: dict[str, bytes]) -> bool:
+        """Whether the entry is there; fails if only a part of it is, or something else."""
+        entry = self.entry(handle)
+        if not os.path.lexists(entry):
+            return False
+        assert models.read_files(entry) == files
+        return True
+
+    def is_all(self, *handles: str) -> None:
+        """Fails if there is anything but the entries, or one is missing."""
+        assert names_in(self.cache) == sorted(
+            f"{key_of(handle)}{suffix}"
+            for handle in handles
+            for suffix in ("", ".descriptor.txt", ".manifest.json")
+        )
+
+    def damage(self, handle: str) -> dict[str, bytes]:
+        """Removes a file of the entry, as cleaners of temporary folders do; what is left."""
+        (self.entry(handle) / "variables" / "variables.data-00000-of-00001").unlink()
+        return models.read_files(self.entry(handle))
+
+
+@pytest.fixture
+def cache(cache_dir: Path) -> Checker:
+    return Checker(cache_dir)
+
+
+@pytest.fixture(scope="session")
+def model() -> dict[str, bytes]:
+    """The files of a small model."""
+    return models.fake_model()
+
+
+@pytest.fixture(scope="session")
+def packed(model: dict[str, bytes]) -> bytes:
+    return models.pack_files(model)
+
+
+@pytest.fixture(scope="session")
+def long_model() -> dict[str, bytes]:
+    """The files of a model of which a half is enough to begin to unpack it."""
+    return models.fake_model(size=6_000_000, seed=1)
+
+
+@pytest.fixture(scope="session")
+def long_packed(long_model: dict[str, bytes]) -> bytes:
+    return models.pack_files(long_model)
+
+
+@pytest.fixture
+def as_root() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount file systems and be other users")
+
+
+@pytest.fixture
+def public_dir(as_root: None) -> Iterator[Path]:
+    """A folder that other users reach, unlike pytest's."""
+    folder = Path(tempfile.mkdtemp(prefix="tfhub_cache_test_"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def disk(as_root: None, tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts a tmpfs with options as `mount -o` takes them, and returns its folder."""
+    mounted: list[Path] = []
+
+    def mount(options: str) -> Path:
+        folder = tmp_path / f"disk{len(mounted)}"
+        folder.mkdir()
+        try:
+            subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder],
+                check=True,
+                capture_output=True,
+            )
+        except (OSError, subprocess.CalledProcessError) as error:
+            pytest.skip(f"no file system can be mounted here: {error}")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in reversed(mounted):
+        subprocess.run(["umount", "--lazy", folder], check=True)

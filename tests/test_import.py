@@ -1,0 +1,82 @@
+"""What importing costs, and what it gives."""
+
+import importlib.metadata
+import importlib.resources
+import json
+
+import models
+import pytest
+
+import tfhub_cache as hub
+
+SLOW = ("tensorflow", "gcsfs", "fsspec", "requests", "urllib3", "aiohttp", "tqdm", "isal")
+
+
+@pytest.fixture
+def imported_by(run_python):
+    """The slow modules that a program has imported when it ends."""
+
+    def imported(code: str, **options) -> set[str]:
+        done = run_python(
+            f"{code}\nimport sys, json\n"
+            "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))",
+            **options,
+        )
+        modules = set(json.loads(done.check().stdout.splitlines()[-1]))
+        assert {"tfhub_cache", "absl"} <= modules
+        return modules & set(SLOW)
+
+    return imported
+
+
+def test_importing_it_imports_nothing_that_is_slow(imported_by) -> None:
+    assert imported_by("import tfhub_cache") == set()
+
+
+def test_resolving_a_cached_handle_imports_nothing_that_is_slow(
+    imported_by, host, cache_dir
+) -> None:
+    handle = host.publish("/m/1", models.pack_files(models.fake_model(size=1000)))
+    path = hub.resolve(handle)
+    host.close()
+    code = f"import tfhub_cache as hub\nassert hub.resolve({handle!r}) == {path!r}"
+    assert imported_by(code) == set()
+
+
+def test_resolving_a_local_folder_imports_nothing_that_is_slow(imported_by, tmp_path) -> None:
+    code = f"import tfhub_cache as hub\nhub.resolve({str(tmp_path)!r})"
+    assert imported_by(code) == set()
+
+
+def test_downloading_imports_neither_tensorflow_nor_gcsfs(imported_by, host, cache_dir) -> None:
+    handle = host.publish("/m/1", models.pack_files(models.fake_model(size=1000)))
+    imported = imported_by(f"import tfhub_cache as hub\nhub.resolve({handle!r})")
+    assert "requests" in imported
+    assert not imported & {"tensorflow", "gcsfs", "fsspec", "aiohttp"}
+
+
+def test_from_tfhub_cache_import_star_works(run_python) -> None:
+    done = run_python(
+        "from tfhub_cache import *\n"
+        "print(callable(load), callable(resolve))\n"
+        "print(registry.__name__, resolver.__name__, __version__)"
+    )
+    assert done.check().stdout.split() == [
+        "True",
+        "True",
+        "tfhub_cache.registry",
+        "tfhub_cache.resolver",
+        hub.__version__,
+    ]
+
+
+def test_every_public_name_is_there() -> None:
+    assert all(hasattr(hub, name) for name in hub.__all__)
+
+
+def test_the_version_is_the_one_that_is_installed() -> None:
+    assert hub.__version__ == importlib.metadata.version("tfhub-cache")
+
+
+def test_type_checkers_find_its_types() -> None:
+    assert importlib.resources.files("tfhub_cache").joinpath("py.typed").is_file()
