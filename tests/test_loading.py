@@ -9,6 +9,7 @@ import pytest
 from servers import Host
 
 import tfhub_cache as hub
+from tfhub_cache import errors
 
 # One worker of pytest-xdist imports TensorFlow for all of them (`--dist loadgroup`).
 pytestmark = pytest.mark.xdist_group("loading")
@@ -299,3 +300,14 @@ def _tf():
     import tensorflow
 
     return tensorflow
+
+
+@pytest.mark.tensorflow
+def test_a_tensorflow_that_cannot_read_the_bucket_is_told_and_the_way_out_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # hdfs:// stands for gs:// on Windows: no build of TensorFlow reads it without a plugin.
+    monkeypatch.setattr("tfhub_cache.loading.resolve", lambda handle: "hdfs://host/model")
+    monkeypatch.setattr("tfhub_cache.loading.exists", lambda path: "tfhub_module" not in path)
+    with pytest.raises(errors.ResolveError, match=r"can't read hdfs://.*COMPRESSED"):
+        hub.load("https://tfhub.dev/google/nnlm/2")

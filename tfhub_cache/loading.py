@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from absl import logging
 
 from tfhub_cache import registry
+from tfhub_cache.errors import ResolveError
 from tfhub_cache.paths import exists
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ read this machine's disk. Two ways out:
 TFHUB_CACHE_DIR=gs://your-bucket/folder;
   2. read through this machine: \
 hub.load(handle, options=tf.saved_model.LoadOptions(experimental_io_device="/job:localhost"))."""
+_SCHEME_MESSAGE = """\
+{path} can't be loaded: this build of TensorFlow can't read {scheme}:// (on Windows none can read \
+gs://). Download the model instead: set TFHUB_MODEL_LOAD_FORMAT=COMPRESSED, and TFHUB_CACHE_DIR to \
+a folder on this machine."""
 
 
 def resolve(handle: str) -> str:
@@ -124,6 +129,9 @@ def load(
     try:
         model = tf.compat.v1.saved_model.load_v2(path, tags=tags, options=options)
     except Exception as error:
+        scheme = path.partition("://")[0]
+        if f"File system scheme '{scheme}' not implemented" in str(error):
+            raise ResolveError(_SCHEME_MESSAGE.format(path=path, scheme=scheme)) from error
         if _is_unseen_by_worker(folder, error):
             _add_note(error, _WORKER_NOTE.format(path=path))
         raise
