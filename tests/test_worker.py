@@ -133,7 +133,11 @@ class _worker:  # noqa: N801 - a context manager
 
 def test_without_options_the_error_is_tensorflows_own(seen: dict) -> None:
     assert seen["blind"]["type"] == seen["tensorflow"]["type"]
-    assert seen["blind"]["text"] == seen["tensorflow"]["text"]
+    # TensorFlow adds the operation's name at times, which depends on how the failure reaches it.
+    blind, own = (
+        seen[how]["text"].replace(" [Op:RestoreV2]", "") for how in ("blind", "tensorflow")
+    )
+    assert blind == own
     assert "Failed to find any matching files" in seen["blind"]["text"]
     assert seen["tensorflow"]["notes"] == []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 from tfhub_cache.errors import DownloadError
 from tfhub_cache.manifest import Archive
@@ -76,33 +76,6 @@ class CheckedStream:
             handle=self._handle,
             url=self._download.url,
         )
-
-
-def checksums(headers: Any) -> dict[str, bytes]:
-    """The checksums of a response's body, from its headers.
-
-    `x-goog-hash` is of the bytes as Google Cloud Storage keeps them; where it decompressed them
-    on the way, that is not what was received.
-    See https://cloud.google.com/storage/docs/xml-api/reference-headers#xgooghash
-    """
-    found: dict[str, bytes] = {}
-    stored = headers.get("x-goog-stored-content-encoding", "identity")
-    if stored == headers.get("Content-Encoding", "identity"):
-        for part in headers.get("x-goog-hash", "").split(","):
-            name, _, value = part.strip().partition("=")
-            _add(found, name, value)
-    _add(found, "md5", headers.get("Content-MD5", ""))
-    return found
-
-
-def _add(found: dict[str, bytes], name: str, value: str) -> None:
-    length = {"md5": 16, "crc32c": 4}.get(name)
-    try:
-        decoded = base64.b64decode(value, validate=True)
-    except ValueError:
-        return
-    if len(decoded) == length:
-        found[name] = decoded
 
 
 def _digest(name: str) -> _Digest | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 from collections.abc import Iterator, Mapping
 
@@ -10,7 +11,6 @@ import urllib3.exceptions
 
 from tfhub_cache import http
 from tfhub_cache.errors import DownloadError
-from tfhub_cache.integrity import checksums
 from tfhub_cache.source import Download
 from tfhub_cache.urls import redact
 
@@ -39,7 +39,7 @@ def open_archive(handle: str, url: str, *, timeout: float, verify: bool) -> Iter
             url=http.shown_url(response),
             size=_size(headers),
             media_type=headers.get("Content-Type", "").partition(";")[0].strip().lower(),
-            checksums=checksums(headers),
+            checksums=_checksums(headers),
             validators={name: headers[name] for name in _VALIDATORS if name in headers},
         )
 
@@ -49,6 +49,33 @@ def _size(headers: Mapping[str, str]) -> int | None:
     if "Transfer-Encoding" in headers or not length.isdecimal() or len(length) > 18:
         return None
     return int(length)
+
+
+def _checksums(headers: Mapping[str, str]) -> dict[str, bytes]:
+    """The checksums of a response's body, from its headers.
+
+    `x-goog-hash` is of the bytes as Google Cloud Storage keeps them; where it decompressed them
+    on the way, that is not what was received.
+    See https://cloud.google.com/storage/docs/xml-api/reference-headers#xgooghash
+    """
+    found: dict[str, bytes] = {}
+    stored = headers.get("x-goog-stored-content-encoding", "identity")
+    if stored == headers.get("Content-Encoding", "identity"):
+        for part in headers.get("x-goog-hash", "").split(","):
+            name, _, value = part.strip().partition("=")
+            _add_checksum(found, name, value)
+    _add_checksum(found, "md5", headers.get("Content-MD5", ""))
+    return found
+
+
+def _add_checksum(found: dict[str, bytes], name: str, value: str) -> None:
+    length = {"md5": 16, "crc32c": 4}.get(name)
+    try:
+        decoded = base64.b64decode(value, validate=True)
+    except ValueError:
+        return
+    if len(decoded) == length:
+        found[name] = decoded
 
 
 class _Body:
