@@ -414,3 +414,74 @@ def test_a_failed_download_does_not_stand_in_the_way_of_the_next(
     with pytest.raises(DownloadError):
         hub.resolve(handle)
     assert read_files(hub.resolve(handle)) == MODEL
+
+
+def test_a_relative_cache_is_one_folder_though_the_program_changes_its_own(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TFHUB_CACHE_DIR", "cache")
+    packed = archive(ARCHIVE)
+
+    def answer(request) -> None:
+        os.chdir(tmp_path / "elsewhere")
+        packed(request)
+
+    handle = host.publish("/m/1", answer)
+    assert hub.resolve(handle) == f"cache{os.sep}{key(handle)}"
+    assert read_files(tmp_path / "cache" / key(handle)) == MODEL
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize("below", ["", "/below"])
+def test_a_file_in_place_of_the_cache_folder_is_told(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TFHUB_CACHE_DIR", f"{tmp_path}/file{below}")
+    with pytest.raises(CacheError) as error:
+        hub.resolve(host.publish("/m/1", ARCHIVE))
+    assert "damaged" not in str(error.value)
+    assert str(tmp_path / "file") in str(error.value)
+
+
+def test_a_cache_folder_of_an_unknown_kind_is_told(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TFHUB_CACHE_DIR", "foo://bucket")
+    with pytest.raises(CacheError, match=r"foo://bucket.*Check TFHUB_CACHE_DIR"):
+        hub.resolve(host.publish("/m/1", ARCHIVE))
+
+
+def test_room_that_is_to_stay_free_is_left(
+    host: Host, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 10: limits against the free disk space are configurable."""
+    monkeypatch.setenv("TFHUB_UNPACK_KEEP_FREE", "1e14")
+    with pytest.raises(CacheError, match="No space left"):
+        hub.resolve(host.publish("/m/1", ARCHIVE))
+    assert names(cache_dir) == set()
+
+
+def test_a_lock_that_one_may_not_remove_does_not_hurt_other_files(
+    host: Host, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = host.publish("/m/1", ARCHIVE)
+    path = hub.resolve(handle)
+    (cache_dir / f"{key(handle)}.lock").write_text(f"{socket.gethostname()}.1.cache-0")
+    refused: list[str] = []
+
+    def refuse(path, **options) -> None:
+        refused.append(str(path))
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("os.unlink", refuse)
+    mine = os.open(os.devnull, os.O_RDONLY)
+    try:
+        assert hub.resolve(handle) == path
+        assert hub.resolve(handle) == path
+        os.fstat(mine)
+    finally:
+        os.close(mine)
+    assert len(refused) == 1  # and not at each resolve

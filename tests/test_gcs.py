@@ -38,7 +38,7 @@ def bucket(emulator: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(_metadata, "_NO_GCE_CHECK", True, raising=False)
 
     def forget() -> None:
-        gcs.file_system.cache_clear()
+        gcs._file_system.cache_clear()
         GCSFileSystem.clear_instance_cache()
 
     requests.get(f"{emulator}/wipe", params={"keep-buckets": "true"}, timeout=10).raise_for_status()
@@ -134,9 +134,9 @@ def test_a_gs_archive_is_read_once(put, others, cache_dir: Path) -> None:
     handle = put("gs://test-bucket/a", {"m.tgz": models.pack_files(FILES)}) + "/m.tgz"
     path = hub.resolve(handle)
     others.rm(handle)
-    gcs.file_system.cache_clear()
+    gcs._file_system.cache_clear()
     assert hub.resolve(handle) == path
-    assert gcs.file_system.cache_info().currsize == 0  # nobody was asked
+    assert gcs._file_system.cache_info().currsize == 0  # nobody was asked
 
 
 def test_a_gs_archive_that_does_not_exist_is_an_os_error_and_leaves_no_entry(
@@ -312,7 +312,7 @@ def test_a_model_in_a_gs_cache_is_not_downloaded_again(host: Host, bucket_cache:
     assert len(host.requests) == 1
     assert hub.resolve(handle) == path
     host.close()
-    gcs.file_system.cache_clear()  # as another process finds it
+    gcs._file_system.cache_clear()  # as another process finds it
     assert hub.resolve(handle) == path
     assert len(host.requests) == 1
 

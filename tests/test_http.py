@@ -329,11 +329,86 @@ def test_a_web_page_instead_of_an_archive_is_told(host: Host, cache_dir: Path) -
 
 
 @pytest.mark.parametrize(
-    "handle", ["http://", "http://:port/m", "https://ho st/m", "http://[::1/m"]
+    ("handle", "cause"),
+    [
+        ("http://", "no host"),
+        ("http:///m?sig=5ec2e7", "no host"),
+        ("http://:port/m", "host or port makes no sense"),
+        ("http://127.0.0.1:99999/m?sig=5ec2e7", "host or port makes no sense"),
+        ("http://me:5ec2e7@127.0.0.1:99999/m", "host or port makes no sense"),
+        ("http://[::1/m", "host or port makes no sense"),
+        ("http://a..b/m", "no host"),
+        (f"http://{'a' * 70}.invalid/m", "no host"),
+        ("https://host/my model?sig=5ec2e7", "a space"),
+        ("https://host/m/1\nModule: another", "control character"),
+        ("https://host/m/1#\nModule: another", "control character"),
+        ("https://host/m/1 ", "a space"),
+    ],
 )
-def test_a_malformed_url_is_an_error_that_says_so(handle: str) -> None:
-    with pytest.raises(DownloadError, match="can't be made"):
+def test_a_malformed_url_is_an_error_that_says_so_at_once(handle: str, cause: str, caplog) -> None:
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(DownloadError, match=cause) as error:
         hub.resolve(handle)
+    assert "5ec2e7" not in str(error.value) + caplog.text
+    assert "Retrying" not in caplog.text
+    assert error.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    "location", ["ftp://host/m?sig=5ec2e7", "file:///etc/passwd", "http://a..b/", "http://[::1:x/"]
+)
+def test_a_redirect_that_cannot_be_followed_is_told(host: Host, location: str, caplog) -> None:
+    with pytest.raises(DownloadError, match="redirected to an address that can't be asked") as e:
+        hub.resolve(host.route("/m", redirect(location)))
+    assert "5ec2e7" not in str(e.value) + caplog.text
+
+
+def test_umlauts_in_a_handle_are_escaped(host: Host) -> None:
+    host.route("/mödel/1", archive(ARCHIVE))
+    hub.resolve(f"{host.url}/mödel/1")
+    assert targets(host) == ["/m%C3%B6del/1?tf-hub-format=compressed"]
+
+
+def test_the_scheme_may_be_written_in_capitals(host: Host) -> None:
+    handle = host.publish("/m/1", ARCHIVE).replace("http://", "HTTP://")
+    assert read_files(hub.resolve(handle)) == MODEL
+
+
+def test_no_secret_hides_in_what_an_error_refers_to(quick_retries) -> None:
+    with pytest.raises(DownloadError) as error:
+        hub.resolve(f"http://127.0.0.1:9/m?{SECRET}")
+    link: BaseException | None = error.value
+    while link is not None:
+        assert not hasattr(link, "request")
+        link = link.__cause__ or link.__context__
+
+
+def test_a_ca_bundle_that_is_not_there_is_told(
+    tls_host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/no/such/bundle.pem")
+    with pytest.raises(DownloadError, match=r"/no/such/bundle\.pem.*Check REQUESTS_CA_BUNDLE"):
+        hub.resolve(tls_host.publish("/m/1", ARCHIVE))
+
+
+def test_a_retry_after_that_makes_no_sense_does_not_count(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("urllib3.util.retry.time.sleep", lambda seconds: None)
+    busy = status(503, {"Retry-After": "soon"})
+    assert read_files(hub.resolve(host.publish("/m/1", in_turn(busy, archive(ARCHIVE))))) == MODEL
+
+
+@pytest.mark.parametrize(
+    ("proxy_url", "advice"),
+    [("foo://127.0.0.1:9", "HTTP_PROXY"), ("socks5://127.0.0.1:9", "SOCKS")],
+)
+def test_a_proxy_that_is_set_wrongly_is_told(
+    host: Host, monkeypatch: pytest.MonkeyPatch, proxy_url: str, advice: str, quick_retries
+) -> None:
+    monkeypatch.setenv("http_proxy", proxy_url)
+    with pytest.raises(DownloadError, match=advice):
+        hub.resolve(host.publish("/m/1", ARCHIVE))
 
 
 def test_errors_survive_a_way_through_another_process(host: Host) -> None:

@@ -6,7 +6,6 @@ for the right to make it; one gets it, the others wait for the entry. docs/desig
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import functools
 import hashlib
@@ -30,6 +29,8 @@ from tfhub_cache.store import ABSENT, Claim, Store, open_store
 from tfhub_cache.urls import redact
 from tfhub_cache.version import __version__
 
+_LONG_WAIT = 10.0
+
 
 @dataclass(frozen=True)
 class FetchOptions:
@@ -41,12 +42,14 @@ class FetchOptions:
         show_progress: whether to draw a progress bar.
         max_ratio: how many times larger than its archive a model may be.
         max_files: how many files and folders a model may have.
+        keep_free: bytes of the disk that are to stay free.
     """
 
     lock_timeout: float
     show_progress: bool
     max_ratio: float
     max_files: int
+    keep_free: int
 
 
 class Cache:
@@ -55,11 +58,13 @@ class Cache:
     def __init__(self, root: str, store: Store) -> None:
         self._root = root
         self._store = store
+        self._untidy: set[str] = set()
 
     def lookup(self, handle: str) -> str | None:
         """The path of the handle's entry, or None if it must be fetched.
 
-        No lock, no network, nothing written: this is what every resolve of a cached model costs.
+        No lock, no network, nothing written: this is what every resolve of a cached model costs,
+        unless somebody who died after publishing the entry has to be tidied up after.
         """
         key = _key(handle)
         if self._store.flaw(key) is not None:
@@ -88,7 +93,7 @@ class Cache:
         key = _key(handle)
         flaw = self._store.flaw(key)
         try:
-            while claim := self._claim(handle, key, options.lock_timeout):
+            while claim := self._claim(handle, key, options):
                 with claim:
                     # Whoever had the claim before may just have made the entry.
                     if self._store.flaw(key) is None:
@@ -101,28 +106,37 @@ class Cache:
                             raise
                 logging.warning("Somebody took over the download of '%s'.", redact(handle))
         except OSError as error:
-            raise _failure(handle, self._root, flaw, error) from error
+            failure = _failure(handle, self._root, flaw, error)
+            raise failure from (None if failure is error else error)
         return self._store.path(key)
 
     def _tidy(self, key: str) -> None:
         """Removes what somebody left who died after publishing, if they are dead."""
-        with contextlib.suppress(OSError):
-            claim = self._store.contend(key, float("inf")).attempt()
+        if key in self._untidy:
+            return
+        try:
+            claim = self._store.contend(key, float("inf"), 0).attempt()
             if claim is not None:
                 claim.release()
+        except OSError:
+            self._untidy.add(key)  # it is not ours to remove, and need not be tried again
 
-    def _claim(self, handle: str, key: str, lock_timeout: float) -> Claim | None:
+    def _claim(self, handle: str, key: str, options: FetchOptions) -> Claim | None:
         """Waits for the claim, or for the entry (then None), whichever comes first."""
-        contender = self._store.contend(key, lock_timeout)
-        told = False
+        contender = self._store.contend(key, options.lock_timeout, options.keep_free)
+        # tensorflow_hub's line, at its level; and one that is seen, if it takes long.
+        lines = iter([(0.0, logging.INFO), (_LONG_WAIT, logging.WARNING)])
+        begun = time.monotonic()
+        tell_after, level = next(lines)
         while (claim := contender.attempt()) is None:
-            if not told:
-                logging.info(
+            if time.monotonic() - begun >= tell_after:
+                logging.log(
+                    level,
                     "Module '%s' already being downloaded by '%s'. Waiting.",
                     redact(handle),
                     contender.holder,
                 )
-                told = True
+                tell_after, level = next(lines, (float("inf"), level))
             time.sleep(contender.poll_seconds)
             if self._store.flaw(key) is None:
                 return None
@@ -140,16 +154,25 @@ class Cache:
         logging.info("Downloaded TF-Hub Module '%s'.", shown)
 
 
-@functools.lru_cache(maxsize=16)
 def open_cache(root: str) -> Cache:
-    """The cache in a folder as users write it: local, relative, `file://` or `gs://`."""
+    """The cache in a folder as users write it: local, relative, `file://` or `gs://`.
+
+    Raises:
+        CacheError: if there is no file system for such a folder.
+    """
+    # A relative one is another when the program has changed its folder.
+    return _open_cache(root, "" if os.path.isabs(root) or "://" in root else os.getcwd())
+
+
+@functools.lru_cache(maxsize=64)
+def _open_cache(root: str, folder: str) -> Cache:
     logging.info("Using %s to cache modules.", root)
     return Cache(root, open_store(root))
 
 
 def _key(handle: str) -> str:
     """The name of a handle's entry; as tensorflow_hub has it, the handle is not normalised."""
-    return hashlib.sha1(handle.encode("utf-8"), usedforsecurity=False).hexdigest()
+    return hashlib.sha1(handle.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
 
 
 def _download(handle: str, source: Source, claim: Claim, options: FetchOptions) -> Manifest:
@@ -208,6 +231,7 @@ def _failure(handle: str, root: str, flaw: str | None, error: OSError) -> Resolv
             "can be written.",
             handle=shown,
         )
+    error.handle = error.handle or shown
     if flaw in (None, ABSENT):
         return error
     return type(error)(

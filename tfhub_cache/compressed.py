@@ -60,6 +60,7 @@ def _from_cache(handle: str, source: Source) -> str:
             show_progress=settings.show_progress(),
             max_ratio=settings.UNPACK_MAX_RATIO.number(),
             max_files=math.ceil(settings.UNPACK_MAX_FILES.number()),
+            keep_free=math.ceil(settings.UNPACK_KEEP_FREE.number(least=0)),
         ),
     )
 

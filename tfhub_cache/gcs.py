@@ -9,17 +9,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tfhub_cache import settings
-from tfhub_cache.errors import DownloadError, ResolveError
+from tfhub_cache.errors import CacheError, DownloadError, ResolveError
 from tfhub_cache.http import CONNECT_TIMEOUT
 
 if TYPE_CHECKING:
     import fsspec
-
-READ_TIMEOUT = 60.0
 
 
 def file_system_of(url: str) -> fsspec.AbstractFileSystem:
@@ -28,13 +27,24 @@ def file_system_of(url: str) -> fsspec.AbstractFileSystem:
         return file_system()
     import fsspec.core
 
-    found, _ = fsspec.core.url_to_fs(url, use_listings_cache=False)
+    try:
+        found, _ = fsspec.core.url_to_fs(url, use_listings_cache=False)
+    except (ValueError, ImportError) as error:
+        raise CacheError(
+            f"There is no file system for the cache {url}: {error}. Check TFHUB_CACHE_DIR."
+        ) from error
     return found
 
 
-@functools.lru_cache(maxsize=1)
 def file_system() -> fsspec.AbstractFileSystem:
     """The file system behind gs:// paths."""
+    emulator = settings.STORAGE_EMULATOR_HOST.value()
+    return _file_system(emulator, settings.http_timeout(), os.getpid())
+
+
+@functools.lru_cache(maxsize=4)
+def _file_system(emulator: str, timeout: float, pid: int) -> fsspec.AbstractFileSystem:
+    """One for each process, as a forked child can't use its parent's."""
     # gcsfs takes most of a second to import. The class in `core` is the plain one: the one at the
     # top of gcsfs asks for each bucket's type first, and can wait a minute for the answer.
     import aiohttp
@@ -43,10 +53,10 @@ def file_system() -> fsspec.AbstractFileSystem:
     logging.getLogger("gcsfs").addFilter(_is_no_repetition)
     return GCSFileSystem(
         # To look for credentials can take seconds, and an emulator wants none.
-        token="anon" if settings.STORAGE_EMULATOR_HOST.value() else None,
+        token="anon" if emulator else None,
         use_listings_cache=False,
         requests_timeout=aiohttp.ClientTimeout(
-            sock_connect=CONNECT_TIMEOUT, sock_read=READ_TIMEOUT
+            sock_connect=min(CONNECT_TIMEOUT, timeout), sock_read=timeout
         ),
     )
 

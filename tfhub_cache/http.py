@@ -22,7 +22,7 @@ import urllib3
 from absl import logging
 
 from tfhub_cache.errors import DownloadError
-from tfhub_cache.urls import origin, redact
+from tfhub_cache.urls import encode, flaw_of, origin, redact
 from tfhub_cache.version import __version__
 
 CONNECT_TIMEOUT = 10.0
@@ -31,6 +31,8 @@ MAX_RETRY_AFTER = 60.0
 MAX_INTERIM_ANSWERS = 20
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
+_PRINTABLE = "".join(map(chr, range(33, 127)))
+_PASSING = frozenset({429, *range(500, 600)} - {501, 505, 511})
 _USER_AGENT = f"tfhub-cache/{__version__} {requests.utils.default_user_agent()}"
 
 
@@ -57,6 +59,7 @@ def get(
     """
     if not verify:
         _warn_of_no_verification()
+    url = _checked(handle, url, "")
     authorization: str | None = None
     for _ in range(MAX_REDIRECTS):
         response = _send_until_answered(handle, url, authorization, timeout, verify)
@@ -68,13 +71,7 @@ def get(
                 response.close()
             return
         response.close()
-        try:
-            target = urljoin(url, _printable(location))
-            same_origin = origin(url) == origin(target)
-        except ValueError:
-            raise _failure(
-                handle, url, "it was redirected to an address that makes no sense"
-            ) from None
+        target = _checked(handle, _join(url, location), "it was redirected to an address that ")
         if url.startswith("https:") and not target.startswith("https:"):
             raise _failure(
                 handle,
@@ -85,6 +82,7 @@ def get(
             )
         # requests sets Authorization from the URL and netrc, for each host on its own. What came
         # from the URL of this host has to be carried along by hand, and only to the same one.
+        same_origin = origin(url) == origin(target)
         authorization = response.request.headers.get("Authorization") if same_origin else None
         url = target
     raise _failure(handle, url, f"it was redirected more than {MAX_REDIRECTS} times")
@@ -111,6 +109,26 @@ def refusal(handle: str, response: requests.Response) -> DownloadError:
     return _failure(handle, response.url or "", f"{reply}. {advice}", status)
 
 
+def read(handle: str, response: requests.Response, size: int) -> bytes:
+    """At most `size` bytes of the body as they were sent; none at its end only.
+
+    Raises:
+        DownloadError: if the rest does not come.
+    """
+    try:
+        # Not decoded: `Content-Encoding: gzip` on a .tar.gz labels the archive itself.
+        data: bytes = response.raw.read(size, decode_content=False)
+        return data
+    except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        failure = _failure(
+            handle,
+            response.url or "",
+            f"the download broke off: {reason(error)}. Nothing of it was kept; try again",
+            response.status_code,
+        )
+    raise failure
+
+
 def shown_url(response: requests.Response) -> str:
     """The URL of an answer as it may be shown."""
     return redact(response.url or "")
@@ -133,9 +151,7 @@ def _send_until_answered(
     handle: str, url: str, authorization: str | None, timeout: float, verify: bool
 ) -> requests.Response:
     """Sends a request, and again after answers that say that the trouble will pass."""
-    retries: urllib3.Retry = _Retry(
-        total=4, status_forcelist=(429, 500, 502, 503, 504), backoff_factor=0.25
-    )
+    retries: urllib3.Retry = _Retry(total=4, status_forcelist=_PASSING, backoff_factor=0.25)
     while True:
         response = _send(handle, url, authorization, timeout, verify)
         has_retry_after = "Retry-After" in response.headers
@@ -152,8 +168,8 @@ def _send_until_answered(
 def _send(
     handle: str, url: str, authorization: str | None, timeout: float, verify: bool
 ) -> requests.Response:
-    session = _session(os.getpid())
     try:
+        session = _session(os.getpid())
         headers = {"Authorization": authorization} if authorization else {}
         request = session.prepare_request(requests.Request("GET", url, headers=headers))
         request.headers[_ExactTarget.HEADER] = _target(url)
@@ -167,22 +183,29 @@ def _send(
             cert=environment["cert"],
             proxies=environment["proxies"],
         )
-    except requests.RequestException as error:
-        # Not chained: the original message shows the whole URL, signature included.
-        raise _failure(handle, url, _diagnosis(error)) from None
+    except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:
+        # requests' errors are OSErrors; so is a CA bundle that is not there.
+        failure = _failure(handle, url, _diagnosis(error))
+    # Outside of the handler, since what is raised in there refers to the original error, which
+    # holds the whole URL, signature included.
+    raise failure
 
 
-def _diagnosis(error: requests.RequestException) -> str:
+def _diagnosis(error: Exception) -> str:
     """What went wrong before there was an answer, and the way out."""
     detail = reason(error)
-    if isinstance(error, requests.exceptions.ProxyError):
-        return f"the proxy failed: {detail}. Check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
-    if isinstance(error, requests.exceptions.SSLError):
-        return (
-            f"TLS failed: {detail}. Behind a company's proxy, point REQUESTS_CA_BUNDLE to the "
-            "file with its CA certificate"
-        )
     root = _root(error)
+    if isinstance(error, requests.exceptions.ProxyError | requests.exceptions.InvalidProxyURL):
+        return f"the proxy failed: {detail}. Check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
+    if "SOCKS" in detail:
+        return "the proxy needs SOCKS. Install it with: pip install 'requests[socks]'"
+    if isinstance(error, requests.exceptions.SSLError):
+        if "certificate verify failed" in detail:
+            return (
+                f"TLS failed: {detail}. Behind a company's proxy, point REQUESTS_CA_BUNDLE to "
+                "the file with its CA certificate"
+            )
+        return f"TLS failed: {detail}. Check that the host speaks https at this port"
     # For urllib3, having failed to connect is a kind of timeout.
     if isinstance(root, urllib3.exceptions.TimeoutError) and not isinstance(
         root, urllib3.exceptions.NewConnectionError
@@ -192,7 +215,27 @@ def _diagnosis(error: requests.RequestException) -> str:
         return f"the server's answer makes no sense: {detail}. Try again later"
     if isinstance(error, requests.exceptions.ConnectionError):
         return f"no connection: {detail}. Check the network and the host's name"
-    return f"the request can't be made: {detail or type(error).__name__}. Check the handle"
+    if isinstance(error, requests.RequestException | ValueError):
+        # Their texts quote the URL.
+        return f"the request can't be made ({type(error).__name__}). Check the handle, HTTP_PROXY and HTTPS_PROXY"
+    return f"{detail}. Check REQUESTS_CA_BUNDLE and the network"
+
+
+def _checked(handle: str, url: str, what: str) -> str:
+    """The URL as it can be sent, or the failure that says why it can't."""
+    flaw = flaw_of(handle) or flaw_of(url)
+    if flaw is not None:
+        cause = f"{what}can't be asked: {flaw}" if what else f"{flaw}. Check the handle"
+        raise _failure(handle, url, cause)
+    return encode(url)
+
+
+def _join(url: str, location: str) -> str:
+    try:
+        # Spaces and non-ASCII bytes can't be sent; all else stays as it is.
+        return urljoin(url, quote(location.encode("latin-1", "replace"), safe=_PRINTABLE))
+    except ValueError:
+        return ""
 
 
 def _failure(handle: str, url: str, what: str, status: int | None = None) -> DownloadError:
@@ -235,11 +278,6 @@ def _warn_of_no_verification() -> None:
     urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
 
-def _printable(location: str) -> str:
-    """A Location as it can be sent: other than spaces and non-ASCII bytes, it stays as it is."""
-    return quote(location.encode("latin-1", "replace"), safe="".join(map(chr, range(33, 127))))
-
-
 def _target(url: str) -> str:
     """The part of a URL that goes into the request line."""
     path = url.partition("://")[2].partition("#")[0]
@@ -253,7 +291,10 @@ class _Retry(urllib3.Retry):
     """urllib3's retries, which would wait for hours if a server asked for it."""
 
     def get_retry_after(self, response: urllib3.BaseHTTPResponse) -> float | None:
-        seconds = super().get_retry_after(response)
+        try:
+            seconds = super().get_retry_after(response)
+        except urllib3.exceptions.InvalidHeader:
+            return None
         return None if seconds is None else min(seconds, MAX_RETRY_AFTER)
 
 

@@ -6,6 +6,7 @@ import os
 
 from tfhub_cache.errors import ResolveError
 from tfhub_cache.resolver import Resolver
+from tfhub_cache.urls import redact
 
 
 class PathResolver(Resolver):
@@ -16,8 +17,21 @@ class PathResolver(Resolver):
 
     def __call__(self, handle: str) -> str:
         if not exists(handle):
-            raise ResolveError(f"{handle} does not exist.", handle=handle)
+            shown = redact(handle)
+            raise ResolveError(f"{shown} does not exist.{_hint(handle)}", handle=shown)
         return handle
+
+
+def _hint(handle: str) -> str:
+    """What the user may have meant."""
+    if not handle or handle != handle.strip():
+        return " There is white space around it." if handle else " It is empty."
+    if handle.startswith("~"):
+        return f" '~' is not expanded in a handle: write {os.path.expanduser(handle)}."
+    host, slash, _ = handle.partition("/")
+    if slash and "." in host.strip(".") and ":" not in host:
+        return f" If it is a web address, write https://{handle}."
+    return ""
 
 
 def exists(path: str) -> bool:
@@ -46,16 +60,16 @@ def _exists_for_tensorflow(scheme: str, path: str) -> bool:
         import tensorflow as tf
     except ImportError:
         raise ResolveError(
-            f"{path} can't be looked up: only TensorFlow may know {scheme}:// paths, and it is "
-            "not installed. Install it with: pip install 'tfhub-cache[tensorflow]'",
-            handle=path,
+            f"{redact(path)} can't be looked up: only TensorFlow may know {scheme}:// paths, and "
+            "it is not installed. Install it with: pip install 'tfhub-cache[tensorflow]'",
+            handle=redact(path),
         ) from None
     try:
         found: bool = tf.io.gfile.exists(path)
-    except tf.errors.UnimplementedError as error:
+    except tf.errors.UnimplementedError:
         raise ResolveError(
-            f"{path} can't be looked up: TensorFlow has no file system for {scheme}:// here "
-            f"({error.message}). Some need a plugin, such as tensorflow-io.",
-            handle=path,
-        ) from error
+            f"{redact(path)} can't be looked up: TensorFlow has no file system for {scheme}:// "
+            "in this build. Some need a plugin, such as tensorflow-io.",
+            handle=redact(path),
+        ) from None
     return found

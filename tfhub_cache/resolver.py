@@ -69,7 +69,7 @@ class HttpResolverBase(Resolver):
 
     def is_http_protocol(self, handle: str) -> bool:
         """Whether the handle is an http(s) URL."""
-        return handle.startswith(("http://", "https://"))
+        return handle[:8].lower().startswith(("http://", "https://"))
 
     def is_supported(self, handle: str) -> bool:
         """Whether the handle is an http(s) URL; subclasses narrow it down."""

@@ -27,6 +27,8 @@ class ModelLoadFormat(enum.Enum):
     """The same as COMPRESSED."""
 
 
+_LONGEST_TIMEOUT = 1e6
+"""Seconds; some systems can't count further."""
 _FORMATS = {load_format.value: load_format for load_format in ModelLoadFormat}
 
 # Both libraries may live in one process and define the same flags, in either order.
@@ -61,19 +63,23 @@ class Setting:
             os.environ.get(self.env) or (self.flag and flags.FLAGS[self.flag].value) or self.default
         )
 
-    def number(self) -> float:
-        """The value in force now, as a positive number.
+    def number(self, least: float = 1e-9) -> float:
+        """The value in force now, as a number.
+
+        Args:
+            least: what it must be at the least.
 
         Raises:
-            ValueError: if it is none.
+            ValueError: if it is less, or no number.
         """
         text = self.value()
         try:
             number = float(text)
         except ValueError:
-            number = 0.0
-        if not 0 < number < float("inf"):
-            raise ValueError(f"{self.env} must be a positive number, not {text!r}.")
+            number = -1.0
+        if not least <= number < 1e15:
+            kind = "a number that is not negative" if least == 0 else "a positive number"
+            raise ValueError(f"{self.env} must be {kind}, not {text!r}.")
         return number
 
 
@@ -85,6 +91,7 @@ HTTP_TIMEOUT = Setting("TFHUB_HTTP_TIMEOUT", default="60")
 STORAGE_EMULATOR_HOST = Setting("STORAGE_EMULATOR_HOST")
 LOCK_TIMEOUT = Setting("TFHUB_LOCK_TIMEOUT", default="60")
 UNPACK_MAX_RATIO = Setting("TFHUB_UNPACK_MAX_RATIO", default="200")
+UNPACK_KEEP_FREE = Setting("TFHUB_UNPACK_KEEP_FREE", default="0")
 UNPACK_MAX_FILES = Setting("TFHUB_UNPACK_MAX_FILES", default="100000")
 
 
@@ -124,9 +131,9 @@ def verify_certificates() -> bool:
 
 def http_timeout() -> float:
     """Seconds without a byte after which an HTTP request is given up."""
-    return HTTP_TIMEOUT.number()
+    return min(HTTP_TIMEOUT.number(), _LONGEST_TIMEOUT)
 
 
 def lock_timeout() -> float:
     """Seconds without a sign of life after which another machine's lock is taken over."""
-    return LOCK_TIMEOUT.number()
+    return min(LOCK_TIMEOUT.number(), _LONGEST_TIMEOUT)

@@ -49,7 +49,9 @@ def _ask_for_folder(handle: str) -> str:
                 "The host may not offer the model uncompressed: try "
                 "TFHUB_MODEL_LOAD_FORMAT=COMPRESSED."
             )
-        answer: bytes = response.raw.read(_LONGEST_ANSWER, decode_content=False)
+        answer = b""
+        while len(answer) < _LONGEST_ANSWER and (more := http.read(handle, response, 4096)):
+            answer += more
     folder = answer.decode("utf-8", "replace").strip()
     if not folder.startswith("gs://"):
         raise ProtocolError(

@@ -6,7 +6,9 @@ byte for byte.
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
+
+_LONGEST_SHOWN = 500
 
 
 def append_query(url: str, name: str, value: str) -> str:
@@ -23,7 +25,33 @@ def redact(url: str) -> str:
     url = url.partition("#")[0].partition("?")[0]
     scheme, _, rest = url.partition("://")
     host, slash, path = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+    shown = f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+    return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}..."
+
+
+def flaw_of(url: str) -> str | None:
+    """Why an http(s) URL can't be asked, in words that quote nothing of it; None if it can."""
+    if any(character <= " " or character == "\x7f" for character in url):
+        return "it contains a space or a control character; a space is written %20"
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+        if parts.scheme not in ("http", "https"):
+            return "it is neither http:// nor https://"
+        if (
+            not host
+            or len(host) > 253
+            or any(not 0 < len(label) < 64 for label in host.rstrip(".").split("."))
+        ):
+            return "it has no host that could be looked up"
+    except ValueError:
+        return "its host or port makes no sense"
+    return None
+
+
+def encode(url: str) -> str:
+    """`url` with all but ASCII percent-encoded, and the rest as it is."""
+    return quote(url, safe="".join(map(chr, range(33, 127))))
 
 
 def origin(url: str) -> tuple[str, str | None, int | None]:

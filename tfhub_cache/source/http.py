@@ -7,12 +7,9 @@ import contextlib
 from collections.abc import Iterator, Mapping
 
 import requests
-import urllib3.exceptions
 
 from tfhub_cache import http
-from tfhub_cache.errors import DownloadError
 from tfhub_cache.source import Download
-from tfhub_cache.urls import redact
 
 _VALIDATORS = ("ETag", "Last-Modified", "x-goog-generation", "x-goog-hash")
 
@@ -86,19 +83,7 @@ class _Body:
         self._response = response
 
     def read(self, size: int, /) -> bytes:
-        try:
-            # Not decoded: `Content-Encoding: gzip` on a .tar.gz labels the archive itself.
-            data: bytes = self._response.raw.read(size, decode_content=False)
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            url = http.shown_url(self._response)
-            raise DownloadError(
-                f"The download of {redact(self._handle)} from {url} broke off: "
-                f"{http.reason(error)}. Nothing of it was kept; try again.",
-                handle=redact(self._handle),
-                url=url,
-                status=self._response.status_code,
-            ) from None
-        return data
+        return http.read(self._handle, self._response, size)
 
     def close(self) -> None:
         with contextlib.suppress(OSError, RuntimeError, ValueError):

@@ -9,6 +9,7 @@ The layout is tensorflow_hub's but for the manifest. For the entry `<key>`, the 
     <key>.descriptor.txt  for people: handle, time, host
     <key>.lock            while somebody downloads: `<host>.<pid>.<uid>`
     <key>.<uid>.tmp/      the folder that somebody is filling
+    <key>.<uid>.*.tmp     what else they need for a moment, to publish and to tidy up
 """
 
 from __future__ import annotations
@@ -138,21 +139,23 @@ class Store(abc.ABC):
         """
 
     @abc.abstractmethod
-    def contend(self, key: str, lock_timeout: float) -> Contender:
+    def contend(self, key: str, lock_timeout: float, keep_free: int) -> Contender:
         """Prepares to make an entry.
 
         Args:
             key: the entry.
             lock_timeout: seconds without a sign of life after which another machine's claim
                 is void.
+            keep_free: bytes of a disk that are to stay free.
         """
 
 
 def descriptor(manifest: Manifest) -> str:
     """The text of the descriptor file, line by line as tensorflow_hub writes it."""
     made = manifest.downloaded
+    handle = manifest.handle.replace("\r", "\\r").replace("\n", "\\n")
     return (
-        f"Module: {manifest.handle}\nDownload Time: {made.time}\n"
+        f"Module: {handle}\nDownload Time: {made.time}\n"
         f"Downloader Hostname: {made.host} (PID:{made.pid})"
     )
 
@@ -160,7 +163,7 @@ def descriptor(manifest: Manifest) -> str:
 def open_store(root: str) -> Store:
     """The store for a cache folder as users write it."""
     openers: dict[str, Callable[[str], Store]] = {"": _open_local, "file": _open_local}
-    scheme = root.partition("://")[0] if "://" in root else ""
+    scheme = root.partition("://")[0].lower() if "://" in root else ""
     return openers.get(scheme, _open_bucket)(root)
 
 

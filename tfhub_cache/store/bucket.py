@@ -74,7 +74,7 @@ class BucketStore(Store):
     def is_claimed(self, key: str) -> bool:
         return False  # to ask would cost a request, and nothing but the lock can be left over
 
-    def contend(self, key: str, lock_timeout: float) -> Contender:
+    def contend(self, key: str, lock_timeout: float, keep_free: int) -> Contender:
         return _BucketContender(_Bucket(self._root), key, lock_timeout)
 
 
@@ -207,6 +207,7 @@ class _BucketClaim(Claim):
     def create_file(self, path: str, size: int, *, replace: bool) -> BinaryIO:
         with self._bucket.errors_told():
             if not self._begun:
+                self._check_not_lost()
                 # From here on what is there is neither the old model nor the new one.
                 self._bucket.remove([f"{self._key}.manifest.json"])
                 self._begun = True
@@ -223,9 +224,15 @@ class _BucketClaim(Claim):
             except FileNotFoundError:
                 return True
 
+    def _check_not_lost(self) -> None:
+        # Whoever took over may have put its files, and they must not be touched any more.
+        if self.is_lost():
+            raise CacheError(f"Somebody took over the download into {self._bucket.root}.")
+
     def publish(self, manifest: Manifest) -> None:
         with self._bucket.errors_told():
             self._uploads.finish()
+            self._check_not_lost()
             files = {f"{self._key}/{file.path}" for file in manifest.files}
             there = self._bucket.sizes(f"{self._key}/")
             self._bucket.remove([name for name in there if name not in files])
@@ -239,7 +246,7 @@ class _BucketClaim(Claim):
         self._heartbeat.join()
         # As far as it goes: what is left has no manifest, and the next download replaces it.
         with contextlib.suppress(Exception):
-            if not self._published:
+            if not self._published and not self.is_lost():
                 self._uploads.discard()
         with contextlib.suppress(Exception):
             if self._bucket.read(self._lock) == self._owner:

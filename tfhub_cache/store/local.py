@@ -21,7 +21,7 @@ class LocalStore(Store):
 
     def __init__(self, root: str) -> None:
         self._shown_root = root
-        self._root = root.removeprefix("file://")
+        self._root = os.path.abspath(root.removeprefix("file://"))
         self._expectations: dict[str, tuple[object, list[tuple[str, int]] | None]] = {}
 
     def path(self, key: str) -> str:
@@ -45,19 +45,23 @@ class LocalStore(Store):
         except ValueError:
             return "its manifest can't be read" if os.path.isdir(entry) else ABSENT
         except OSError as error:
+            if not os.path.isdir(self._root):
+                return ABSENT
             return f"{error.filename} can't be read: {error.strerror}"
         return None
 
     def is_claimed(self, key: str) -> bool:
         return os.path.lexists(os.path.join(self._root, f"{key}.lock"))
 
-    def contend(self, key: str, lock_timeout: float) -> Contender:
+    def contend(self, key: str, lock_timeout: float, keep_free: int) -> Contender:
+        if os.path.lexists(self._root) and not os.path.isdir(self._root):
+            raise NotADirectoryError(errno.ENOTDIR, "It is not a folder", self._root)
         os.makedirs(self._root, exist_ok=True)
         if _is_planted_link(self._root):
             raise PermissionError(
                 errno.EPERM, f"{self._root} is a link that another user has put there"
             )
-        return _LocalContender(self, key, os.path.abspath(self._root), lock_timeout)
+        return _LocalContender(self, key, self._root, lock_timeout, keep_free)
 
     def _expected_sizes(self, key: str, entry: str) -> list[tuple[str, int]] | None:
         """Each file's path and size as the manifest has them; None without a manifest."""
@@ -76,7 +80,10 @@ class LocalStore(Store):
 class _LocalContender(Contender):
     poll_seconds = 0.05
 
-    def __init__(self, store: LocalStore, key: str, root: str, lock_timeout: float) -> None:
+    def __init__(
+        self, store: LocalStore, key: str, root: str, lock_timeout: float, keep_free: int
+    ) -> None:
+        self._keep_free = keep_free
         self._store = store
         self._key = key
         self._root = root
@@ -85,11 +92,16 @@ class _LocalContender(Contender):
     def attempt(self) -> Claim | None:
         lock = self._lock.attempt()
         self.holder = self._lock.holder
-        return None if lock is None else _LocalClaim(self._store, self._key, self._root, lock)
+        if lock is None:
+            return None
+        return _LocalClaim(self._store, self._key, self._root, lock, self._keep_free)
 
 
 class _LocalClaim(Claim):
-    def __init__(self, store: LocalStore, key: str, root: str, lock: HeldLock) -> None:
+    def __init__(
+        self, store: LocalStore, key: str, root: str, lock: HeldLock, keep_free: int
+    ) -> None:
+        self._keep_free = keep_free
         self._store = store
         self._key = key
         self._root = root
@@ -114,9 +126,11 @@ class _LocalClaim(Claim):
 
     def create_file(self, path: str, size: int, *, replace: bool) -> BinaryIO:
         free = shutil.disk_usage(self._staging).free
-        if size > free:
+        if size > free - self._keep_free:
             raise OSError(
-                errno.ENOSPC, f"No space left: a file of {size} bytes, and {free} are free"
+                errno.ENOSPC,
+                f"No space left: a file of {size} bytes, and {free} are free"
+                + (f", of which {self._keep_free} are to stay so" if self._keep_free else ""),
             )
         folder = path.rpartition("/")[0]
         if folder:
@@ -136,6 +150,8 @@ class _LocalClaim(Claim):
             self._write(".descriptor.tmp", descriptor(manifest)): f"{self._entry}.descriptor.txt",
             self._write(".manifest.tmp", manifest.to_json()): f"{self._entry}.manifest.json",
         }
+        if self.is_lost():
+            raise OSError(errno.ESTALE, "Somebody took the lock over")
         if os.path.lexists(self._entry):
             if self._store.flaw(self._key) is None:
                 logging.warning("Module already exists in %s", self._entry)
@@ -147,10 +163,12 @@ class _LocalClaim(Claim):
             for unfinished, finished in beside.items():
                 os.replace(unfinished, finished)
             os.rename(self._staging, self._entry)
-        except OSError:
+        except BaseException as error:
             if not os.path.isdir(self._entry):
                 with contextlib.suppress(OSError):
                     os.rename(self._beside(".old.tmp"), self._entry)
+                raise
+            if not isinstance(error, OSError):
                 raise
             logging.warning("Module already exists in %s", self._entry)
 

@@ -21,7 +21,6 @@ import os
 import shutil
 import threading
 import weakref
-from typing import NamedTuple
 
 from tfhub_cache.store.owner import TENSORFLOW_HUB_TIMEOUT, Owner, Silence
 
@@ -29,17 +28,14 @@ from tfhub_cache.store.owner import TENSORFLOW_HUB_TIMEOUT, Owner, Silence
 class HeldLock:
     """A lock file that is ours: kept alive until it is released, or nobody refers to it."""
 
-    def __init__(self, path: str, descriptor: int, owner: Owner, heartbeat: float) -> None:
+    def __init__(self, file: _LockFile, owner: Owner, heartbeat: float) -> None:
         self.owner = owner
-        self._path = path
-        self._descriptor = descriptor
+        self._file = file
         released = threading.Event()
-        thread = threading.Thread(
-            target=_beat, args=(path, descriptor, heartbeat, released), daemon=True
-        )
-        self._finalizer = weakref.finalize(self, _let_go, path, descriptor, released, thread)
-        _HELD.add(self)
+        thread = threading.Thread(target=_beat, args=(file, heartbeat, released), daemon=True)
         thread.start()
+        self._finalizer = weakref.finalize(self, _let_go, file, released, thread)
+        _HELD.add(self)
 
     def release(self) -> None:
         """Removes the lock file, unless somebody took it over, and lets go of it."""
@@ -47,12 +43,12 @@ class HeldLock:
 
     def is_held(self) -> bool:
         """Whether nobody has taken it over, as somebody may who saw no sign of life for long."""
-        return _is_at(self._path, self._descriptor)
+        return self._file.is_at_its_path()
 
     def forget(self) -> None:
         """Closes a copy of the lock that this process got by being forked."""
         if self._finalizer.detach():
-            os.close(self._descriptor)
+            self._file.close()
 
 
 _HELD: weakref.WeakSet[HeldLock] = weakref.WeakSet()
@@ -68,20 +64,16 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_all)
 
 
-def _beat(path: str, descriptor: int, seconds: float, released: threading.Event) -> None:
-    target = descriptor if os.utime in os.supports_fd else path
+def _beat(file: _LockFile, seconds: float, released: threading.Event) -> None:
     while not released.wait(seconds):
-        with contextlib.suppress(OSError):
-            os.utime(target)
+        file.touch()
 
 
-def _let_go(
-    path: str, descriptor: int, released: threading.Event, thread: threading.Thread
-) -> None:
+def _let_go(file: _LockFile, released: threading.Event, thread: threading.Thread) -> None:
     released.set()
     if thread.is_alive():
         thread.join()
-    _remove(path, descriptor)
+    file.remove()
 
 
 class LockContender:
@@ -107,54 +99,45 @@ class LockContender:
             OSError: if the folder can't be written.
         """
         while True:
-            file = _open(self._path)
+            file = _LockFile(self._path)
+            keep = False
             try:
-                held, decided = self._try(file)
-            except BaseException:
-                # Nobody must wait for a lock of somebody who was interrupted while taking it.
-                with contextlib.suppress(OSError):
-                    if _try_os_lock(file.descriptor) and not _read(file.descriptor):
-                        _remove(self._path, file.descriptor)
-                    else:
-                        os.close(file.descriptor)
-                raise
-            if decided:
-                return held
+                os_lock = file.try_os_lock()
+                if not file.is_at_its_path():  # released at this very moment
+                    continue
+                content = file.read()
+                # Where the file system has no such locks, having made the file must do.
+                is_free = not content and (file.created if os_lock is None else os_lock)
+                if is_free and file.writable:
+                    held = self._take(file)
+                    keep = True
+                    return held
+                self.holder = content
+                if not self._is_dead(file, content, os_lock):
+                    return None
+                file.remove()
+                holder = Owner.parse(content)
+                if holder is not None:
+                    discard(staging_folder(self._base, holder.uid))
+            finally:
+                if not keep:
+                    file.close()
 
-    def _try(self, file: _LockFile) -> tuple[HeldLock | None, bool]:
-        """The lock if it can be had, and whether that is settled; otherwise look again."""
-        os_lock = _try_os_lock(file.descriptor)
-        if not _is_at(self._path, file.descriptor):  # released at this very moment
-            os.close(file.descriptor)
-            return None, False
-        content = _read(file.descriptor)
-        # Where the file system has no such locks, having made the file must do.
-        is_mine = file.created if os_lock is None else os_lock
-        if is_mine and not content and file.writable:
+    def _take(self, file: _LockFile) -> HeldLock:
+        try:
             owner = Owner.new()
-            try:
-                os.write(file.descriptor, str(owner).encode())
-            except BaseException:
-                os.ftruncate(file.descriptor, 0)
-                raise
-            heartbeat = min(2.0, self._timeout / 4)
-            return HeldLock(self._path, file.descriptor, owner, heartbeat), True
-        self.holder = content
-        holder = Owner.parse(content)
-        # An empty file is about to be written, or on Windows can't be read.
-        unreadable = not content and os_lock is False
-        touched = os.fstat(file.descriptor).st_mtime
-        if unreadable or not self._is_dead(holder, content, touched, os_lock):
-            os.close(file.descriptor)
-            return None, True
-        _remove(self._path, file.descriptor)
-        if holder is not None:
-            discard(staging_folder(self._base, holder.uid))
-        return None, False
+            file.write(str(owner))
+            return HeldLock(file, owner, min(2.0, self._timeout / 4))
+        except BaseException:
+            # Nobody must wait for somebody who was interrupted while taking the lock.
+            file.remove()
+            raise
 
-    def _is_dead(
-        self, holder: Owner | None, content: str, touched: float, os_lock: bool | None
-    ) -> bool:
+    def _is_dead(self, file: _LockFile, content: str, os_lock: bool | None) -> bool:
+        holder = Owner.parse(content)
+        if not content and os_lock is False:  # about to be written, or on Windows unreadable
+            return False
+        touched = file.touched()
         if holder is not None and holder.is_ours:
             if holder.is_here and (os_lock or (os_lock is None and not holder.process_exists())):
                 return True
@@ -187,69 +170,88 @@ def discard(path: str) -> None:
             os.unlink(discarded)
 
 
-class _LockFile(NamedTuple):
-    descriptor: int
-    created: bool
-    writable: bool
-
-
 # Another user must not make us follow a link, nor a child process inherit the lock.
 _SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
-def _open(path: str) -> _LockFile:
-    """Opens the lock file, making it if there is none."""
-    while True:
+class _LockFile:
+    """The lock file, open, made if there was none. It is closed once, however often one asks."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self.created = False
+        self.writable = True
+        while True:
+            try:
+                self._descriptor = os.open(path, os.O_RDWR | _SAFELY)
+                return
+            except FileNotFoundError:
+                pass
+            except PermissionError:  # somebody else's: it can still be read and watched
+                self._descriptor = os.open(path, os.O_RDONLY | _SAFELY)
+                self.writable = False
+                return
+            with contextlib.suppress(FileExistsError):
+                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _SAFELY
+                self._descriptor = os.open(path, flags, 0o666)
+                self.created = True
+                return
+
+    def try_os_lock(self) -> bool | None:
+        """Takes the system's lock if it is free; None where the file system has none."""
+        return _try_os_lock(self._descriptor)
+
+    def is_at_its_path(self) -> bool:
+        """Whether the open file is still the one with that name."""
         try:
-            return _LockFile(os.open(path, os.O_RDWR | _SAFELY), False, True)
+            there = os.stat(self._path, follow_symlinks=False)
         except FileNotFoundError:
-            pass
-        except PermissionError:  # somebody else's: it can still be read and watched
-            return _LockFile(os.open(path, os.O_RDONLY | _SAFELY), False, False)
-        with contextlib.suppress(FileExistsError):
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _SAFELY
-            return _LockFile(os.open(path, flags, 0o666), True, True)
+            return False
+        return self._descriptor >= 0 and os.path.samestat(there, os.fstat(self._descriptor))
+
+    def read(self) -> str:
+        try:
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            return os.read(self._descriptor, 4096).decode("utf-8", "replace")
+        except PermissionError:  # on Windows a locked file can't be read
+            return ""
+
+    def write(self, content: str) -> None:
+        os.write(self._descriptor, content.encode())
+
+    def touched(self) -> float:
+        """When it was last written or touched."""
+        return os.fstat(self._descriptor).st_mtime
+
+    def touch(self) -> None:
+        with contextlib.suppress(OSError):
+            os.utime(self._descriptor if os.utime in os.supports_fd else self._path)
+
+    def remove(self) -> None:
+        """Removes the file, if it is still the one with that name, and closes it."""
+        is_there = self.is_at_its_path()
+        if os.name == "nt":  # an open file can't be removed
+            self.close()
+        try:
+            if is_there:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._path)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def _try_os_lock(descriptor: int) -> bool | None:
-    """Takes the system's lock if it is free; None where the file system has none."""
     import filelock  # only to download
 
     try:
         return bool(filelock.lock_descriptor(descriptor, blocking=False))
     except OSError:
         return None
-
-
-def _is_at(path: str, descriptor: int) -> bool:
-    """Whether the open file is still the one with that name."""
-    try:
-        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
-
-
-def _read(descriptor: int) -> str:
-    try:
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        return os.read(descriptor, 4096).decode("utf-8", "replace")
-    except PermissionError:  # on Windows a locked file can't be read
-        return ""
-
-
-def _remove(path: str, descriptor: int) -> None:
-    """Removes the lock file if it is the open one, and closes it."""
-    is_there = _is_at(path, descriptor)
-    if os.name == "nt":  # an open file can't be removed
-        os.close(descriptor)
-        descriptor = -1
-    try:
-        if is_there:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-    finally:
-        if descriptor >= 0:
-            os.close(descriptor)
 
 
 def _growth(folder: str) -> tuple[int, float]:
