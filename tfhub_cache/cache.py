@@ -102,7 +102,7 @@ class Cache:
                         self._make(handle, flaw, source, claim, options)
                         break
                     except OSError:
-                        if not claim.is_lost():
+                        if not _is_lost(claim):
                             raise
                 logging.warning("Somebody took over the download of '%s'.", redact(handle))
         except OSError as error:
@@ -218,6 +218,14 @@ def _receive(handle: str, download: Download, claim: Claim, options: FetchOption
         ),
         validators=dict(download.validators),
     )
+
+
+def _is_lost(claim: Claim) -> bool:
+    """Whether a claim was taken over, as far as that can be found out."""
+    try:
+        return claim.is_lost()
+    except OSError:
+        return False
 
 
 def _failure(handle: str, root: str, flaw: str | None, error: OSError) -> ResolveError:

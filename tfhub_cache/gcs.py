@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from tfhub_cache import settings
 from tfhub_cache.errors import CacheError, DownloadError, ResolveError
@@ -59,6 +60,44 @@ def _file_system(emulator: str, timeout: float, pid: int) -> fsspec.AbstractFile
             sock_connect=min(CONNECT_TIMEOUT, timeout), sock_read=timeout
         ),
     )
+
+
+def write_if(
+    file_system: fsspec.AbstractFileSystem, path: str, content: bytes, generation: int
+) -> int:
+    """Writes an object if its generation is the given one, 0 being that there is none.
+
+    gcsfs offers this for 0 only. See https://cloud.google.com/storage/docs/request-preconditions
+
+    Returns:
+        The new generation.
+
+    Raises:
+        FileExistsError: if its generation is another one.
+    """
+    bucket, key, _ = file_system.split_path(path)
+    answer = file_system.call(
+        "POST",
+        f"{file_system._location}/upload/storage/v1/b/{quote(bucket)}/o",
+        uploadType="media",
+        name=key,
+        ifGenerationMatch=str(generation),
+        headers={"Content-Type": "application/octet-stream"},
+        data=content,
+        json_out=True,
+    )
+    return int(answer["generation"])
+
+
+def remove_if(file_system: fsspec.AbstractFileSystem, path: str, generation: int) -> None:
+    """Removes an object if its generation is the given one.
+
+    Raises:
+        FileExistsError: if it is another one.
+        FileNotFoundError: if there is no such object.
+    """
+    bucket, key, _ = file_system.split_path(path)
+    file_system.call("DELETE", "b/{}/o/{}", bucket, key, ifGenerationMatch=str(generation))
 
 
 @contextlib.contextmanager

@@ -217,7 +217,8 @@ def _diagnosis(error: Exception) -> str:
         return f"no connection: {detail}. Check the network and the host's name"
     if isinstance(error, requests.RequestException | ValueError):
         # Their texts quote the URL.
-        return f"the request can't be made ({type(error).__name__}). Check the handle, HTTP_PROXY and HTTPS_PROXY"
+        kind = type(error).__name__
+        return f"the request can't be made ({kind}). Check the handle, HTTP_PROXY and HTTPS_PROXY"
     return f"{detail}. Check REQUESTS_CA_BUNDLE and the network"
 
 

@@ -240,8 +240,8 @@ BAD = {
     "an absolute folder that is not there": Case(handle="/nothing/here", verbatim=True),
     "a file:// folder that is not there": Case(handle="file:///nothing/here", verbatim=True),
     "a ram:// folder that is not there": Case(handle="ram://nothing/here", verbatim=True),
-    "an empty handle": Case(handle="", verbatim=True),
-    "a tilde, which is no home": Case(handle="~/nothing", verbatim=True),
+    "an empty handle": Case(handle="", words=("does not exist.",)),
+    "a tilde, which is no home": Case(handle="~/nothing", words=("~/nothing does not exist.",)),
     "uncompressed: 200": Case(
         handle=answer(status(200, body="gs://b/m")),
         env={"TFHUB_MODEL_LOAD_FORMAT": "UNCOMPRESSED"},

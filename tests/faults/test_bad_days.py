@@ -18,8 +18,8 @@ from pathlib import Path
 
 import models
 import pytest
+from checker import NOBODY, Checker
 from children import SOON, Child, key_of, names_in, resolve_here, until
-from conftest import NOBODY, Checker
 from servers import Host, Request, cut, in_turn, redirect, stall
 from servers import archive as served
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import models
 import pytest
+from checker import Checker
 from children import SOON, Child, key_of, names_in, together, until
-from conftest import Checker
 from servers import Host, in_turn, stall
 from servers import archive as served
 

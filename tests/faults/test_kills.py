@@ -18,8 +18,8 @@ from pathlib import Path
 
 import models
 import pytest
+from checker import Checker
 from children import SOON, Child, key_of, names_in, resolve_here, until
-from conftest import Checker
 from servers import Host, in_turn, stall
 from servers import archive as served
 
