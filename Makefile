@@ -33,7 +33,7 @@ unit: .venv/dev  ## run the tests on the default interpreter, with coverage
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-interpreters: .venv/dev  ## run the part without TensorFlow on every Python that is here
+interpreters: .venv/dev  ## run the part without TensorFlow on every other Python that is here
 	$(BIN)/nox --session light
 
 bench: .venv/dev  ## measure, side by side with tensorflow_hub

@@ -1,8 +1,12 @@
-"""Runs the part of the tests that needs no TensorFlow on every interpreter of this machine."""
+"""Runs the part of the tests that needs no TensorFlow on the other interpreters of this machine.
+
+The default one runs all tests, by `make unit`.
+"""
 
 import os
 import shutil
 import subprocess
+import sys
 
 import nox
 
@@ -17,9 +21,13 @@ if shutil.which("pyenv"):
     os.environ["PYENV_VERSION"] = ":".join(installed.stdout.split())
 
 
-@nox.session(python=["3.10", "3.11", "3.12", "3.13"])
+DEFAULT = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@nox.session(python=[v for v in ("3.10", "3.11", "3.12", "3.13") if v != DEFAULT])
 def light(session: nox.Session) -> None:
     """Installs the package without TensorFlow, and runs the tests that work without it."""
     session.install("--quiet", "--upgrade", "pip>=25.1")
     session.install("--quiet", "--editable", ".", "--group", "test")
-    session.run("pytest", "-n", "auto", "--quiet", "-m", "not tensorflow", *session.posargs)
+    workers = ("-n", "auto", "--dist", "loadgroup")
+    session.run("pytest", *workers, "--quiet", "-m", "not tensorflow", *session.posargs)
