@@ -119,6 +119,9 @@ class LockContender:
                 holder = Owner.parse(content)
                 if holder is not None:
                     discard(staging_folder(self._base, holder.uid))
+            except BaseException:
+                file.remove_if_empty()  # nobody needs the trace of somebody who was interrupted
+                raise
             finally:
                 if not keep:
                     file.close()
@@ -238,6 +241,12 @@ class _LockFile:
                     os.unlink(self._path)
         finally:
             self.close()
+
+    def remove_if_empty(self) -> None:
+        with contextlib.suppress(OSError):
+            is_open = self._descriptor >= 0
+            if is_open and self.try_os_lock() is not False and not self.read():
+                self.remove()
 
     def close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
