@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 
 from tfhub_cache.errors import ResolveError
 from tfhub_cache.resolver import Resolver
 from tfhub_cache.urls import redact
+
+_SCHEME = re.compile("[a-zA-Z][a-zA-Z0-9+.-]*")
 
 
 class PathResolver(Resolver):
@@ -42,7 +45,7 @@ def exists(path: str) -> bool:
         DownloadError: if the bucket of a gs:// path can't be asked.
     """
     scheme, separator, rest = path.partition("://")
-    if not separator:
+    if not separator or not _SCHEME.fullmatch(scheme):
         return os.path.exists(path)
     if scheme == "file":
         return os.path.exists(rest)
