@@ -1213,3 +1213,18 @@ def test_a_scheme_that_nobody_knows_is_an_os_error_that_names_it(
     handle = host.publish("/demo/model/1", models.pack_files(FILES))
     with pytest.raises(OSError, match="nosuch"):
         hub.resolve(handle)
+
+
+def test_a_model_that_tensorflow_hub_has_just_put_is_not_downloaded_by_whoever_waited(
+    storage: Storage, host: Host, handle: str, objects: Bucket
+) -> None:
+    """Promise 8: it appears between a look at the entry and the making of our lock."""
+    lock = f"models/{key(handle)}.lock"
+    storage.fault(
+        lambda call: call.name == lock and call.is_upload,
+        lambda _: objects.put(key(handle), FILES),
+        times=1,
+    )
+    assert hub.resolve(handle) == f"{ROOT}/{key(handle)}"
+    assert host.requests == []
+    assert f"{key(handle)}.lock" not in objects.names()

@@ -33,6 +33,7 @@ class BucketStore(Store):
     def __init__(self, root: str) -> None:
         self._root = root.rstrip("/")
         self._seen: dict[str, float] = {}
+        self._claimed: set[str] = set()
 
     def path(self, key: str) -> str:
         return f"{self._root}/{key}"
@@ -43,6 +44,8 @@ class BucketStore(Store):
         objects = Objects(self._root)
         with objects.errors_told():
             sizes = objects.sizes(key)
+            if key in self._claimed:
+                sizes.pop(f"{key}.lock", None)  # our own says nothing of who was there before
             if f"{key}.manifest.json" not in sizes:
                 return _flaw_without_manifest(key, sizes)
             try:
@@ -65,14 +68,15 @@ class BucketStore(Store):
         return False  # to ask would cost a request, and nothing but the lock can be left over
 
     def contend(self, key: str, lock_timeout: float, keep_free: int) -> Contender:
-        return _BucketContender(Objects(self._root), key, lock_timeout)
+        return _BucketContender(Objects(self._root), key, lock_timeout, self._claimed)
 
 
 class _BucketContender(Contender):
     poll_seconds = 1.0
     holder = ""
 
-    def __init__(self, objects: Objects, key: str, lock_timeout: float) -> None:
+    def __init__(self, objects: Objects, key: str, lock_timeout: float, claimed: set[str]) -> None:
+        self._claimed = claimed
         self._objects = objects
         self._key = key
         self._name = f"{key}.lock"
@@ -97,7 +101,9 @@ class _BucketContender(Contender):
                         self._clear_away(generation)
                         continue
                 lock = _LockObject(self._objects, self._name, str(owner), generation)
-                return _BucketClaim(self._objects, self._key, lock, self._lock_timeout)
+                return _BucketClaim(
+                    self._objects, self._key, lock, self._lock_timeout, self._claimed
+                )
 
     def _is_dead(self, sign: object, touched: float) -> bool:
         holder = Owner.parse(self.holder)
@@ -166,7 +172,16 @@ class _LockObject:
 class _BucketClaim(Claim):
     """Uploads files while the archive is still being received."""
 
-    def __init__(self, objects: Objects, key: str, lock: _LockObject, lock_timeout: float) -> None:
+    def __init__(
+        self,
+        objects: Objects,
+        key: str,
+        lock: _LockObject,
+        lock_timeout: float,
+        claimed: set[str],
+    ) -> None:
+        self._claimed = claimed
+        claimed.add(key)
         self._objects = objects
         self._key = key
         self._lock = lock
@@ -224,6 +239,7 @@ class _BucketClaim(Claim):
                 self._uploads.discard()
                 self._objects.remove(f"{self._key}.unfinished")
         self._uploads.close()
+        self._claimed.discard(self._key)
         with contextlib.suppress(Exception):
             self._lock.release()
 
