@@ -10,7 +10,7 @@ import math
 from contextlib import AbstractContextManager
 
 from tfhub_cache import settings
-from tfhub_cache.cache import FetchOptions, open_cache
+from tfhub_cache.cache.fetching import FetchOptions, open_cache
 from tfhub_cache.resolver import HttpResolverBase, Resolver
 from tfhub_cache.source import Download, Source
 from tfhub_cache.urls import append_query

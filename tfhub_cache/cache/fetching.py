@@ -1,4 +1,4 @@
-"""The cache: a handle and a source go in, the path of a whole entry comes out.
+"""Fetching: a handle and a source go in, the path of a whole entry in the cache comes out.
 
 Readers never lock: they see a whole entry or none. Whoever finds none, or a damaged one, contends
 for the right to make it; one gets it, the others wait for the entry. docs/design.md draws it.

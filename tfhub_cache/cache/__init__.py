@@ -1,0 +1,1 @@
+"""The cache: how entries get into it (`fetching`)."""
