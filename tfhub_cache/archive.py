@@ -84,6 +84,7 @@ class _Unpacking:
 
     def __init__(self, plain: PlainStream, staging: Staging, limits: Limits) -> None:
         self._plain = plain
+        self._file = _ForwardFile(plain)
         self._staging = staging
         self._limits = limits
         self._files: dict[str, File] = {}
@@ -91,12 +92,8 @@ class _Unpacking:
         self._written = 0
 
     def run(self) -> tuple[File, ...]:
-        with (
-            _damage_told(),
-            tarfile.open(
-                mode="r|", fileobj=cast(Any, self._plain), bufsize=_CHUNK, tarinfo=_Member
-            ) as tar,
-        ):
+        file = cast(Any, self._file)
+        with _damage_told(), tarfile.TarFile(fileobj=file, tarinfo=_Member) as tar:
             members = 0
             while (member := tar.next()) is not None:
                 # tarfile would remember everything, which is a way to exhaust memory.
@@ -108,13 +105,13 @@ class _Unpacking:
                         f"The archive holds more than {self._limits.members} files and folders. "
                         "If you trust it, raise TFHUB_UNPACK_MAX_FILES."
                     )
-                self._unpack(tar, member)
-            self._read_to_the_end(tar)
+                self._unpack(member)
+            self._read_to_the_end()
         if not self._files:
             raise ArchiveError("it holds no files")
         return tuple(self._files[path] for path in sorted(self._files))
 
-    def _unpack(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+    def _unpack(self, member: tarfile.TarInfo) -> None:
         path = _safe_path(member)
         above = [path[:index] for index, character in enumerate(path) if character == "/"]
         if path in (self._folders if member.isreg() else self._files) or any(
@@ -123,26 +120,24 @@ class _Unpacking:
             raise UnsafeArchiveError(f"The archive holds {path!r} as a file and as a folder.")
         self._folders.update(above)
         if member.isreg():
-            self._files[path] = self._write(tar, member, path)
+            self._files[path] = self._write(path, member.size)
         elif path:
             self._folders.add(path)
             self._staging.make_folder(path)
 
-    def _write(self, tar: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> File:
-        source = tar.extractfile(member)
-        assert source is not None  # regular members have content
+    def _write(self, path: str, size: int) -> File:
         digest = hashlib.sha256()
-        size = 0
-        with self._create(path, member.size) as file:
-            while True:
-                with _damage_told():
-                    chunk = source.read(_CHUNK)
+        left = size
+        with self._create(path, size) as file:
+            while left:
+                chunk = self._file.read_some(min(left, _CHUNK))
                 if not chunk:
-                    return File(path, size, digest.hexdigest())
+                    raise ArchiveError("it ends in the middle of a file")
                 self._check_ratio(len(chunk))
                 digest.update(chunk)
                 file.write(chunk)
-                size += len(chunk)
+                left -= len(chunk)
+        return File(path, size, digest.hexdigest())
 
     def _create(self, path: str, size: int) -> BinaryIO:
         try:
@@ -163,16 +158,47 @@ class _Unpacking:
                 "TFHUB_UNPACK_MAX_RATIO."
             )
 
-    def _read_to_the_end(self, tar: tarfile.TarFile) -> None:
+    def _read_to_the_end(self) -> None:
         # The checksum of the whole stands at its very end, behind the padding.
         padding = 0
-        while more := cast(Any, tar.fileobj).read(_CHUNK):
+        while more := self._file.read_some(_CHUNK):
             padding += len(more)
             if more.count(0) != len(more):
                 raise ArchiveError("something follows its end")
             if padding > _LONGEST_PADDING:
                 raise ArchiveError("it goes on and on after its end")
         self._plain.exhaust()
+
+
+class _ForwardFile:
+    """A stream as tarfile wants to see it: as a file, in which one can go forward only.
+
+    tarfile has such a thing too, for its mode "r|", but copies each byte five times.
+    """
+
+    def __init__(self, plain: PlainStream) -> None:
+        self._plain = plain
+        self._position = 0
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, position: int) -> None:
+        while self._position < position and self.read_some(min(position - self._position, _CHUNK)):
+            pass
+
+    def read(self, size: int) -> bytes:
+        """`size` bytes, or less at the end."""
+        data = self.read_some(size)
+        while len(data) < size and (more := self.read_some(size - len(data))):
+            data += more
+        return data
+
+    def read_some(self, size: int) -> bytes:
+        """At most `size` bytes, and none at the end only."""
+        data = self._plain.read(size)
+        self._position += len(data)
+        return data
 
 
 @contextlib.contextmanager
