@@ -19,6 +19,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import http.client
 import http.server
@@ -424,7 +425,7 @@ class archive:  # noqa: N801 - it reads as one of the functions below
         if self.ranges:
             fields.append(("Accept-Ranges", "bytes"))
 
-    @property
+    @functools.cached_property
     def tag(self) -> str:
         """The ETag."""
         return f'"{hashlib.md5(self.data).hexdigest()}"'

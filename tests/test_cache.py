@@ -304,8 +304,8 @@ WRONG = {
     "x-goog-hash md5": lying(x_goog_hash="md5=AAAAAAAAAAAAAAAAAAAAAA=="),
     "x-goog-hash crc32c": lying(x_goog_hash="crc32c=AAAAAA=="),
     "Content-MD5": lying(Content_MD5="AAAAAAAAAAAAAAAAAAAAAA=="),
-    "cut": cut(ARCHIVE, 1000),
-    "cut at the last byte": cut(ARCHIVE, len(ARCHIVE) - 1),
+    "cut": cut(ARCHIVE, 1000, ranges=False, etag=False),
+    "cut at the last byte": cut(ARCHIVE, len(ARCHIVE) - 1, ranges=False, etag=False),
     "bit": archive(ARCHIVE[:1000] + bytes([ARCHIVE[1000] ^ 1]) + ARCHIVE[1001:]),
 }
 

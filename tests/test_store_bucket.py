@@ -31,7 +31,8 @@ from servers import Host, archive, bucket_server, cut, in_turn, stall, status
 from storage import Call, Storage
 
 import tfhub_cache as hub
-from tfhub_cache import cache, gcs
+from tfhub_cache import gcs
+from tfhub_cache.cache import fetching
 from tfhub_cache.errors import CacheError, DownloadError, ResolveError
 from tfhub_cache.store import ABSENT, bucket, uploads
 from tfhub_cache.store.bucket import BucketStore
@@ -92,7 +93,7 @@ def as_another_process() -> None:
     """Forgets what this process remembers, so that the next resolve is like another process's."""
     from gcsfs.core import GCSFileSystem
 
-    cache._open_cache.cache_clear()
+    fetching._open_cache.cache_clear()
     gcs._file_system.cache_clear()
     GCSFileSystem.clear_instance_cache()
 
@@ -1132,10 +1133,10 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     files.store.clear()
     monkeypatch.setenv("TFHUB_CACHE_DIR", "memory://shared/models")
     monkeypatch.setattr(bucket._BucketContender, "poll_seconds", 0.02)
-    cache._open_cache.cache_clear()
+    fetching._open_cache.cache_clear()
     yield files
     files.store.clear()
-    cache._open_cache.cache_clear()
+    fetching._open_cache.cache_clear()
 
 
 def _in_memory(files: Any) -> dict[str, bytes]:
@@ -1159,7 +1160,7 @@ def test_any_file_system_of_fsspec_can_hold_the_cache(memory: Any, host: Host) -
         f"{entry}.manifest.json",
         f"{entry}.descriptor.txt",
     }
-    cache._open_cache.cache_clear()
+    fetching._open_cache.cache_clear()
     assert hub.resolve(handle) == path
     assert len(host.requests) == 1
 
@@ -1171,7 +1172,7 @@ def test_in_any_file_system_a_damaged_model_is_fetched_again_with_one_warning(
     handle = host.publish("/demo/model/1", models.pack_files(FILES))
     hub.resolve(handle)
     memory.rm_file(f"/shared/models/{key(handle)}/{SHARD}")
-    cache._open_cache.cache_clear()
+    fetching._open_cache.cache_clear()
     hub.resolve(handle)
     assert _in_memory(memory)[f"{key(handle)}/{SHARD}"] == FILES[SHARD]
     assert len(host.requests) == 2

@@ -7,12 +7,12 @@ in every mode. Protocol: https://www.tensorflow.org/hub/hosting
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 
 from tfhub_cache import settings
 from tfhub_cache.cache.fetching import FetchOptions, open_cache
 from tfhub_cache.resolver import HttpResolverBase, Resolver
-from tfhub_cache.source import Download, Source
+from tfhub_cache.source import Source
 from tfhub_cache.urls import append_query
 
 _CN_PAGES = "https://hub.tensorflow.google.cn/"
@@ -30,7 +30,7 @@ class HttpArchiveResolver(HttpResolverBase):
         )
 
     def __call__(self, handle: str) -> str:
-        return _from_cache(handle, _open_http)
+        return _from_cache(handle, _http_source)
 
 
 class GcsArchiveResolver(Resolver):
@@ -40,7 +40,7 @@ class GcsArchiveResolver(Resolver):
         return handle.startswith("gs://") and handle.endswith(_ARCHIVE_SUFFIXES)
 
     def __call__(self, handle: str) -> str:
-        return _from_cache(handle, _open_gcs)
+        return _from_cache(handle, _gcs_source)
 
 
 def archive_url(handle: str) -> str:
@@ -50,13 +50,14 @@ def archive_url(handle: str) -> str:
     return append_query(handle, "tf-hub-format", "compressed")
 
 
-def _from_cache(handle: str, source: Source) -> str:
+def _from_cache(handle: str, source: Callable[[str], Source]) -> str:
     cache = open_cache(settings.cache_dir())
     return cache.lookup(handle) or cache.fetch(
         handle,
-        source,
+        source(handle),
         FetchOptions(
             lock_timeout=settings.lock_timeout(),
+            connections=settings.download_connections(),
             show_progress=settings.show_progress(),
             max_ratio=settings.UNPACK_MAX_RATIO.number(),
             max_files=math.ceil(settings.UNPACK_MAX_FILES.number()),
@@ -68,10 +69,10 @@ def _from_cache(handle: str, source: Source) -> str:
 # The sources are imported when something is downloaded: requests and gcsfs are slow to import.
 
 
-def _open_http(handle: str) -> AbstractContextManager[Download]:
-    from tfhub_cache.source.http import open_archive
+def _http_source(handle: str) -> Source:
+    from tfhub_cache.source.http import HttpArchive
 
-    return open_archive(
+    return HttpArchive(
         handle,
         archive_url(handle),
         timeout=settings.http_timeout(),
@@ -79,7 +80,7 @@ def _open_http(handle: str) -> AbstractContextManager[Download]:
     )
 
 
-def _open_gcs(handle: str) -> AbstractContextManager[Download]:
-    from tfhub_cache.source.gcs import open_archive
+def _gcs_source(handle: str) -> Source:
+    from tfhub_cache.source.gcs import GcsArchive
 
-    return open_archive(handle)
+    return GcsArchive(handle)

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from tfhub_cache import settings
 from tfhub_cache.errors import CacheError, DownloadError, ResolveError
-from tfhub_cache.http import CONNECT_TIMEOUT
+from tfhub_cache.http.session import CONNECT_TIMEOUT
 
 if TYPE_CHECKING:
     import fsspec

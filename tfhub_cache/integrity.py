@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import collections
+import concurrent.futures
 import hashlib
 from typing import Protocol, cast
 
@@ -10,6 +12,9 @@ from tfhub_cache.errors import DownloadError
 from tfhub_cache.manifest import Archive
 from tfhub_cache.source import ByteStream, Download
 from tfhub_cache.urls import redact
+
+_MOST_PENDING = 8
+"""Chunks that may wait to be digested."""
 
 
 class _Digest(Protocol):
@@ -19,7 +24,11 @@ class _Digest(Protocol):
 
 
 class CheckedStream:
-    """A download's stream, which fails at its end if it is not what the server promised."""
+    """A download's stream, which fails at its end if it is not what the server promised.
+
+    The digests are taken in a thread of their own, as the reader is the one who inflates, and that
+    alone keeps a core busy.
+    """
 
     def __init__(self, handle: str, download: Download, stream: ByteStream) -> None:
         """Checks a download.
@@ -34,6 +43,8 @@ class CheckedStream:
         self._download = download
         self._stream = stream
         self._sha256 = hashlib.sha256()
+        self._executor = concurrent.futures.ThreadPoolExecutor(1, "digest")
+        self._pending: collections.deque[concurrent.futures.Future[None]] = collections.deque()
         self._promised: list[tuple[str, bytes, _Digest]] = [
             (name, value, digest)
             for name, value in download.checksums.items()
@@ -44,19 +55,26 @@ class CheckedStream:
         data = self._stream.read(size)
         if data:
             self.received += len(data)
-            self._sha256.update(data)
-            for _, _, digest in self._promised:
-                digest.update(data)
+            self._pending.append(self._executor.submit(self._digest, data))
+            if len(self._pending) > _MOST_PENDING:
+                self._pending.popleft().result()
         else:
+            self._executor.shutdown()
             self._check()
         return data
 
     def close(self) -> None:
+        self._executor.shutdown(wait=False, cancel_futures=True)
         self._stream.close()
 
     def archive(self) -> Archive:
         """What was received, once it has been read to its end."""
         return Archive(self.received, self._sha256.hexdigest())
+
+    def _digest(self, data: bytes) -> None:
+        self._sha256.update(data)
+        for _, _, digest in self._promised:
+            digest.update(data)
 
     def _check(self) -> None:
         expected = self._download.size

@@ -1,50 +1,98 @@
-"""Signs of life during a download: a bar where one was asked for, otherwise a log line at times."""
+"""Signs of life while somebody waits for bytes: a bar for people, otherwise a log line at times."""
 
 from __future__ import annotations
 
+import contextlib
+import sys
+import threading
 import time
 from typing import Any
 
 from absl import logging
 
-from tfhub_cache.source import ByteStream, Download
-from tfhub_cache.urls import redact
-
+_BAR_AFTER_SECONDS = 1.0
+_BAR_EVERY_SECONDS = 0.1
 _LOG_EVERY_SECONDS = 15.0
 
 
 class Progress:
-    """A download's stream that tells how far it is. A context manager and a `ByteStream`."""
+    """Shows how far something is; a context manager that is called with figures, by any thread."""
 
-    def __init__(self, handle: str, download: Download, show_bar: bool) -> None:
-        self._handle = redact(handle)
-        self._stream: ByteStream = download.stream
-        self._received = 0
-        self._next_line = time.monotonic() + _LOG_EVERY_SECONDS
+    def __init__(self, what: str, show: bool | None) -> None:
+        """Prepares to show; nothing is imported or written yet.
+
+        Args:
+            what: what is shown beside the figures, such as "Downloading <handle>".
+            show: whether to draw a bar; None: on a terminal and in a notebook, if it takes longer
+                than a second. Without a bar there is a log line every 15 seconds.
+        """
+        self._what = what
+        now = time.monotonic()
+        self._draws = _somebody_looks() if show is None else show
+        self._draw_at = now + (_BAR_AFTER_SECONDS if show is None else 0.0)
+        self._log_at = now + _LOG_EVERY_SECONDS
         self._bar: Any = None
-        if show_bar:
-            from tqdm.auto import tqdm  # slow to import
+        self._latest: tuple[int, int | None] = 0, None
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def is_due(self) -> bool:
+        """Whether figures would be shown now: for those to whom it costs something to get them."""
+        return time.monotonic() >= (self._draw_at if self._draws else self._log_at)
+
+    def __call__(self, received: int, total: int | None) -> None:
+        """Shows figures, or not, as it is not too often.
+
+        Args:
+            received: bytes so far.
+            total: bytes in all; None if nobody knows.
+        """
+        with self._lock:
+            now = time.monotonic()
+            self._latest = received, total
+            if self._closed:
+                return
+            if self._draws:
+                if now >= self._draw_at:
+                    self._draw_at = now + _BAR_EVERY_SECONDS
+                    with contextlib.suppress(OSError, ValueError):  # stderr is closed: no harm done
+                        self._draw(received, total)
+            elif now >= self._log_at:
+                self._log_at = now + _LOG_EVERY_SECONDS
+                logging.info("%s: %.2fMB", self._what, received / (1 << 20))
+
+    def _draw(self, received: int, total: int | None) -> None:
+        if self._bar is None:
+            from tqdm.auto import tqdm  # slow to import, and most downloads are short
 
             self._bar = tqdm(
-                desc=self._handle, total=download.size, unit="B", unit_scale=True, unit_divisor=1024
+                desc=self._what,
+                initial=received,
+                total=total,
+                unit="B",
+                unit_scale=True,
+                unit_divisor=1024,
+                dynamic_ncols=True,
             )
+        self._bar.total = total
+        self._bar.update(received - self._bar.n)
 
     def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        with self._lock:
+            self._closed = True
+            if self._bar is not None:
+                with contextlib.suppress(OSError, ValueError):
+                    self._draw(*self._latest)
+                    self._bar.close()
 
-    def read(self, size: int, /) -> bytes:
-        data = self._stream.read(size)
-        self._received += len(data)
-        if self._bar is not None:
-            self._bar.update(len(data))
-        elif time.monotonic() >= self._next_line:
-            self._next_line += _LOG_EVERY_SECONDS
-            logging.info("Downloading %s: %.2fMB", self._handle, self._received / (1 << 20))
-        return data
 
-    def close(self) -> None:
-        self._stream.close()
+def _somebody_looks() -> bool:
+    """Whether there is a terminal or a notebook to draw on."""
+    if sys.stderr is None:  # a program without a console
+        return False
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return sys.stderr.isatty() or "IPKernelApp" in getattr(shell, "config", ())

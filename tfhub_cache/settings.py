@@ -27,6 +27,8 @@ class ModelLoadFormat(enum.Enum):
     """The same as COMPRESSED."""
 
 
+_MOST_CONNECTIONS = 8
+"""More than browsers have to one host is not polite."""
 _LONGEST_TIMEOUT = 1e6
 """Seconds; some systems can't count further."""
 _FORMATS = {load_format.value: load_format for load_format in ModelLoadFormat}
@@ -86,6 +88,7 @@ class Setting:
 CACHE_DIR = Setting("TFHUB_CACHE_DIR", "tfhub_cache_dir")
 LOAD_FORMAT = Setting("TFHUB_MODEL_LOAD_FORMAT", "tfhub_model_load_format", "AUTO")
 DOWNLOAD_PROGRESS = Setting("TFHUB_DOWNLOAD_PROGRESS")
+DOWNLOAD_CONNECTIONS = Setting("TFHUB_DOWNLOAD_CONNECTIONS", default="8")
 DISABLE_CERT_VALIDATION = Setting("TFHUB_DISABLE_CERT_VALIDATION")
 HTTP_TIMEOUT = Setting("TFHUB_HTTP_TIMEOUT", default="60")
 STORAGE_EMULATOR_HOST = Setting("STORAGE_EMULATOR_HOST")
@@ -119,9 +122,15 @@ def model_load_format() -> ModelLoadFormat:
         ) from None
 
 
-def show_progress() -> bool:
-    """Whether a progress bar was asked for."""
-    return bool(DOWNLOAD_PROGRESS.value())
+def show_progress() -> bool | None:
+    """Whether a progress bar was asked for; None if nobody said anything."""
+    text = DOWNLOAD_PROGRESS.value()
+    return text != "0" if text else None
+
+
+def download_connections() -> int:
+    """How many connections a download may have at most."""
+    return int(min(DOWNLOAD_CONNECTIONS.number(least=1), _MOST_CONNECTIONS))
 
 
 def verify_certificates() -> bool:

@@ -406,3 +406,8 @@ def names_in(cache: Path | str, handles: Iterable[str] = ()) -> list[str]:
         shown = "<key>" if number == 0 else f"<key {number + 1}>"
         names = [name.replace(key, shown) for name in names]
     return sorted(names)
+
+
+def names_without_part(cache: Path | str) -> list[str]:
+    """The same but for what has been received of an archive, which is kept to go on with."""
+    return [name for name in names_in(cache) if not name.endswith((".part", ".part.json"))]

@@ -19,7 +19,15 @@ from pathlib import Path
 import models
 import pytest
 from checker import NOBODY, Checker
-from children import SOON, Child, key_of, names_in, resolve_here, until
+from children import (
+    SOON,
+    Child,
+    key_of,
+    names_in,
+    names_without_part,
+    resolve_here,
+    until,
+)
 from servers import Host, Request, cut, in_turn, redirect, stall
 from servers import archive as served
 
@@ -378,7 +386,9 @@ def test_a_connection_that_is_cut_twice_is_an_error_and_leaves_nothing(
 ) -> None:
     """Promise 5 and 9: a connection cut at any byte never gives an entry."""
     for number, after in enumerate(offsets(len(packed))):
-        bad = cut(packed, after, framing=framing, reset=bool(number % 2), hashes=False)
+        # Without an ETag nothing says that a second answer would be the rest of the first.
+        reset = bool(number % 2)
+        bad = cut(packed, after, framing=framing, reset=reset, hashes=False, etag=False)
         handle = host.publish(f"/demo/model/{number}", bad)
         asked = len(host.requests)
         with pytest.raises((DownloadError, ArchiveError)) as caught:
@@ -410,13 +420,13 @@ def test_a_server_that_stalls_is_given_up(
 ) -> None:
     """Promise 9: a server that stalls (read timeout)."""
     monkeypatch.setenv("TFHUB_HTTP_TIMEOUT", "0.4")
-    handle = host.publish("/demo/model/1", stall(long_packed, after, threading.Event()))
+    handle = host.publish("/demo/model/1", stall(long_packed, after, threading.Event(), etag=False))
     started = time.monotonic()
     with pytest.raises(DownloadError) as caught:
         tfhub_cache.resolve(handle)
     assert time.monotonic() - started < SOON
     assert handle in str(caught.value)
-    assert names_in(cache.cache) == []
+    assert names_without_part(cache.cache) == []
 
 
 def test_a_server_that_never_answers_is_given_up(
@@ -487,7 +497,7 @@ def test_ctrl_c_ends_a_download_from_a_server_that_stalls_and_leaves_nothing(
     outcome = one.outcome()
     assert "KeyboardInterrupt" in outcome.error
     assert outcome.ended - pressed < 3
-    assert names_in(cache.cache) == []
+    assert names_without_part(cache.cache) == []
     one.resolve_again().check()
     assert len(host.requests) == 2
     assert cache.is_whole(handle, long_model)

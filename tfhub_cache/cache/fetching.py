@@ -6,13 +6,16 @@ for the right to make it; one gets it, the others wait for the entry. docs/desig
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import hashlib
 import os
 import socket
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from absl import logging
 
@@ -24,10 +27,14 @@ from tfhub_cache.errors import (
     UnsafeArchiveError,
 )
 from tfhub_cache.manifest import Manifest, Origin
+from tfhub_cache.progress import Progress
 from tfhub_cache.source import Download, Source
 from tfhub_cache.store import ABSENT, Claim, Store, open_store
 from tfhub_cache.urls import redact
 from tfhub_cache.version import __version__
+
+if TYPE_CHECKING:
+    from tfhub_cache.transfer import Transfer
 
 _LONG_WAIT = 10.0
 
@@ -39,14 +46,16 @@ class FetchOptions:
     Attributes:
         lock_timeout: seconds without a sign of life after which another machine's download
             counts as dead.
-        show_progress: whether to draw a progress bar.
+        connections: how many connections a download may have at most.
+        show_progress: whether to draw a progress bar; None: where somebody looks.
         max_ratio: how many times larger than its archive a model may be.
         max_files: how many files and folders a model may have.
         keep_free: bytes of the disk that are to stay free.
     """
 
     lock_timeout: float
-    show_progress: bool
+    connections: int
+    show_progress: bool | None
     max_ratio: float
     max_files: int
     keep_free: int
@@ -78,7 +87,7 @@ class Cache:
 
         Args:
             handle: the handle as the user wrote it; its sha1 names the entry.
-            source: where the archive comes from; asked only if this call has to download.
+            source: where the archive is; asked only if this call has to download.
             options: how.
 
         Returns:
@@ -128,18 +137,21 @@ class Cache:
         lines = iter([(0.0, logging.INFO), (_LONG_WAIT, logging.WARNING)])
         begun = time.monotonic()
         tell_after, level = next(lines)
-        while (claim := contender.attempt()) is None:
-            if time.monotonic() - begun >= tell_after:
-                logging.log(
-                    level,
-                    "Module '%s' already being downloaded by '%s'. Waiting.",
-                    redact(handle),
-                    contender.holder,
-                )
-                tell_after, level = next(lines, (float("inf"), level))
-            time.sleep(contender.poll_seconds)
-            if self._store.flaw(key) is None:
-                return None
+        with Progress(f"Waiting for {redact(handle)}", options.show_progress) as progress:
+            while (claim := contender.attempt()) is None:
+                if time.monotonic() - begun >= tell_after:
+                    logging.log(
+                        level,
+                        "Module '%s' already being downloaded by '%s'. Waiting.",
+                        redact(handle),
+                        contender.holder,
+                    )
+                    tell_after, level = next(lines, (float("inf"), level))
+                if progress.is_due():
+                    progress(*contender.progress())
+                time.sleep(contender.poll_seconds)
+                if self._store.flaw(key) is None:
+                    return None
         return claim
 
     def _make(
@@ -177,34 +189,46 @@ def _key(handle: str) -> str:
 
 def _download(handle: str, source: Source, claim: Claim, options: FetchOptions) -> Manifest:
     """Fills the claim's folder; once more from the start if damaged bytes arrive."""
-    with source(handle) as download:
+    with _transfer(handle, source, claim, options) as transfer:
         try:
-            return _receive(handle, download, claim, options)
+            return _receive(handle, transfer, claim, options)
         except (ArchiveError, DownloadError) as error:
-            if _is_web_page(download):
+            if transfer.broke_off or _is_web_page(transfer.download):
                 raise
             logging.warning("%s Trying once more from the start.", error)
     claim.clear()
-    with source(handle) as download:
-        return _receive(handle, download, claim, options)
+    with _transfer(handle, source, claim, options) as transfer:
+        return _receive(handle, transfer, claim, options)
 
 
-def _receive(handle: str, download: Download, claim: Claim, options: FetchOptions) -> Manifest:
+@contextlib.contextmanager
+def _transfer(
+    handle: str, source: Source, claim: Claim, options: FetchOptions
+) -> Iterator[Transfer]:
+    from tfhub_cache.transfer import Transfer  # for downloads only
+
+    with (
+        Progress(f"Downloading {redact(handle)}", options.show_progress) as progress,
+        Transfer(handle, source, claim, options.connections, progress) as transfer,
+    ):
+        yield transfer
+
+
+def _receive(handle: str, transfer: Transfer, claim: Claim, options: FetchOptions) -> Manifest:
     # Needed for downloads only, and slow to import.
     from tfhub_cache.archive import Limits, unpack
     from tfhub_cache.integrity import CheckedStream
-    from tfhub_cache.progress import Progress
 
-    with Progress(handle, download, options.show_progress) as progress:
-        stream = CheckedStream(handle, download, progress)
-        try:
-            files = unpack(stream, claim, Limits(options.max_ratio, options.max_files))
-        except ArchiveError as error:
-            raise _no_module(handle, download, error) from error
-        except UnsafeArchiveError as error:
-            raise UnsafeArchiveError(
-                f"{redact(handle)} is not unpacked, and nothing of it is kept. {error}"
-            ) from error
+    download = transfer.download
+    stream = CheckedStream(handle, download, transfer)
+    try:
+        files = unpack(stream, claim, Limits(options.max_ratio, options.max_files))
+    except ArchiveError as error:
+        raise _no_module(handle, download, error) from error
+    except UnsafeArchiveError as error:
+        raise UnsafeArchiveError(
+            f"{redact(handle)} is not unpacked, and nothing of it is kept. {error}"
+        ) from error
     return Manifest(
         handle=handle,
         url=download.url,

@@ -1,14 +1,17 @@
 """Where an archive's bytes come from: HTTP(S), or an object in Google Cloud Storage.
 
-A source is any callable that takes a handle and returns a context manager of a `Download`.
+A `Source` is asked for an archive from any of its bytes on, as often as it takes: to begin, to go
+on where a connection broke off, and by several connections at once. Each time it answers with a
+`Download`, which says what is being received.
 """
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 
 class ByteStream(Protocol):
@@ -30,12 +33,16 @@ class Download:
     """An archive that is being received.
 
     Attributes:
-        stream: its bytes as the publisher stored them.
+        stream: its bytes as the publisher stored them, from `first` on.
         url: where they come from, as it may be shown.
-        size: their number, or None where the server does not tell.
+        size: the number of the archive's bytes, or None where the server does not tell.
         media_type: the server's Content-Type without its parameters, or "".
-        checksums: `md5` and `crc32c` of the bytes, where the server tells them.
+        checksums: `md5` and `crc32c` of the whole archive, where the server tells them.
         validators: what the server says to tell this version from others, such as its ETag.
+        first: which of the archive's bytes comes first, counted from 0.
+        version: what to give to `Source.open` to get more of the same bytes; None where nothing
+            says that the bytes of two answers belong together.
+        divisible: whether the server has said that it sends parts of the archive.
     """
 
     stream: ByteStream
@@ -44,6 +51,37 @@ class Download:
     media_type: str = ""
     checksums: Mapping[str, bytes] = field(default_factory=dict)
     validators: Mapping[str, str] = field(default_factory=dict)
+    first: int = 0
+    version: str | None = None
+    divisible: bool = False
 
 
-Source: TypeAlias = Callable[[str], AbstractContextManager[Download]]
+class Source(abc.ABC):
+    """One archive, wherever it is. Several threads may open it at once."""
+
+    @abc.abstractmethod
+    def open(
+        self,
+        first: int = 0,
+        stop: int | None = None,
+        version: str | None = None,
+        *,
+        retries: int = 4,
+        pause: Callable[[float], object] | None = None,
+    ) -> AbstractContextManager[Download]:
+        """Asks for the archive, or a part of it.
+
+        Args:
+            first: the first byte that is wanted, counted from 0.
+            stop: the first one that is not; None: all to the end.
+            version: the `Download.version` whose bytes are wanted, if `first` is not 0.
+            retries: how often to ask again if the server says that it is busy.
+            pause: waits for so many seconds before that; `time.sleep` unless given.
+
+        Returns:
+            What is being received. It begins at byte 0, whatever was asked, if the server does not
+            send parts, or its archive is of another version by now.
+
+        Raises:
+            DownloadError: if the archive can't be had.
+        """

@@ -2,43 +2,84 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tfhub_cache import gcs
-from tfhub_cache.source import Download
+from tfhub_cache.source import Download, Source
+
+_BLOCK = 4 << 20
 
 
-@contextlib.contextmanager
-def open_archive(handle: str) -> Iterator[Download]:
-    """Opens the object that a `gs://` handle names and yields what is being received.
+class GcsArchive(Source):
+    """An object that a `gs://bucket/path/model.tar.gz` handle names."""
 
-    Args:
-        handle: `gs://bucket/path/model.tar.gz`.
+    def __init__(self, handle: str) -> None:
+        self._handle = handle
 
-    Raises:
-        DownloadError: if there is no such object, or it can't be read.
-    """
-    with gcs.errors_told(handle):
-        file = gcs.file_system().open(handle, "rb", cache_type="readahead", block_size=8 << 20)
-    try:
-        yield Download(stream=_Object(handle, file), url=handle, size=file.size)
-    finally:
-        file.close()
+    @contextlib.contextmanager
+    def open(
+        self,
+        first: int = 0,
+        stop: int | None = None,
+        version: str | None = None,
+        *,
+        retries: int = 4,
+        pause: Callable[[float], object] | None = None,
+    ) -> Iterator[Download]:
+        # gcsfs retries by itself; `retries` and `pause` are for sources that do not.
+        with gcs.errors_told(self._handle):
+            info = gcs.file_system().info(self._handle)
+            if info["type"] == "directory":
+                raise FileNotFoundError(self._handle)
+        size = int(info["size"])
+        current = str(info.get("generation") or "") or None
+        if first and current != version:
+            first, stop = 0, None
+        stream = _Object(self._handle, first, size if stop is None else stop)
+        try:
+            yield Download(
+                stream=stream,
+                url=self._handle,
+                size=size,
+                checksums=_checksums(info),
+                validators={} if current is None else {"generation": current},
+                first=first,
+                version=current,
+                divisible=True,
+            )
+        finally:
+            stream.close()
+
+
+def _checksums(info: Mapping[str, Any]) -> dict[str, bytes]:
+    """See https://cloud.google.com/storage/docs/json_api/v1/objects#resource-representations."""
+    names = {"md5": "md5Hash", "crc32c": "crc32c"}
+    return {name: base64.b64decode(info[told]) for name, told in names.items() if info.get(told)}
 
 
 class _Object:
-    """An object's bytes, with gcsfs's errors told in our words."""
+    """An object's bytes, a block at a time, with gcsfs's errors told in our words."""
 
-    def __init__(self, handle: str, file: Any) -> None:
+    def __init__(self, handle: str, first: int, stop: int) -> None:
         self._handle = handle
-        self._file = file
+        self._position = first
+        self._stop = stop
+        self._block = memoryview(b"")
 
     def read(self, size: int, /) -> bytes:
-        with gcs.errors_told(self._handle):
-            data: bytes = self._file.read(size)
-        return data
+        if not self._block:
+            end = min(self._position + _BLOCK, self._stop)
+            if self._position >= end:
+                return b""
+            with gcs.errors_told(self._handle):
+                block = gcs.file_system().cat_file(self._handle, start=self._position, end=end)
+            self._position += len(block)
+            self._block = memoryview(block)
+        data, self._block = self._block[:size], self._block[size:]
+        return bytes(data)
 
     def close(self) -> None:
-        self._file.close()
+        self._stop = 0

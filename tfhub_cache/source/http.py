@@ -4,40 +4,133 @@ from __future__ import annotations
 
 import base64
 import contextlib
-from collections.abc import Iterator, Mapping
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
 
 import requests
 
 from tfhub_cache import http
-from tfhub_cache.source import Download
+from tfhub_cache.errors import DownloadError
+from tfhub_cache.http.trouble import failure, refusal
+from tfhub_cache.source import Download, Source
 
 _VALIDATORS = ("ETag", "Last-Modified", "x-goog-generation", "x-goog-hash")
+_EXPIRED = frozenset({400, 401, 403, 404, 410})
+"""How a server answers to a signed URL when its time is over."""
+_PARTIAL_CONTENT = 206
+_NOT_SATISFIABLE = 416
 
 
-@contextlib.contextmanager
-def open_archive(handle: str, url: str, *, timeout: float, verify: bool) -> Iterator[Download]:
-    """Asks for the archive at `url` and yields what is being received.
+class HttpArchive(Source):
+    """An archive behind a URL, which may redirect to a signed one that expires."""
 
-    Args:
-        handle: the handle that it belongs to, for messages.
-        url: where to ask; redirects are followed.
-        timeout: seconds without a byte after which it is given up.
-        verify: whether TLS certificates are checked.
+    def __init__(self, handle: str, url: str, *, timeout: float, verify: bool) -> None:
+        """An archive.
 
-    Raises:
-        DownloadError: if there is no answer, or one that is no success.
-    """
-    with http.get(handle, url, timeout=timeout, verify=verify) as response:
-        if response.status_code != 200:
-            raise http.refusal(handle, response)
+        Args:
+            handle: the handle that it belongs to, for messages.
+            url: where to ask; redirects are followed.
+            timeout: seconds without a byte after which it is given up.
+            verify: whether TLS certificates are checked.
+        """
+        self._handle = handle
+        self._url = url
+        self._timeout = timeout
+        self._verify = verify
+        self._lock = threading.Lock()
+        self._address: http.Address | None = None
+
+    @contextlib.contextmanager
+    def open(
+        self,
+        first: int = 0,
+        stop: int | None = None,
+        version: str | None = None,
+        *,
+        retries: int = 4,
+        pause: Callable[[float], object] | None = None,
+    ) -> Iterator[Download]:
+        headers = {}
+        if first or stop is not None:
+            headers["Range"] = f"bytes={first}-{'' if stop is None else stop - 1}"
+            if version is not None:
+                headers["If-Range"] = version
+        with contextlib.ExitStack() as stack:
+            response = stack.enter_context(self._ask(headers, retries, pause))
+            if response.status_code == _NOT_SATISFIABLE:  # it is shorter by now
+                response = stack.enter_context(self._ask({}, retries, pause))
+            yield self._download(response, first, version)
+
+    @contextlib.contextmanager
+    def _ask(
+        self, headers: Mapping[str, str], retries: int, pause: Callable[[float], object] | None
+    ) -> Iterator[requests.Response]:
+        """Asks where the archive was found the last time, or as if for the first time."""
+        with self._lock:
+            known = self._address
+        addresses: list[str | http.Address] = [self._url] if known is None else [known, self._url]
+        for address in addresses:
+            with http.get(
+                self._handle,
+                address,
+                timeout=self._timeout,
+                verify=self._verify,
+                headers=headers,
+                retries=retries,
+                pause=pause,
+            ) as response:
+                if address is known and response.status_code in _EXPIRED:
+                    continue
+                with self._lock:
+                    self._address = http.address_of(response)
+                yield response
+                return
+
+    def _download(self, response: requests.Response, asked: int, version: str | None) -> Download:
         headers = response.headers
-        yield Download(
-            stream=_Body(handle, response),
+        first, size = 0, _size(headers)
+        if response.status_code == _PARTIAL_CONTENT:
+            first, size = self._part(response)
+            if first != asked:
+                raise failure(
+                    self._handle,
+                    response.url or "",
+                    f"the server was asked for byte {asked} and sent byte {first}. Try again",
+                    response.status_code,
+                )
+        elif response.status_code != requests.codes.ok:
+            raise refusal(self._handle, response)
+        return Download(
+            stream=_Body(self._handle, response),
             url=http.shown_url(response),
-            size=_size(headers),
+            size=size,
             media_type=headers.get("Content-Type", "").partition(";")[0].strip().lower(),
-            checksums=_checksums(headers),
+            checksums=_checksums(headers, is_whole=response.status_code == requests.codes.ok),
             validators={name: headers[name] for name in _VALIDATORS if name in headers},
+            first=first,
+            # A 206 need not repeat what the If-Range said.
+            version=_version(headers) or (version if first else None),
+            divisible=bool(first) or headers.get("Accept-Ranges", "").strip().lower() == "bytes",
+        )
+
+    def _part(self, response: requests.Response) -> tuple[int, int]:
+        """The first byte of a partial answer, and the size of the whole."""
+        told = response.headers.get("Content-Range", "")
+        match = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", told.strip())
+        if match is None:
+            raise self._nonsense(response, f"a part of it as {told[:100]!r}")
+        first, last, size = map(int, match.groups())
+        if not first <= last < size:
+            raise self._nonsense(response, f"a part of it as {told[:100]!r}")
+        return first, size
+
+    def _nonsense(self, response: requests.Response, what: str) -> DownloadError:
+        return failure(
+            self._handle,
+            response.url or "",
+            f"the server's answer makes no sense: it sends {what}. Try again later",
+            response.status_code,
         )
 
 
@@ -48,11 +141,22 @@ def _size(headers: Mapping[str, str]) -> int | None:
     return int(length)
 
 
-def _checksums(headers: Mapping[str, str]) -> dict[str, bytes]:
-    """The checksums of a response's body, from its headers.
+def _version(headers: Mapping[str, str]) -> str | None:
+    """What If-Range takes: a strong ETag, or else a date.
+
+    See https://www.rfc-editor.org/rfc/rfc9110#name-if-range
+    """
+    etag = headers.get("ETag", "")
+    if etag.startswith('"'):
+        return etag
+    return headers.get("Last-Modified") or None
+
+
+def _checksums(headers: Mapping[str, str], *, is_whole: bool) -> dict[str, bytes]:
+    """The checksums of the archive, from a response's headers.
 
     `x-goog-hash` is of the bytes as Google Cloud Storage keeps them; where it decompressed them
-    on the way, that is not what was received.
+    on the way, that is not what was received. `Content-MD5` is of the body, which may be a part.
     See https://cloud.google.com/storage/docs/xml-api/reference-headers#xgooghash
     """
     found: dict[str, bytes] = {}
@@ -61,7 +165,8 @@ def _checksums(headers: Mapping[str, str]) -> dict[str, bytes]:
         for part in headers.get("x-goog-hash", "").split(","):
             name, _, value = part.strip().partition("=")
             _add_checksum(found, name, value)
-    _add_checksum(found, "md5", headers.get("Content-MD5", ""))
+    if is_whole:
+        _add_checksum(found, "md5", headers.get("Content-MD5", ""))
     return found
 
 

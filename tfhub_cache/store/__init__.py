@@ -8,6 +8,8 @@ The layout is tensorflow_hub's but for the manifest. For the entry `<key>`, the 
     <key>.manifest.json   what was downloaded, and each file's size and digest
     <key>.descriptor.txt  for people: handle, time, host
     <key>.lock            while somebody downloads: `<host>.<pid>.<uid>`
+    <key>.part            what has been received of the archive, and
+    <key>.part.json       which archive and which of its bytes that is
     <key>.<uid>.tmp/      the folder that somebody is filling
     <key>.<uid>.*.tmp     what else they need for a moment, to publish and to tidy up
 """
@@ -20,6 +22,8 @@ from types import TracebackType
 from typing import BinaryIO
 
 from tfhub_cache.manifest import Manifest
+from tfhub_cache.ranges import ByteRanges
+from tfhub_cache.store.spool import Identity, Spool
 
 ABSENT = "there is no entry"
 
@@ -55,6 +59,22 @@ class Claim(Staging):
 
     A context manager: leaving it gives up the claim and removes what was not published.
     """
+
+    @abc.abstractmethod
+    def leftover(self) -> tuple[Identity, ByteRanges] | None:
+        """What an earlier attempt has received of the archive, if it can be used."""
+
+    @abc.abstractmethod
+    def spool(self, identity: Identity, received: ByteRanges | None) -> Spool:
+        """A place for the archive's bytes.
+
+        Args:
+            identity: the archive.
+            received: what `leftover` told, to go on with it; None: begin anew.
+
+        Raises:
+            OSError: if the store refuses.
+        """
 
     @abc.abstractmethod
     def publish(self, manifest: Manifest) -> None:
@@ -97,6 +117,14 @@ class Contender(abc.ABC):
 
     holder: str
     """Who was in the way at the last attempt, for people."""
+
+    @abc.abstractmethod
+    def progress(self) -> tuple[int, int | None]:
+        """How far the holder is: bytes so far, and in all if that is known. For people.
+
+        Raises:
+            OSError: if the store can't be asked.
+        """
 
     @abc.abstractmethod
     def attempt(self) -> Claim | None:

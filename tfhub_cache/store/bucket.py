@@ -18,9 +18,11 @@ from typing import BinaryIO
 
 from tfhub_cache.errors import CacheError
 from tfhub_cache.manifest import Manifest, UnknownFormat
+from tfhub_cache.ranges import ByteRanges
 from tfhub_cache.store import ABSENT, Claim, Contender, Store, descriptor, saved_model
 from tfhub_cache.store.objects import Objects
 from tfhub_cache.store.owner import TENSORFLOW_HUB_TIMEOUT, Owner, Silence
+from tfhub_cache.store.spool import Identity, MemorySpool, Spool
 from tfhub_cache.store.uploads import Uploads
 
 SEEN_SECONDS = 60.0
@@ -104,6 +106,10 @@ class _BucketContender(Contender):
                 return _BucketClaim(
                     self._objects, self._key, lock, self._lock_timeout, self._claimed
                 )
+
+    def progress(self) -> tuple[int, int | None]:
+        with self._objects.errors_told():
+            return sum(self._objects.sizes(f"{self._key}/").values()), None
 
     def _is_dead(self, sign: object, touched: float) -> bool:
         holder = Owner.parse(self.holder)
@@ -192,6 +198,12 @@ class _BucketClaim(Claim):
             target=self._beat, args=(min(5.0, lock_timeout / 4),), daemon=True
         )
         self._heartbeat.start()
+
+    def leftover(self) -> None:
+        return None  # an object can't be added to, and this machine's disk may be small
+
+    def spool(self, identity: Identity, received: ByteRanges | None) -> Spool:
+        return MemorySpool()
 
     def make_folder(self, path: str) -> None:
         pass  # an object store has no empty folders

@@ -12,8 +12,14 @@ from typing import BinaryIO
 from absl import logging
 
 from tfhub_cache.manifest import Manifest, UnknownFormat
+from tfhub_cache.ranges import ByteRanges
 from tfhub_cache.store import ABSENT, Claim, Contender, Store, descriptor, saved_model
 from tfhub_cache.store.lock import HeldLock, LockContender, discard, staging_folder
+from tfhub_cache.store.part import LEAST_KEPT, PartFile, discard_part, read_part
+from tfhub_cache.store.spool import Identity, MemorySpool, Spool
+
+_ROOM = 4
+"""How many times its archive's size must be free for the archive to be kept beside the model."""
 
 
 class LocalStore(Store):
@@ -96,6 +102,13 @@ class _LocalContender(Contender):
             return None
         return _LocalClaim(self._store, self._key, self._root, lock, self._keep_free)
 
+    def progress(self) -> tuple[int, int | None]:
+        part = read_part(os.path.join(self._root, self._key))
+        if part is not None:
+            identity, received = part
+            return received.total(), identity.size
+        return self._lock.unpacked(), None
+
 
 class _LocalClaim(Claim):
     def __init__(
@@ -114,6 +127,21 @@ class _LocalClaim(Claim):
         except BaseException:
             lock.release()
             raise
+
+    def leftover(self) -> tuple[Identity, ByteRanges] | None:
+        return read_part(self._entry)
+
+    def spool(self, identity: Identity, received: ByteRanges | None) -> Spool:
+        if received is not None:
+            return PartFile(self._entry, identity, received)
+        discard_part(self._entry)
+        # Without a version nobody could go on with it. And it must not take the model's room.
+        is_of_use = identity.version is not None and (identity.size or 0) >= LEAST_KEPT
+        free = shutil.disk_usage(self._root).free - self._keep_free
+        if is_of_use and free > _ROOM * (identity.size or 0):
+            with contextlib.suppress(PermissionError):  # somebody else's, or on a squashing NFS
+                return PartFile(self._entry, identity, None)
+        return MemorySpool()
 
     def make_folder(self, path: str) -> None:
         # Not os.makedirs: the staging folder itself must not be made again. If it is gone, somebody

@@ -126,6 +126,11 @@ class LockContender:
                 if not keep:
                     file.close()
 
+    def unpacked(self) -> int:
+        """How many bytes the holder of the last attempt has put into its folder."""
+        holder = Owner.parse(self.holder)
+        return 0 if holder is None else _growth(staging_folder(self._base, holder.uid))[0]
+
     def _take(self, file: _LockFile) -> HeldLock:
         try:
             owner = Owner.new()

@@ -1,0 +1,86 @@
+"""Where received bytes wait until they are unpacked: in memory, or in a file that outlives us.
+
+They may come in any order, over several connections, and are read in order, once.
+"""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass, field
+
+from tfhub_cache.ranges import ByteRanges
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which archive bytes belong to.
+
+    Attributes:
+        size: the archive's size in bytes; None if it is not known.
+        version: what tells it from other versions, as `Download.version`; None if nothing does.
+        checksums: of the whole archive, as `Download.checksums`.
+    """
+
+    size: int | None
+    version: str | None
+    checksums: dict[str, bytes] = field(default_factory=dict)
+
+
+class Spool(abc.ABC):
+    """A place for received bytes. Its user sees to it that one thread at a time is in it.
+
+    Attributes:
+        received: which bytes are there, or were and have been read.
+        window: how many bytes beyond those that were read may be written; None: any number.
+    """
+
+    window: int | None = None
+
+    def __init__(self, received: ByteRanges) -> None:
+        self.received = received
+
+    @abc.abstractmethod
+    def write(self, position: int, data: bytes) -> None:
+        """Takes bytes that are not there yet."""
+
+    @abc.abstractmethod
+    def read(self, position: int, size: int) -> bytes:
+        """At most `size` bytes, and at least one, from `position` on; they must be there."""
+
+    @abc.abstractmethod
+    def kept(self) -> int:
+        """How many of the bytes would be kept for another attempt."""
+
+    @abc.abstractmethod
+    def close(self, *, keep: bool) -> None:
+        """Ends it.
+
+        Args:
+            keep: whether another attempt, by whichever process, may go on with what is there.
+        """
+
+
+class MemorySpool(Spool):
+    """Keeps a few bytes, in memory, until they are read."""
+
+    window = 32 << 20
+
+    def __init__(self) -> None:
+        super().__init__(ByteRanges())
+        self._pieces: dict[int, bytes] = {}
+
+    def write(self, position: int, data: bytes) -> None:
+        self._pieces[position] = data
+        self.received.add(position, position + len(data))
+
+    def read(self, position: int, size: int) -> bytes:
+        piece = self._pieces.pop(position)
+        if len(piece) > size:
+            self._pieces[position + size] = piece[size:]
+        return piece[:size]
+
+    def kept(self) -> int:
+        return 0
+
+    def close(self, *, keep: bool) -> None:
+        self._pieces.clear()

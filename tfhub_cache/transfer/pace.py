@@ -1,0 +1,82 @@
+"""How many connections: one at first, more while more of them bring more, fewer where they don't.
+
+More connections help where a server or the way to it limits each of them. Where one connection
+brings all that the line can carry, or more than can be unpacked, others would only be a burden to
+the server. So there is one more reason to ask for than being short of bytes: having seen that the
+last increase paid.
+"""
+
+from __future__ import annotations
+
+_WINDOW = 0.15
+"""Seconds of measuring before a decision."""
+_STARVED = 0.2
+"""The share of that time without a byte to unpack from which on the network is what is slow."""
+_WORTHWHILE = 1.2
+"""How many times faster it must have become when the number of connections was doubled."""
+_LONGEST_GREETING = 5.0
+"""Seconds that a new connection has to bring its first byte before it is judged all the same."""
+_FIRST_REST, _LONGEST_REST = 1.0, 60.0
+"""Seconds until more connections are tried again after they did not pay; longer each time."""
+
+
+class Pace:
+    """Decides on the number of connections. It is told the time, so as to be tried without it."""
+
+    def __init__(self, most: int, now: float) -> None:
+        """Begins with one connection.
+
+        Args:
+            most: how many there may be.
+            now: the time in seconds, by whatever clock.
+        """
+        self.wanted = 1
+        self._most = most
+        self._rest = _FIRST_REST
+        self._not_before = now
+        self._rate_before = 0.0
+        self._is_trial = False
+        self._grown = now
+        self._begin(now, 0, 0.0)
+
+    def consider(self, now: float, received: int, waited: float, receiving: int) -> int:
+        """Looks at what has happened since the last decision, and perhaps makes another.
+
+        Args:
+            now: the time in seconds.
+            received: the number of bytes received so far.
+            waited: for how many seconds, so far, there was nothing to unpack.
+            receiving: how many connections have brought anything yet.
+
+        Returns:
+            How many connections there should be.
+        """
+        if self._is_trial and receiving < self.wanted and now - self._grown < _LONGEST_GREETING:
+            self._begin(now, received, waited)  # the new ones can't be judged yet
+        duration = now - self._begun
+        if duration < _WINDOW or now < self._not_before:
+            return self.wanted
+        rate = (received - self._received_before) / duration
+        is_starved = waited - self._waited_before > _STARVED * duration
+        was_trial, self._is_trial = self._is_trial, False
+        if was_trial and rate < _WORTHWHILE * self._rate_before:
+            self.wanted //= 2
+            self._not_before = now + self._rest
+            self._rest = min(2 * self._rest, _LONGEST_REST)
+        elif is_starved and self.wanted < self._most:
+            self.wanted = min(2 * self.wanted, self._most)
+            self._rate_before = rate
+            self._is_trial = True
+            self._grown = now
+        self._begin(now, received, waited)
+        return self.wanted
+
+    def settle(self, connections: int) -> None:
+        """Takes a server's word that it wants no more connections than these."""
+        self.wanted = self._most = max(1, connections)
+        self._is_trial = False
+
+    def _begin(self, now: float, received: int, waited: float) -> None:
+        self._begun = now
+        self._received_before = received
+        self._waited_before = waited
