@@ -36,14 +36,14 @@ unit: .venv/dev  ## run the tests on the default interpreter, with coverage
 interpreters: .venv/dev  ## run the part without TensorFlow on every other Python that is here
 	$(BIN)/nox --session light
 
-bench: .venv/dev  ## measure, side by side with tensorflow_hub
-	$(BIN)/python benchmarks/cached_resolve.py
+bench: .venv/bench  ## measure, side by side with tensorflow_hub; ARGS="--quick", ARGS="--help"
+	$(BIN)/python -m benchmarks $(ARGS)
 
 fuzz: .venv/fuzz  ## throw broken archives at the reader for a minute
 	$(BIN)/python fuzz/fuzz_archive.py -max_total_time=60
 
 clean:  ## remove what the commands made
-	rm -rf .venv .nox .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.* site dist
+	rm -rf .venv .nox .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.* site dist build
 
 # pip understands dependency groups since 25.1.
 .venv/pip:
@@ -57,6 +57,11 @@ clean:  ## remove what the commands made
 
 .venv/dev: .venv/demo
 	$(BIN)/python -m pip install --quiet --group dev
+	$(BIN)/python -m pip install --quiet --no-deps --group compat
+	touch $@
+
+.venv/bench: .venv/demo
+	$(BIN)/python -m pip install --quiet --group bench
 	$(BIN)/python -m pip install --quiet --no-deps --group compat
 	touch $@
 
