@@ -18,7 +18,7 @@ from tfhub_cache.errors import ArchiveError, ResolveError
 from tfhub_cache.source import ByteStream
 
 _CHUNK = 1 << 20
-_RECEIVE = 256 << 10
+_RECEIVE = 1 << 20
 _LONGEST_TRAILER = 16 << 20
 _LONGEST_WITHOUT_OUTPUT = 32 << 20
 """More than the decompressors read ahead; endless padding is skipped within them."""

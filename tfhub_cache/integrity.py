@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
-import collections
-import concurrent.futures
+import contextlib
 import hashlib
+import queue
+import threading
 from typing import Protocol, cast
 
 from tfhub_cache.errors import DownloadError
@@ -13,8 +14,9 @@ from tfhub_cache.manifest import Archive
 from tfhub_cache.source import ByteStream, Download
 from tfhub_cache.urls import redact
 
-_MOST_PENDING = 8
-"""Chunks that may wait to be digested."""
+_CHUNK = 1 << 20
+_MOST_WAITING = 4
+"""Chunks that were digested and may wait to be inflated."""
 
 
 class _Digest(Protocol):
@@ -26,7 +28,7 @@ class _Digest(Protocol):
 class CheckedStream:
     """A download's stream, which fails at its end if it is not what the server promised.
 
-    The digests are taken in a thread of their own, as the reader is the one who inflates, and that
+    A thread reads ahead and takes the digests, as the reader is the one who inflates, and that
     alone keeps a core busy.
     """
 
@@ -43,38 +45,55 @@ class CheckedStream:
         self._download = download
         self._stream = stream
         self._sha256 = hashlib.sha256()
-        self._executor = concurrent.futures.ThreadPoolExecutor(1, "digest")
-        self._pending: collections.deque[concurrent.futures.Future[None]] = collections.deque()
         self._promised: list[tuple[str, bytes, _Digest]] = [
             (name, value, digest)
             for name, value in download.checksums.items()
             if (digest := _digest(name)) is not None
         ]
+        self._chunk = b""
+        self._end: Exception | None = None
+        self._queue: queue.Queue[bytes | Exception] = queue.Queue(_MOST_WAITING)
+        self._thread = threading.Thread(target=self._receive, daemon=True)
+        self._thread.start()
 
     def read(self, size: int, /) -> bytes:
-        data = self._stream.read(size)
-        if data:
-            self.received += len(data)
-            self._pending.append(self._executor.submit(self._digest, data))
-            if len(self._pending) > _MOST_PENDING:
-                self._pending.popleft().result()
-        else:
-            self._executor.shutdown()
-            self._check()
-        return data
+        if not self._chunk:
+            if self._end is None:
+                item = self._queue.get()
+                if isinstance(item, Exception):
+                    self._end = item
+                else:
+                    self._chunk = item
+            if self._end is not None and not isinstance(self._end, EOFError):
+                raise self._end
+        chunk, self._chunk = self._chunk, b""
+        if len(chunk) > size:
+            chunk, self._chunk = chunk[:size], chunk[size:]
+        return chunk
 
     def close(self) -> None:
-        self._executor.shutdown(wait=False, cancel_futures=True)
         self._stream.close()
+        while self._thread.is_alive():  # it may wait for room in the queue
+            with contextlib.suppress(queue.Empty):
+                self._queue.get(timeout=0.01)
+        self._queue.put(ValueError("the stream is closed"))  # for a reader that waits
 
     def archive(self) -> Archive:
         """What was received, once it has been read to its end."""
         return Archive(self.received, self._sha256.hexdigest())
 
-    def _digest(self, data: bytes) -> None:
-        self._sha256.update(data)
-        for _, _, digest in self._promised:
-            digest.update(data)
+    def _receive(self) -> None:
+        try:
+            while data := self._stream.read(_CHUNK):
+                self.received += len(data)
+                self._sha256.update(data)
+                for _, _, digest in self._promised:
+                    digest.update(data)
+                self._queue.put(data)
+            self._check()
+            self._queue.put(EOFError())
+        except Exception as error:  # raised to the reader
+            self._queue.put(error)
 
     def _check(self) -> None:
         expected = self._download.size
