@@ -10,6 +10,7 @@ import models
 import pytest
 import requests
 from servers import Host, bucket_server, gcs_folder, in_turn, redirect, status, web_page
+from storage import Call, Storage
 
 import tfhub_cache as hub
 from tfhub_cache import gcs
@@ -137,6 +138,53 @@ def test_a_gs_archive_is_read_once(put, others, cache_dir: Path) -> None:
     gcs._file_system.cache_clear()
     assert hub.resolve(handle) == path
     assert gcs._file_system.cache_info().currsize == 0  # nobody was asked
+
+
+def test_a_gs_archive_that_broke_off_goes_on_where_it_was(
+    put, emulator: str, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = models.fake_model(size=10_000_000)
+    handle = put("gs://test-bucket/a", {"m.tgz": models.pack_files(files)}) + "/m.tgz"
+    monkeypatch.setattr("tfhub_cache.transfer._FIRST_PAUSE", 0.0)
+    monkeypatch.setenv("TFHUB_DOWNLOAD_CONNECTIONS", "1")
+    with Storage(emulator) as storage:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage.url)
+        beginning = "bytes=0-"
+        refused = storage.fault(
+            lambda call: (
+                call.kind == "read" and not call.request.headers["Range"].startswith(beginning)
+            ),
+            403,
+        )
+        with pytest.raises(DownloadError, match="bytes are kept") as error:
+            hub.resolve(handle)
+        assert handle in str(error.value)
+        assert refused.met
+        storage.mend()
+        storage.forget()
+        assert models.read_files(hub.resolve(handle)) == files
+        ranges = [call.request.headers["Range"] for call in storage.calls if call.kind == "read"]
+        assert ranges
+        assert not any(wanted.startswith(beginning) for wanted in ranges)
+
+
+def test_a_gs_archive_is_held_against_the_buckets_checksum(
+    put, emulator: str, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = models.pack_files(FILES, compression=None)
+    handle = put("gs://test-bucket/a", {"m.tar": packed}) + "/m.tar"
+
+    def garble(call: Call) -> None:
+        rotten = packed.replace(b"word", b"wort")
+        call.request.answer(200, rotten)
+        call.request.cut()
+
+    with Storage(emulator) as storage:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage.url)
+        storage.fault(lambda call: call.kind == "read", garble)
+        with pytest.raises(DownloadError, match="not what the server promised"):
+            hub.resolve(handle)
+    assert list(cache_dir.iterdir()) == []
 
 
 def test_a_gs_archive_that_does_not_exist_is_an_os_error_and_leaves_no_entry(

@@ -16,7 +16,7 @@ from servers import Host, archive, stall
 
 from tfhub_cache.progress import Progress
 
-ARCHIVE = pack_files(fake_model(size=3_000_000))
+ARCHIVE = pack_files(fake_model(size=6_000_000))
 RESOLVE = "import sys, tfhub_cache; print(tfhub_cache.resolve(sys.argv[1]))"
 pty = pytest.importorskip("pty", reason="terminals are imitated on Unix only")
 fcntl = pytest.importorskip("fcntl")
@@ -62,7 +62,7 @@ def test_a_long_download_draws_a_bar_on_a_terminal(host: Host) -> None:
     handle = slow(host)
     shown = on_a_terminal(handle, {})
     assert f"Downloading {handle}" in shown
-    assert re.search(r"\d%.*\|.*2\.\d+M/2\.\d+M.*\d\d:\d\d<\d\d:\d\d.*B/s", shown)
+    assert re.search(r"\d%.*\|.*5\.\d+M/5\.\d+M.*\d\d:\d\d<\d\d:\d\d.*B/s", shown)
     assert "100%" in shown
 
 

@@ -53,13 +53,16 @@ class Limits:
     members: int = 100_000
 
 
-def unpack(stream: ByteStream, staging: Staging, limits: Limits) -> tuple[File, ...]:
+def unpack(
+    stream: ByteStream, staging: Staging, limits: Limits, parallel: bool = True
+) -> tuple[File, ...]:
     """Unpacks an archive into a folder.
 
     Args:
         stream: the archive's bytes; read to the end, and closed if that fails.
         staging: the folder, empty.
         limits: what is too much.
+        parallel: whether to inflate in a thread of its own, where that is possible.
 
     Returns:
         The files, in the order of their paths. Where an archive holds a file twice, the later
@@ -72,7 +75,7 @@ def unpack(stream: ByteStream, staging: Staging, limits: Limits) -> tuple[File, 
         OSError: as `stream` and `staging` raise it.
     """
     try:
-        with decompress(stream) as plain:
+        with decompress(stream, parallel) as plain:
             return _Unpacking(plain, staging, limits).run()
     except BaseException:
         stream.close()

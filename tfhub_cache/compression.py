@@ -27,11 +27,12 @@ _LARGEST_WINDOW = 256 << 20
 """Memory that xz may ask for; its strongest preset takes 65 MiB."""
 
 
-def decompress(stream: ByteStream) -> PlainStream:
+def decompress(stream: ByteStream, parallel: bool) -> PlainStream:
     """The plain bytes of a stream that may be compressed with gzip, bzip2 or xz.
 
     Args:
         stream: read to its end, but for what follows the end of the compressed bytes.
+        parallel: whether to inflate gzip in a thread of its own.
 
     Returns:
         A context manager with `read`, which tells all damage as an `ArchiveError`.
@@ -42,7 +43,7 @@ def decompress(stream: ByteStream) -> PlainStream:
     received = _Received(stream, head)
     reader: _Reader = io.BufferedReader(received, _CHUNK)
     if head.startswith(b"\x1f\x8b"):
-        reader = _open_gzip(received)
+        reader = _open_gzip(received, parallel)
     elif head.startswith(b"BZh"):
         reader = _StreamsReader(received, bz2.BZ2Decompressor)
     elif head.startswith(b"\xfd7zXZ\x00"):
@@ -197,10 +198,10 @@ def _open_xz() -> _Decompressor:
     return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_LARGEST_WINDOW)
 
 
-def _open_gzip(file: _Received) -> _Reader:
+def _open_gzip(file: _Received, parallel: bool) -> _Reader:
     try:
         from isal import igzip_threaded  # twice as fast as zlib, and in a thread of its own
     except ImportError:  # no wheel for this machine
         return _StreamsReader(file, _Gunzip)
-    reader: _Reader = igzip_threaded.open(file, "rb")
+    reader: _Reader = igzip_threaded.open(file, "rb", threads=int(parallel))
     return reader

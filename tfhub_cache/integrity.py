@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
-import queue
-import threading
 from typing import Protocol, cast
 
 from tfhub_cache.errors import DownloadError
 from tfhub_cache.manifest import Archive
 from tfhub_cache.source import ByteStream, Download
 from tfhub_cache.urls import redact
-
-_CHUNK = 1 << 20
-_MOST_WAITING = 4
-"""Chunks that were digested and may wait to be inflated."""
 
 
 class _Digest(Protocol):
@@ -26,11 +19,7 @@ class _Digest(Protocol):
 
 
 class CheckedStream:
-    """A download's stream, which fails at its end if it is not what the server promised.
-
-    A thread reads ahead and takes the digests, as the reader is the one who inflates, and that
-    alone keeps a core busy.
-    """
+    """A download's stream, which fails at its end if it is not what the server promised."""
 
     def __init__(self, handle: str, download: Download, stream: ByteStream) -> None:
         """Checks a download.
@@ -50,50 +39,24 @@ class CheckedStream:
             for name, value in download.checksums.items()
             if (digest := _digest(name)) is not None
         ]
-        self._chunk = b""
-        self._end: Exception | None = None
-        self._queue: queue.Queue[bytes | Exception] = queue.Queue(_MOST_WAITING)
-        self._thread = threading.Thread(target=self._receive, daemon=True)
-        self._thread.start()
 
     def read(self, size: int, /) -> bytes:
-        if not self._chunk:
-            if self._end is None:
-                item = self._queue.get()
-                if isinstance(item, Exception):
-                    self._end = item
-                else:
-                    self._chunk = item
-            if self._end is not None and not isinstance(self._end, EOFError):
-                raise self._end
-        chunk, self._chunk = self._chunk, b""
-        if len(chunk) > size:
-            chunk, self._chunk = chunk[:size], chunk[size:]
-        return chunk
+        data = self._stream.read(size)
+        if data:
+            self.received += len(data)
+            self._sha256.update(data)
+            for _, _, digest in self._promised:
+                digest.update(data)
+        else:
+            self._check()
+        return data
 
     def close(self) -> None:
         self._stream.close()
-        while self._thread.is_alive():  # it may wait for room in the queue
-            with contextlib.suppress(queue.Empty):
-                self._queue.get(timeout=0.01)
-        self._queue.put(ValueError("the stream is closed"))  # for a reader that waits
 
     def archive(self) -> Archive:
         """What was received, once it has been read to its end."""
         return Archive(self.received, self._sha256.hexdigest())
-
-    def _receive(self) -> None:
-        try:
-            while data := self._stream.read(_CHUNK):
-                self.received += len(data)
-                self._sha256.update(data)
-                for _, _, digest in self._promised:
-                    digest.update(data)
-                self._queue.put(data)
-            self._check()
-            self._queue.put(EOFError())
-        except Exception as error:  # raised to the reader
-            self._queue.put(error)
 
     def _check(self) -> None:
         expected = self._download.size

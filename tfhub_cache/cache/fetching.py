@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from tfhub_cache.transfer import Transfer
 
 _LONG_WAIT = 10.0
+_LEAST_PARALLEL = 4 << 20
+"""Bytes of an archive from which on it pays to inflate and to digest in threads of their own."""
 
 
 @dataclass(frozen=True)
@@ -218,11 +220,14 @@ def _receive(handle: str, transfer: Transfer, claim: Claim, options: FetchOption
     # Needed for downloads only, and slow to import.
     from tfhub_cache.archive import Limits, unpack
     from tfhub_cache.integrity import CheckedStream
+    from tfhub_cache.readahead import ReadAhead
 
     download = transfer.download
-    stream = CheckedStream(handle, download, transfer)
+    checked = CheckedStream(handle, download, transfer)
+    is_large = download.size is None or download.size >= _LEAST_PARALLEL
+    limits = Limits(options.max_ratio, options.max_files)
     try:
-        files = unpack(stream, claim, Limits(options.max_ratio, options.max_files))
+        files = unpack(ReadAhead(checked) if is_large else checked, claim, limits, is_large)
     except ArchiveError as error:
         raise _no_module(handle, download, error) from error
     except UnsafeArchiveError as error:
@@ -232,7 +237,7 @@ def _receive(handle: str, transfer: Transfer, claim: Claim, options: FetchOption
     return Manifest(
         handle=handle,
         url=download.url,
-        archive=stream.archive(),
+        archive=checked.archive(),
         files=files,
         downloaded=Origin(
             time=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

@@ -15,9 +15,11 @@ from tfhub_cache.manifest import Manifest, UnknownFormat
 from tfhub_cache.ranges import ByteRanges
 from tfhub_cache.store import ABSENT, Claim, Contender, Store, descriptor, saved_model
 from tfhub_cache.store.lock import HeldLock, LockContender, discard, staging_folder
-from tfhub_cache.store.part import LEAST_KEPT, PartFile, discard_part, read_part
+from tfhub_cache.store.part import PartFile, discard_part, read_part
 from tfhub_cache.store.spool import Identity, MemorySpool, Spool
 
+_LEAST_SPOOLED = 4 << 20
+"""Bytes of an archive from which on it is worth a file that lets another process go on with it."""
 _ROOM = 4
 """How many times its archive's size must be free for the archive to be kept beside the model."""
 
@@ -136,7 +138,7 @@ class _LocalClaim(Claim):
             return PartFile(self._entry, identity, received)
         discard_part(self._entry)
         # Without a version nobody could go on with it. And it must not take the model's room.
-        is_of_use = identity.version is not None and (identity.size or 0) >= LEAST_KEPT
+        is_of_use = identity.version is not None and (identity.size or 0) >= _LEAST_SPOOLED
         free = shutil.disk_usage(self._root).free - self._keep_free
         if is_of_use and free > _ROOM * (identity.size or 0):
             with contextlib.suppress(PermissionError):  # somebody else's, or on a squashing NFS

@@ -26,7 +26,7 @@ from tfhub_cache.store.spool import Identity, Spool
 _FORMAT = 1
 _LEAST_NOTED = 256 << 10
 """Bytes of a range that get a line before the range is finished."""
-LEAST_KEPT = 1 << 20
+_LEAST_KEPT = 1 << 20
 """Bytes that are worth being kept. Fewer are as soon asked for again."""
 
 
@@ -75,7 +75,7 @@ class PartFile(Spool):
 
     def kept(self) -> int:
         total = self.received.total()
-        return total if total >= LEAST_KEPT else 0
+        return total if total >= _LEAST_KEPT else 0
 
     def close(self, *, keep: bool) -> None:
         with contextlib.ExitStack() as last_to_first:
