@@ -303,6 +303,15 @@ def test_what_several_connections_bring_is_put_together_right(host: Host) -> Non
     assert read_files(hub.resolve(handle)) == model
 
 
+def test_connections_that_are_all_cut_at_once_go_on(host: Host, impatient: None) -> None:
+    """As when a router restarts, or somebody moves from one network to another."""
+    model = fake_model(size=12_000_000, seed=3)
+    packed = pack_files(model)
+    handle = published(host, *[cut(packed, 700_000, rate=4e6)] * 12, archive(packed, rate=4e6))
+    assert read_files(hub.resolve(handle)) == model
+    assert host.connections > 12
+
+
 def test_the_number_of_connections_can_be_set(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TFHUB_DOWNLOAD_CONNECTIONS", "1")
     assert hub.resolve(host.publish("/m/1", archive(ARCHIVE, rate=SLOW)))

@@ -146,5 +146,7 @@ def _to_json(identity: Identity) -> dict[str, Any]:
 def _from_json(data: dict[str, Any]) -> Identity:
     if data["format"] != _FORMAT:
         raise ValueError("a part file of another format")
+    if data["size"] < 1:
+        raise ValueError("a part file of nothing")
     checksums = {name: base64.b64decode(value) for name, value in data["checksums"].items()}
     return Identity(int(data["size"]), str(data["version"]), checksums)

@@ -8,6 +8,7 @@ made, as long as that pays (`pace`). One that breaks off goes on where it was.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 import threading
 import time
@@ -27,10 +28,7 @@ from tfhub_cache.urls import redact
 _LEAST_DIVIDED = 4 << 20
 """Bytes still to be asked for that are worth another connection."""
 _MOST_FAILURES = 4
-_LONG_SILENCE = 10.0
-"""Seconds; who has waited for so long is not patient for as many times."""
-_PROGRESS = 1 << 20
-"""Bytes after which earlier failures are forgotten."""
+"""How often in a row a connection may fail."""
 _FIRST_PAUSE = 0.25
 _ERROR = 400
 _POLL = 0.05
@@ -73,8 +71,6 @@ class Transfer:
         self._changed = threading.Condition()  # guards all that follows
         self._position = 0
         self._waited = 0.0
-        self._failures = 0
-        self._failed_at = 0
         self._connections: dict[Connection, threading.Thread] = {}
         self._error: Exception | None = None
         self._closed = False
@@ -165,7 +161,9 @@ class Transfer:
         download = opened.enter_context(self._source.open(first, version=identity.version))
         told = download.first, download.version, download.size
         if told == (first, identity.version, identity.size):
-            return download, received
+            # An answer with a part may say less of the whole than the one that began.
+            checksums = {**identity.checksums, **download.checksums}
+            return dataclasses.replace(download, checksums=checksums), received
         if download.first:  # by a server that looks at Range and not at If-Range
             opened.close()
             download = opened.enter_context(self._source.open())
@@ -185,7 +183,14 @@ class Transfer:
         thread = threading.Thread(target=self._run, args=(connection,), daemon=True)
         with self._changed:
             self._connections[connection] = thread
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no more threads for us
+            with self._changed:
+                del self._connections[connection]
+                self._pace.settle(len(self._connections))
+            if opened is not None:
+                raise
 
     # What follows is called by the connections' threads.
 
@@ -242,30 +247,26 @@ class Transfer:
     def leave(self, start: int, stop: int) -> None:
         with self._changed:
             self._pieces.give_back(start, stop)
+            self._changed.notify_all()
 
-    def fail(self, start: int, stop: int, error: DownloadError, silence: float) -> None:
+    def fail(self, start: int, stop: int, error: DownloadError, failures: int) -> None:
         with self._changed:
             self._pieces.give_back(start, stop)
+            self._changed.notify_all()
             others = len(self._connections) - 1
             is_refusal = isinstance(error, NoPartsError) or (error.status or 0) >= _ERROR
             if self._closed:
                 return
-            if others and is_refusal:
+            if others and (is_refusal or failures > _MOST_FAILURES):
                 self._pace.settle(others)  # the server has had enough of them
                 return
-            if self._received - self._failed_at >= _PROGRESS:
-                self._failures = 0
-            self._failures += 2 if silence > _LONG_SILENCE else 1
-            self._failed_at = self._received
             can_go_on = (
                 self._can_resume and not is_refusal and not isinstance(error, CannotResumeError)
             )
-            if not can_go_on or self._failures > _MOST_FAILURES:
+            if not can_go_on or failures > _MOST_FAILURES:
                 self._error = self._told(error)
-                self._changed.notify_all()
                 return
-            pause = _FIRST_PAUSE * 2 ** (self._failures - 1)
-        self.pause(pause)
+        self.pause(_FIRST_PAUSE * 2 ** (failures - 1))
 
     def pause(self, seconds: float) -> None:
         with self._changed:

@@ -11,6 +11,9 @@ from tfhub_cache.source import ByteStream, Download, Source
 from tfhub_cache.urls import redact
 
 _READ = 256 << 10
+_LONG_SILENCE = 10.0
+_PROGRESS = 1 << 20
+"""Bytes after which earlier failures are forgotten."""
 
 
 class CannotResumeError(DownloadError):
@@ -36,8 +39,8 @@ class Work(Protocol):
     def leave(self, start: int, stop: int) -> None:
         """Takes back the rest of a piece."""
 
-    def fail(self, start: int, stop: int, error: DownloadError, silence: float) -> None:
-        """Takes back the rest of a piece that failed after so many seconds without a byte."""
+    def fail(self, start: int, stop: int, error: DownloadError, failures: int) -> None:
+        """Takes back the rest of a piece, and is told how often in a row this went wrong."""
 
     def pause(self, seconds: float) -> None:
         """Waits, as long as the transfer goes on."""
@@ -62,7 +65,8 @@ class Connection:
         self._stream: ByteStream | None = None
         self._position = 0
         self._until: int | None = None
-        self._last_byte = 0.0
+        self._failures = 0
+        self._since_failure = 0
         self._closed = False
 
     def adopt(self, opened: contextlib.ExitStack, download: Download) -> None:
@@ -87,7 +91,7 @@ class Connection:
             stream.close()
 
     def _bring(self, start: int, stop: int) -> None:
-        self._last_byte = time.monotonic()
+        last_byte = time.monotonic()
         position = start
         try:
             stream = self._at(start, stop)
@@ -103,11 +107,17 @@ class Connection:
                     self._work.leave(position, stop)
                     return
                 self.is_receiving = True
-                self._last_byte = time.monotonic()
+                last_byte = time.monotonic()
+                self._since_failure += len(data)
                 self._position = position = position + len(data)
         except DownloadError as error:
             self._drop()
-            self._work.fail(position, stop, error, time.monotonic() - self._last_byte)
+            if self._since_failure >= _PROGRESS:
+                self._failures = 0
+            self._since_failure = 0
+            # Who has waited for long is not patient as many times.
+            self._failures += 2 if time.monotonic() - last_byte > _LONG_SILENCE else 1
+            self._work.fail(position, stop, error, self._failures)
 
     def _at(self, start: int, stop: int) -> ByteStream:
         """The stream at a position: the one that is there already, or another."""
