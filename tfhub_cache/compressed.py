@@ -11,9 +11,10 @@ from collections.abc import Callable
 
 from tfhub_cache import settings
 from tfhub_cache.cache.fetching import FetchOptions, open_cache
+from tfhub_cache.errors import ResolveError
 from tfhub_cache.resolver import HttpResolverBase, Resolver
 from tfhub_cache.source import Source
-from tfhub_cache.urls import append_query
+from tfhub_cache.urls import append_query, redact
 
 _CN_PAGES = "https://hub.tensorflow.google.cn/"
 _CN_ARCHIVES = "https://gcs.tensorflow.google.cn/tfhub-modules/"
@@ -32,6 +33,9 @@ class HttpArchiveResolver(HttpResolverBase):
     def __call__(self, handle: str) -> str:
         return _from_cache(handle, _http_source)
 
+    def refresh(self, handle: str) -> str:
+        return _fetch(handle, _http_source, refresh=True)
+
 
 class GcsArchiveResolver(Resolver):
     """Serves `gs://` archives, told by their suffix as in tensorflow_hub."""
@@ -42,6 +46,22 @@ class GcsArchiveResolver(Resolver):
     def __call__(self, handle: str) -> str:
         return _from_cache(handle, _gcs_source)
 
+    def refresh(self, handle: str) -> str:
+        return _fetch(handle, _gcs_source, refresh=True)
+
+
+def fetch_again(handle: str) -> str:
+    """Fetches a handle into the cache, whether it is there or not, in every mode.
+
+    Raises:
+        ResolveError: if the handle is none that is cached, or it can't be fetched.
+    """
+    if GcsArchiveResolver().is_supported(handle):
+        return GcsArchiveResolver().refresh(handle)
+    if HttpArchiveResolver().is_http_protocol(handle):
+        return HttpArchiveResolver().refresh(handle)
+    raise ResolveError(f"{redact(handle)} is nothing that can be fetched.", handle=redact(handle))
+
 
 def archive_url(handle: str) -> str:
     """The URL at which the archive of an http(s) handle is asked for."""
@@ -51,8 +71,11 @@ def archive_url(handle: str) -> str:
 
 
 def _from_cache(handle: str, source: Callable[[str], Source]) -> str:
-    cache = open_cache(settings.cache_dir())
-    return cache.lookup(handle) or cache.fetch(
+    return open_cache(settings.cache_dir()).lookup(handle) or _fetch(handle, source)
+
+
+def _fetch(handle: str, source: Callable[[str], Source], *, refresh: bool = False) -> str:
+    return open_cache(settings.cache_dir()).fetch(
         handle,
         source(handle),
         FetchOptions(
@@ -62,6 +85,9 @@ def _from_cache(handle: str, source: Callable[[str], Source]) -> str:
             max_ratio=settings.UNPACK_MAX_RATIO.number(),
             max_files=math.ceil(settings.UNPACK_MAX_FILES.number()),
             keep_free=math.ceil(settings.UNPACK_KEEP_FREE.number(least=0)),
+            max_size=settings.cache_max_size(),
+            keep_used=settings.cache_keep_used(),
+            refresh=refresh,
         ),
     )
 

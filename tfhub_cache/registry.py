@@ -45,9 +45,30 @@ class Registry:
         Raises:
             RuntimeError: if no resolver supports the handle; it names those that were tried.
         """
+        return self._implementation(handle)(handle)
+
+    def refresh(self, handle: str) -> str:
+        """Resolves `handle` and fetches anew what would otherwise come from the cache.
+
+        Args:
+            handle: the handle as the user wrote it.
+
+        Returns:
+            The path that the resolver returns. The model there is replaced in one step, when the
+            new one is complete.
+
+        Raises:
+            RuntimeError: if no resolver supports the handle.
+            OSError: if it can't be fetched. What was cached can still be used.
+        """
+        implementation = self._implementation(handle)
+        # Resolvers that were written for tensorflow_hub know nothing of it.
+        return getattr(implementation, "refresh", implementation)(handle)
+
+    def _implementation(self, handle: str) -> Resolver:
         for implementation in reversed(self._implementations):
             if implementation.is_supported(handle):
-                return implementation(handle)
+                return implementation
         tried = [type(implementation).__name__ for implementation in self._implementations[::-1]]
         raise RuntimeError(
             f"Missing implementation that supports: {self._name}({handle!r}). Tried {tried}"

@@ -63,6 +63,20 @@ class Resolver(abc.ABC):
             OSError: if there is no such model, or it can't be had now.
         """
 
+    def refresh(self, handle: str) -> str:
+        """The path of the model behind a handle, fetched anew where it comes from a cache.
+
+        Args:
+            handle: a handle for which `is_supported` returned True.
+
+        Returns:
+            As `__call__`, which this is for resolvers without a cache.
+
+        Raises:
+            OSError: as `__call__`. What was cached can still be used.
+        """
+        return self(handle)
+
 
 class HttpResolverBase(Resolver):
     """A resolver of http:// and https:// handles."""

@@ -11,9 +11,13 @@ from __future__ import annotations
 import enum
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from absl import flags
+
+from tfhub_cache import units
 
 
 class ModelLoadFormat(enum.Enum):
@@ -29,6 +33,8 @@ class ModelLoadFormat(enum.Enum):
 
 _MOST_CONNECTIONS = 8
 """More than browsers have to one host is not polite."""
+Source: TypeAlias = Literal["environment", "flag", "default"]
+_SOURCES: tuple[Source, ...] = ("environment", "flag", "default")
 _LONGEST_TIMEOUT = 1e6
 """Seconds; some systems can't count further."""
 _FORMATS = {load_format.value: load_format for load_format in ModelLoadFormat}
@@ -49,6 +55,15 @@ flags.DEFINE_enum(
     "straight from their bucket; AUTO means COMPRESSED.",
     allow_override=True,
 )
+flags.DEFINE_string(
+    "tfhub_cache_max_size",
+    None,
+    "How large the cache may be, such as 20GB: after a download, the models that were not used "
+    "for longest are removed until it fits. Default: as large as it gets.",
+    allow_override=True,
+)
+
+_overridden_defaults: dict[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -62,8 +77,34 @@ class Setting:
     def value(self) -> str:
         """The value in force now, as text."""
         return (
-            os.environ.get(self.env) or (self.flag and flags.FLAGS[self.flag].value) or self.default
+            os.environ.get(self.env)
+            or (self.flag and flags.FLAGS[self.flag].value)
+            or (_overridden_defaults and _overridden_defaults.get(self.env))
+            or self.default
         )
+
+    def given(self, source: Source) -> str:
+        """What one source says, empty where it says nothing."""
+        if source == "environment":
+            return os.environ.get(self.env) or ""
+        if source == "flag":
+            if self.flag is None:
+                return ""
+            flag = flags.FLAGS[self.flag]
+            return str(flag.value or "") if flag.value != flag.default else ""
+        return _overridden_defaults.get(self.env, self.default)
+
+    def source(self) -> Source:
+        """Where the value in force now comes from."""
+        return next((source for source in _SOURCES if self.given(source)), "default")
+
+    def set_flag(self, value: str) -> None:
+        """Sets the flag, as an option on a command line does."""
+        flags.FLAGS[self.flag].value = value
+
+    def set_default(self, value: str) -> None:
+        """Sets what the setting is in this process where nobody gave a value."""
+        _overridden_defaults[self.env] = value
 
     def number(self, least: float = 1e-9) -> float:
         """The value in force now, as a number.
@@ -96,6 +137,8 @@ LOCK_TIMEOUT = Setting("TFHUB_LOCK_TIMEOUT", default="60")
 UNPACK_MAX_RATIO = Setting("TFHUB_UNPACK_MAX_RATIO", default="200")
 UNPACK_KEEP_FREE = Setting("TFHUB_UNPACK_KEEP_FREE", default="0")
 UNPACK_MAX_FILES = Setting("TFHUB_UNPACK_MAX_FILES", default="100000")
+CACHE_MAX_SIZE = Setting("TFHUB_CACHE_MAX_SIZE", "tfhub_cache_max_size")
+CACHE_KEEP_USED = Setting("TFHUB_CACHE_KEEP_USED", default="1h")
 
 
 def cache_dir() -> str:
@@ -104,6 +147,31 @@ def cache_dir() -> str:
     if given:
         return os.path.expanduser(given)
     return os.path.join(tempfile.gettempdir(), "tfhub_modules")
+
+
+def cache_max_size() -> int | None:
+    """How many bytes the cache may have after a download; None: as many as it gets.
+
+    Raises:
+        ValueError: if it is no size.
+    """
+    text = CACHE_MAX_SIZE.value()
+    try:
+        return units.parse_size(text) if text else None
+    except ValueError as error:
+        raise ValueError(f"{CACHE_MAX_SIZE.env}: {error}.") from None
+
+
+def cache_keep_used() -> float:
+    """Seconds for which a model stays after its last use, however large the cache is.
+
+    Raises:
+        ValueError: if it is no age.
+    """
+    try:
+        return units.parse_age(CACHE_KEEP_USED.value())
+    except ValueError as error:
+        raise ValueError(f"{CACHE_KEEP_USED.env}: {error}.") from None
 
 
 def model_load_format() -> ModelLoadFormat:
@@ -146,3 +214,47 @@ def http_timeout() -> float:
 def lock_timeout() -> float:
     """Seconds without a sign of life after which another machine's lock is taken over."""
     return min(LOCK_TIMEOUT.number(), _LONGEST_TIMEOUT)
+
+
+def all_settings() -> list[Setting]:
+    """Every setting of this library, in the order in which they stand here."""
+    return [value for value in globals().values() if isinstance(value, Setting)]
+
+
+def of_requests() -> dict[str, str]:
+    """The settings of requests that are set in the environment, by their names there."""
+    names = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"]
+    names += ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NETRC"]
+    spellings = [spelling for name in names for spelling in (name, name.lower())]
+    return {name: os.environ[name] for name in spellings if os.environ.get(name)}
+
+
+def allows_color() -> bool:
+    """Whether a terminal may be written to in colours; see https://no-color.org."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def is_completing() -> bool:
+    """Whether a shell asks for the ways in which a command line may go on."""
+    return "_ARGCOMPLETE" in os.environ
+
+
+def problems() -> list[str]:
+    """What is wrong with the settings in force, one sentence each."""
+    checks: list[Callable[[], object]] = [
+        model_load_format,
+        http_timeout,
+        lock_timeout,
+        cache_max_size,
+        cache_keep_used,
+        UNPACK_MAX_RATIO.number,
+        UNPACK_MAX_FILES.number,
+        lambda: UNPACK_KEEP_FREE.number(least=0),
+    ]
+    found = []
+    for check in checks:
+        try:
+            check()
+        except ValueError as error:
+            found.append(str(error))
+    return found

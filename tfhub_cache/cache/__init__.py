@@ -1,1 +1,64 @@
-"""The cache: how entries get into it (`fetching`)."""
+"""The cache: what is in it, whether it is sound, and how to make room.
+
+    import tfhub_cache as hub
+
+    for entry in hub.cache.entries():
+        print(entry.handle, entry.size, entry.state)
+
+All functions work on the cache that the settings name at the time of the call, on a disk and in a
+bucket. The command `tfhub-cache` is made of them. How entries get in is in `fetching`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tfhub_cache.cache.details import Info, info
+    from tfhub_cache.cache.listing import Entry, entries, find, free_space
+    from tfhub_cache.cache.pruning import Pruned, prune
+    from tfhub_cache.cache.removal import Removed, remove
+    from tfhub_cache.cache.report import Environment, environment
+    from tfhub_cache.cache.resolving import Resolved, refresh, resolve_all
+    from tfhub_cache.cache.verification import Verified, verify
+
+__all__ = [
+    "Entry",
+    "Environment",
+    "Info",
+    "Pruned",
+    "Removed",
+    "Resolved",
+    "Verified",
+    "entries",
+    "environment",
+    "find",
+    "free_space",
+    "info",
+    "prune",
+    "refresh",
+    "remove",
+    "resolve_all",
+    "verify",
+]
+
+_MODULES = {
+    "details": ("Info", "info"),
+    "listing": ("Entry", "entries", "find", "free_space"),
+    "pruning": ("Pruned", "prune"),
+    "removal": ("Removed", "remove"),
+    "report": ("Environment", "environment"),
+    "resolving": ("Resolved", "refresh", "resolve_all"),
+    "verification": ("Verified", "verify"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what is asked for: those who only resolve don't pay for it."""
+    for module, names in _MODULES.items():
+        if name in names:
+            value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from absl import logging
 
+from tfhub_cache.cache import interruption
 from tfhub_cache.errors import (
     ArchiveError,
     CacheError,
@@ -53,6 +54,9 @@ class FetchOptions:
         max_ratio: how many times larger than its archive a model may be.
         max_files: how many files and folders a model may have.
         keep_free: bytes of the disk that are to stay free.
+        max_size: bytes that the cache may have afterwards; None: as many as it gets.
+        keep_used: seconds for which an entry stays after its last use, whatever `max_size` says.
+        refresh: whether to fetch what is there and whole, too. It can be used until it is replaced.
     """
 
     lock_timeout: float
@@ -61,6 +65,9 @@ class FetchOptions:
     max_ratio: float
     max_files: int
     keep_free: int
+    max_size: int | None = None
+    keep_used: float = 0.0
+    refresh: bool = False
 
 
 class Cache:
@@ -70,18 +77,28 @@ class Cache:
         self._root = root
         self._store = store
         self._untidy: set[str] = set()
+        self._record_at: dict[str, float] = {}
+
+    @property
+    def store(self) -> Store:
+        """The file system that it is on."""
+        return self._store
 
     def lookup(self, handle: str) -> str | None:
         """The path of the handle's entry, or None if it must be fetched.
 
         No lock, no network, nothing written: this is what every resolve of a cached model costs,
-        unless somebody who died after publishing the entry has to be tidied up after.
+        unless somebody who died after publishing the entry has to be tidied up after, or an hour
+        has gone since its use was recorded.
         """
-        key = _key(handle)
+        key = key_of(handle)
         if self._store.flaw(key) is not None:
             return None
         if self._store.is_claimed(key):
             self._tidy(key)
+        now = time.monotonic()
+        if now >= self._record_at.get(key, now):
+            self._record_at[key] = now + self._store.record_use(key)
         return self._store.path(key)
 
     def fetch(self, handle: str, source: Source, options: FetchOptions) -> str:
@@ -101,16 +118,18 @@ class Cache:
             UnsafeArchiveError: if the archive must not be unpacked.
             CacheError: if the cache can't be written.
         """
-        key = _key(handle)
+        key = key_of(handle)
         flaw = self._store.flaw(key)
+        made = False
         try:
             while claim := self._claim(handle, key, options):
                 with claim:
                     # Whoever had the claim before may just have made the entry.
-                    if self._store.flaw(key) is None:
+                    if not options.refresh and self._store.flaw(key) is None:
                         break
                     try:
                         self._make(handle, flaw, source, claim, options)
+                        made = True
                         break
                     except OSError:
                         if not _is_lost(claim):
@@ -119,7 +138,24 @@ class Cache:
         except OSError as error:
             failure = _failure(handle, self._root, flaw, error)
             raise failure from (None if failure is error else error)
+        if made and options.max_size is not None:
+            self._make_room(key, options, options.max_size)
         return self._store.path(key)
+
+    def _make_room(self, key: str, options: FetchOptions, max_size: int) -> None:
+        """Removes what was not used for longest, if the cache has grown too large."""
+        from tfhub_cache.cache.eviction import make_room  # only where there is a limit
+
+        try:
+            make_room(
+                self._store,
+                max_size,
+                keep_used=options.keep_used,
+                keep=key,
+                lock_timeout=options.lock_timeout,
+            )
+        except OSError as error:  # the model is there all the same
+            logging.warning("Could not make room in the cache %s: %s", self._root, error)
 
     def _tidy(self, key: str) -> None:
         """Removes what somebody left who died after publishing, if they are dead."""
@@ -134,7 +170,9 @@ class Cache:
 
     def _claim(self, handle: str, key: str, options: FetchOptions) -> Claim | None:
         """Waits for the claim, or for the entry (then None), whichever comes first."""
-        contender = self._store.contend(key, options.lock_timeout, options.keep_free)
+        contender = self._store.contend(
+            key, options.lock_timeout, options.keep_free, replace=options.refresh
+        )
         # tensorflow_hub's line, at its level; and one that is seen, if it takes long.
         lines = iter([(0.0, logging.INFO), (_LONG_WAIT, logging.WARNING)])
         begun = time.monotonic()
@@ -152,7 +190,8 @@ class Cache:
                 if progress.is_due():
                     progress(*contender.progress())
                 time.sleep(contender.poll_seconds)
-                if self._store.flaw(key) is None:
+                interruption.check()
+                if not options.refresh and self._store.flaw(key) is None:
                     return None
         return claim
 
@@ -166,6 +205,11 @@ class Cache:
         logging.info("Downloading TF-Hub Module '%s'.", shown)
         claim.publish(_download(handle, source, claim, options))
         logging.info("Downloaded TF-Hub Module '%s'.", shown)
+
+
+def key_of(handle: str) -> str:
+    """The name of a handle's entry; as tensorflow_hub has it, the handle is not normalised."""
+    return hashlib.sha1(handle.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
 
 
 def open_cache(root: str) -> Cache:
@@ -184,17 +228,13 @@ def _open_cache(root: str, folder: str) -> Cache:
     return Cache(root, open_store(root))
 
 
-def _key(handle: str) -> str:
-    """The name of a handle's entry; as tensorflow_hub has it, the handle is not normalised."""
-    return hashlib.sha1(handle.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
-
-
 def _download(handle: str, source: Source, claim: Claim, options: FetchOptions) -> Manifest:
     """Fills the claim's folder; once more from the start if damaged bytes arrive."""
     with _transfer(handle, source, claim, options) as transfer:
         try:
             return _receive(handle, transfer, claim, options)
         except (ArchiveError, DownloadError) as error:
+            interruption.check()
             if transfer.broke_off or _is_web_page(transfer.download):
                 raise
             logging.warning("%s Trying once more from the start.", error)
@@ -212,6 +252,7 @@ def _transfer(
     with (
         Progress(f"Downloading {redact(handle)}", options.show_progress) as progress,
         Transfer(handle, source, claim, options.connections, progress) as transfer,
+        interruption.closes(transfer),
     ):
         yield transfer
 

@@ -12,6 +12,8 @@ The layout is tensorflow_hub's but for the manifest. For the entry `<key>`, the 
     <key>.part.json       which archive and which of its bytes that is
     <key>.<uid>.tmp/      the folder that somebody is filling
     <key>.<uid>.*.tmp     what else they need for a moment, to publish and to tidy up
+
+When an entry was last used is told by the time of its folder, in a bucket by that of `<key>.used`.
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ from typing import BinaryIO
 
 from tfhub_cache.manifest import Manifest
 from tfhub_cache.ranges import ByteRanges
+from tfhub_cache.store.entry import ABSENT, Condition, Entry
 from tfhub_cache.store.spool import Identity, Spool
 
-ABSENT = "there is no entry"
+__all__ = ["ABSENT", "Claim", "Contender", "Staging", "Store", "descriptor", "open_store"]
 
 
 class Staging(abc.ABC):
@@ -80,7 +83,8 @@ class Claim(Staging):
     def publish(self, manifest: Manifest) -> None:
         """Makes what was written the entry, in one step. A damaged one is replaced.
 
-        If somebody else published the entry in the meantime (tensorflow_hub may), theirs stays.
+        If somebody else published the entry in the meantime (tensorflow_hub may), theirs stays,
+        unless the claim is there to replace it.
 
         Args:
             manifest: what was written.
@@ -167,7 +171,19 @@ class Store(abc.ABC):
         """
 
     @abc.abstractmethod
-    def contend(self, key: str, lock_timeout: float, keep_free: int) -> Contender:
+    def record_use(self, key: str) -> float:
+        """Records that an entry is used now, unless that was done within the last hour.
+
+        It never fails: where it can't be written, it is not recorded.
+
+        Returns:
+            Seconds after which it is to be asked again.
+        """
+
+    @abc.abstractmethod
+    def contend(
+        self, key: str, lock_timeout: float, keep_free: int, *, replace: bool = False
+    ) -> Contender:
         """Prepares to make an entry.
 
         Args:
@@ -175,7 +191,61 @@ class Store(abc.ABC):
             lock_timeout: seconds without a sign of life after which another machine's claim
                 is void.
             keep_free: bytes of a disk that are to stay free.
+            replace: whether a sound entry is to be replaced, too. Until then it can be used.
         """
+
+    # What follows is for those who care for the cache. None of it is on the way of a resolve.
+
+    @abc.abstractmethod
+    def entries(self, lock_timeout: float) -> list[Entry]:
+        """All that there is, in no particular order. Nothing is locked or changed.
+
+        Args:
+            lock_timeout: as of `contend`.
+
+        Raises:
+            OSError: if the cache can't be read. That there is none is no error.
+        """
+
+    @abc.abstractmethod
+    def entry(self, key: str, lock_timeout: float) -> Entry:
+        """What there is of one entry; its flaw is `ABSENT` if there is none."""
+
+    @abc.abstractmethod
+    def files(self, key: str) -> dict[str, int]:
+        """The paths of an entry's files as they are now, with forward slashes, and their sizes."""
+
+    @abc.abstractmethod
+    def open_file(self, key: str, path: str) -> BinaryIO:
+        """Opens one of an entry's files for reading; it can seek.
+
+        Raises:
+            OSError: if it can't be read; `FileNotFoundError` if it is not there.
+        """
+
+    @abc.abstractmethod
+    def tidy(self, key: str, lock_timeout: float, condition: Condition) -> bool:
+        """Removes what the dead left of an entry, and the entry itself on a condition.
+
+        It is done with the right to make the entry, so that nobody makes it at the same time. It
+        does not wait for it. Readers see the whole entry or none.
+
+        Args:
+            key: the entry.
+            lock_timeout: as of `contend`.
+            condition: asked of the entry, if there is one.
+
+        Returns:
+            Whether the entry was removed.
+
+        Raises:
+            InUse: if somebody alive has the right. Nothing was done then.
+            OSError: if something can't be removed.
+        """
+
+    @abc.abstractmethod
+    def free_space(self) -> int | None:
+        """How many bytes are free where the cache is; None where that has no limit."""
 
 
 def descriptor(manifest: Manifest) -> str:

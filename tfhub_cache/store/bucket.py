@@ -6,12 +6,16 @@ tells that somebody is at work is a lock object made in the same way, and rewrit
 seconds as a sign of life. Besides the layout of a disk there is, while an entry is being filled,
 
     <key>.unfinished      without a manifest, what is there is not an entry of tensorflow_hub's
+
+and after an hour, as there are no folders that would carry the time of the last use,
+
+    <key>.used            written when the entry is used, at most once an hour
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
-import re
 import threading
 import time
 from typing import BinaryIO
@@ -19,11 +23,13 @@ from typing import BinaryIO
 from tfhub_cache.errors import CacheError
 from tfhub_cache.manifest import Manifest, UnknownFormat
 from tfhub_cache.ranges import ByteRanges
-from tfhub_cache.store import ABSENT, Claim, Contender, Store, descriptor, saved_model
-from tfhub_cache.store.objects import Objects
+from tfhub_cache.store import Claim, Contender, Store, bucket_entries, descriptor
+from tfhub_cache.store.bucket_entries import flaw_with_manifest, flaw_without_manifest, last_use
+from tfhub_cache.store.entry import RECORD_SECONDS, Condition, Entry, InUse, is_versioned
+from tfhub_cache.store.objects import Listed, Objects
 from tfhub_cache.store.owner import TENSORFLOW_HUB_TIMEOUT, Owner, Silence
 from tfhub_cache.store.spool import Identity, MemorySpool, Spool
-from tfhub_cache.store.uploads import Uploads
+from tfhub_cache.store.uploads import UPLOADS, Uploads
 
 SEEN_SECONDS = 60.0
 """For how long a whole entry of a versioned handle is not looked at again in a process."""
@@ -35,6 +41,7 @@ class BucketStore(Store):
     def __init__(self, root: str) -> None:
         self._root = root.rstrip("/")
         self._seen: dict[str, float] = {}
+        self._used: dict[str, tuple[float | None, int]] = {}
         self._claimed: set[str] = set()
 
     def path(self, key: str) -> str:
@@ -45,40 +52,97 @@ class BucketStore(Store):
             return None
         objects = Objects(self._root)
         with objects.errors_told():
-            sizes = objects.sizes(key)
+            listed = objects.listed(key)
+            self._remember_use(key, listed)
+            sizes = {name: found.size for name, found in listed.items()}
             if key in self._claimed:
                 sizes.pop(f"{key}.lock", None)  # our own says nothing of who was there before
             if f"{key}.manifest.json" not in sizes:
-                return _flaw_without_manifest(key, sizes)
+                return flaw_without_manifest(key, sizes)
             try:
                 manifest = Manifest.from_json(objects.read(f"{key}.manifest.json"))
             except (UnknownFormat, FileNotFoundError):
-                return _flaw_without_manifest(key, sizes)
+                return flaw_without_manifest(key, sizes)
             except ValueError:
                 return "its manifest can't be read"
-        for file in manifest.files:
-            found = sizes.get(f"{key}/{file.path}")
-            if found is None:
-                return f"{file.path} is missing"
-            if found != file.size:
-                return f"{file.path} has {found} bytes instead of {file.size}"
-        if _is_versioned(manifest.handle):
+        flaw = flaw_with_manifest(key, manifest, sizes)
+        if flaw is None and is_versioned(manifest.handle):
             self._seen[key] = time.monotonic()
-        return None
+        return flaw
 
     def is_claimed(self, key: str) -> bool:
         return False  # to ask would cost a request, and nothing but the lock can be left over
 
-    def contend(self, key: str, lock_timeout: float, keep_free: int) -> Contender:
-        return _BucketContender(Objects(self._root), key, lock_timeout, self._claimed)
+    def record_use(self, key: str) -> float:
+        used, generation = self._used.get(key, (None, 0))
+        age = time.time() - used if used is not None else 0.0
+        if age < RECORD_SECONDS:
+            return RECORD_SECONDS - max(0.0, age)
+        with contextlib.suppress(Exception):  # who may only read the bucket records nothing
+            objects = Objects(self._root)
+            # On a condition, since of many machines that start at once one is enough.
+            if generation:
+                objects.rewrite(f"{key}.used", b"used\n", generation)
+            else:
+                objects.create(f"{key}.used", b"used\n")
+        return RECORD_SECONDS
+
+    def contend(
+        self, key: str, lock_timeout: float, keep_free: int, *, replace: bool = False
+    ) -> Contender:
+        return _BucketContender(Objects(self._root), key, lock_timeout, self._claimed, replace)
+
+    def entries(self, lock_timeout: float) -> list[Entry]:
+        return bucket_entries.find_all(Objects(self._root), lock_timeout)
+
+    def entry(self, key: str, lock_timeout: float) -> Entry:
+        return bucket_entries.find(Objects(self._root), key, lock_timeout)
+
+    def files(self, key: str) -> dict[str, int]:
+        objects = Objects(self._root)
+        with objects.errors_told():
+            return {
+                name.removeprefix(f"{key}/"): size
+                for name, size in objects.sizes(f"{key}/").items()
+            }
+
+    def open_file(self, key: str, path: str) -> BinaryIO:
+        objects = Objects(self._root)
+        try:
+            with objects.errors_told():
+                return objects.open(f"{key}/{path}")
+        except CacheError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise error.__cause__ from None
+            raise
+
+    def tidy(self, key: str, lock_timeout: float, condition: Condition) -> bool:
+        self._seen.pop(key, None)
+        contender = self.contend(key, lock_timeout, 0)
+        claim = contender.attempt()
+        if claim is None:
+            raise InUse(contender.holder)
+        with claim:
+            return bucket_entries.tidy(Objects(self._root), key, condition)
+
+    def free_space(self) -> int | None:
+        return None
+
+    def _remember_use(self, key: str, listed: dict[str, Listed]) -> None:
+        """Keeps what a listing tells of the last use, and the generation of what carries it."""
+        carrier = listed.get(f"{key}.used")
+        self._used[key] = (last_use(key, listed), carrier.generation if carrier else 0)
 
 
 class _BucketContender(Contender):
     poll_seconds = 1.0
     holder = ""
 
-    def __init__(self, objects: Objects, key: str, lock_timeout: float, claimed: set[str]) -> None:
+    def __init__(
+        self, objects: Objects, key: str, lock_timeout: float, claimed: set[str], replace: bool
+    ) -> None:
         self._claimed = claimed
+        self._replace = replace
         self._objects = objects
         self._key = key
         self._name = f"{key}.lock"
@@ -103,8 +167,10 @@ class _BucketContender(Contender):
                         self._clear_away(generation)
                         continue
                 lock = _LockObject(self._objects, self._name, str(owner), generation)
+                # What is whole stays in its place until the other is complete.
+                folder = f"{self._key}.{owner.uid}.tmp" if self._replace else self._key
                 return _BucketClaim(
-                    self._objects, self._key, lock, self._lock_timeout, self._claimed
+                    self._objects, self._key, folder, lock, self._lock_timeout, self._claimed
                 )
 
     def progress(self) -> tuple[int, int | None]:
@@ -124,7 +190,7 @@ class _BucketContender(Contender):
 
     def _clear_away(self, generation: int) -> None:
         holder = Owner.parse(self.holder)
-        if holder is not None and not holder.is_ours:
+        if holder is not None:
             self._objects.remove(*self._objects.sizes(f"{self._key}.{holder.uid}.tmp/"))
         if f"{self._key}.manifest.json" not in self._objects.sizes(self._key):
             # What they have put so far must not look like an entry of tensorflow_hub's.
@@ -182,6 +248,7 @@ class _BucketClaim(Claim):
         self,
         objects: Objects,
         key: str,
+        folder: str,
         lock: _LockObject,
         lock_timeout: float,
         claimed: set[str],
@@ -190,9 +257,11 @@ class _BucketClaim(Claim):
         claimed.add(key)
         self._objects = objects
         self._key = key
+        self._folder = folder
         self._lock = lock
         self._uploads = Uploads(objects)
         self._begun = False
+        self._moving = False
         self._released = threading.Event()
         self._heartbeat = threading.Thread(
             target=self._beat, args=(min(5.0, lock_timeout / 4),), daemon=True
@@ -212,13 +281,12 @@ class _BucketClaim(Claim):
         with self._objects.errors_told():
             if not self._begun:
                 self._check_not_lost()
-                # From here on what is there is neither the old model nor the new one.
-                _mark_unfinished(self._objects, self._key)
-                self._objects.remove(f"{self._key}.manifest.json")
+                if self._folder == self._key:
+                    self._take_entry_away()
                 self._begun = True
             if replace:
                 self._uploads.finish()  # two uploads of one name have no order
-            return self._uploads.open(f"{self._key}/{path}", size)
+            return self._uploads.open(f"{self._folder}/{path}", size)
 
     def clear(self) -> None:
         with self._objects.errors_told():
@@ -233,6 +301,8 @@ class _BucketClaim(Claim):
         with self._objects.errors_told():
             self._uploads.finish()
             self._check_not_lost()
+            if self._folder != self._key:
+                self._move_into_place(manifest)
             files = {f"{self._key}/{file.path}" for file in manifest.files}
             there = self._objects.sizes(f"{self._key}/")
             self._objects.remove(*(name for name in there if name not in files))
@@ -240,7 +310,7 @@ class _BucketClaim(Claim):
             # If there is one by now, somebody else took over and has put the same files.
             self._objects.create(f"{self._key}.manifest.json", manifest.to_json().encode())
             self._objects.remove(f"{self._key}.unfinished")
-            self._begun = False
+            self._begun = self._moving = False
 
     def release(self) -> None:
         self._released.set()
@@ -249,11 +319,30 @@ class _BucketClaim(Claim):
         with contextlib.suppress(Exception):
             if self._begun and not self._lock.is_lost():
                 self._uploads.discard()
-                self._objects.remove(f"{self._key}.unfinished")
+                if not self._moving:
+                    self._objects.remove(f"{self._key}.unfinished")
         self._uploads.close()
         self._claimed.discard(self._key)
         with contextlib.suppress(Exception):
             self._lock.release()
+
+    def _take_entry_away(self) -> None:
+        """From here on what is there is neither the old model nor the new one."""
+        _mark_unfinished(self._objects, self._key)
+        self._objects.remove(f"{self._key}.manifest.json")
+
+    def _move_into_place(self, manifest: Manifest) -> None:
+        self._moving = True
+        self._take_entry_away()
+        names = [file.path for file in manifest.files]
+        with concurrent.futures.ThreadPoolExecutor(UPLOADS) as executor:
+            copies = [
+                executor.submit(self._objects.copy, f"{self._folder}/{name}", f"{self._key}/{name}")
+                for name in names
+            ]
+            for copy in copies:
+                copy.result()
+        self._objects.remove(*(f"{self._folder}/{name}" for name in names))
 
     def _check_not_lost(self) -> None:
         # Whoever took over may have put its files, and they must not be touched any more.
@@ -264,17 +353,3 @@ class _BucketClaim(Claim):
         while not self._released.wait(seconds):
             with contextlib.suppress(Exception):  # tried again at the next beat
                 self._lock.beat()
-
-
-def _flaw_without_manifest(key: str, sizes: dict[str, int]) -> str | None:
-    """Judges what tensorflow_hub, or somebody by hand, has put there."""
-    files = [name[len(key) + 1 :] for name in sizes if name.startswith(f"{key}/")]
-    if not files or f"{key}.lock" in sizes or f"{key}.unfinished" in sizes:
-        return ABSENT
-    variables = [name.removeprefix("variables/") for name in files if name.startswith("variables/")]
-    return saved_model.flaw_of([name for name in files if "/" not in name], variables)
-
-
-def _is_versioned(handle: str) -> bool:
-    """Whether a handle names a version, which never changes."""
-    return re.search(r"/[0-9]+(\.tar|\.tgz|\.tar\.gz)?/?$", handle.partition("?")[0]) is not None

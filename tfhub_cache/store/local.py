@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import stat
+import time
 from typing import BinaryIO
 
 from absl import logging
@@ -14,6 +15,7 @@ from absl import logging
 from tfhub_cache.manifest import Manifest, UnknownFormat
 from tfhub_cache.ranges import ByteRanges
 from tfhub_cache.store import ABSENT, Claim, Contender, Store, descriptor, saved_model
+from tfhub_cache.store.entry import RECORD_SECONDS, Condition, Entry
 from tfhub_cache.store.lock import HeldLock, LockContender, discard, staging_folder
 from tfhub_cache.store.part import PartFile, discard_part, read_part
 from tfhub_cache.store.spool import Identity, MemorySpool, Spool
@@ -61,15 +63,62 @@ class LocalStore(Store):
     def is_claimed(self, key: str) -> bool:
         return os.path.lexists(os.path.join(self._root, f"{key}.lock"))
 
-    def contend(self, key: str, lock_timeout: float, keep_free: int) -> Contender:
+    def record_use(self, key: str) -> float:
+        entry = os.path.join(self._root, key)
+        with contextlib.suppress(OSError):  # the cache may be another user's
+            age = time.time() - os.stat(entry).st_mtime
+            if 0 <= age < RECORD_SECONDS:
+                return RECORD_SECONDS - age
+            os.utime(entry)
+        return RECORD_SECONDS
+
+    def contend(
+        self, key: str, lock_timeout: float, keep_free: int, *, replace: bool = False
+    ) -> Contender:
+        self._check_root()
+        os.makedirs(self._root, exist_ok=True)
+        return _LocalContender(self, key, self._root, lock_timeout, keep_free, replace)
+
+    # Those who care for the cache are few, and pay for what they import.
+
+    def entries(self, lock_timeout: float) -> list[Entry]:
+        from tfhub_cache.store import local_entries
+
+        self._check_root()
+        return local_entries.find_all(self, self._root, lock_timeout)
+
+    def entry(self, key: str, lock_timeout: float) -> Entry:
+        from tfhub_cache.store import local_entries
+
+        self._check_root()
+        return local_entries.find(self, self._root, key, lock_timeout)
+
+    def files(self, key: str) -> dict[str, int]:
+        from tfhub_cache.store import local_entries
+
+        return local_entries.sizes_below(os.path.join(self._root, key))
+
+    def open_file(self, key: str, path: str) -> BinaryIO:
+        return open(os.path.join(self._root, key, path), "rb")
+
+    def tidy(self, key: str, lock_timeout: float, condition: Condition) -> bool:
+        from tfhub_cache.store import local_entries
+
+        self._check_root()
+        return local_entries.tidy(self, self._root, key, lock_timeout, condition)
+
+    def free_space(self) -> int | None:
+        from tfhub_cache.store import local_entries
+
+        return local_entries.free_space(self._root)
+
+    def _check_root(self) -> None:
         if os.path.lexists(self._root) and not os.path.isdir(self._root):
             raise NotADirectoryError(errno.ENOTDIR, "It is not a folder", self._root)
-        os.makedirs(self._root, exist_ok=True)
         if _is_planted_link(self._root):
             raise PermissionError(
                 errno.EPERM, f"{self._root} is a link that another user has put there"
             )
-        return _LocalContender(self, key, self._root, lock_timeout, keep_free)
 
     def _expected_sizes(self, key: str, entry: str) -> list[tuple[str, int]] | None:
         """Each file's path and size as the manifest has them; None without a manifest."""
@@ -89,9 +138,16 @@ class _LocalContender(Contender):
     poll_seconds = 0.05
 
     def __init__(
-        self, store: LocalStore, key: str, root: str, lock_timeout: float, keep_free: int
+        self,
+        store: LocalStore,
+        key: str,
+        root: str,
+        lock_timeout: float,
+        keep_free: int,
+        replace: bool,
     ) -> None:
         self._keep_free = keep_free
+        self._replace = replace
         self._store = store
         self._key = key
         self._root = root
@@ -102,7 +158,7 @@ class _LocalContender(Contender):
         self.holder = self._lock.holder
         if lock is None:
             return None
-        return _LocalClaim(self._store, self._key, self._root, lock, self._keep_free)
+        return _LocalClaim(self._store, self._key, self._root, lock, self._keep_free, self._replace)
 
     def progress(self) -> tuple[int, int | None]:
         part = read_part(os.path.join(self._root, self._key))
@@ -114,9 +170,16 @@ class _LocalContender(Contender):
 
 class _LocalClaim(Claim):
     def __init__(
-        self, store: LocalStore, key: str, root: str, lock: HeldLock, keep_free: int
+        self,
+        store: LocalStore,
+        key: str,
+        root: str,
+        lock: HeldLock,
+        keep_free: int,
+        replace: bool,
     ) -> None:
         self._keep_free = keep_free
+        self._replace = replace
         self._store = store
         self._key = key
         self._root = root
@@ -183,7 +246,7 @@ class _LocalClaim(Claim):
         if self.is_lost():
             raise OSError(errno.ESTALE, "Somebody took the lock over")
         if os.path.lexists(self._entry):
-            if self._store.flaw(self._key) is None:
+            if not self._replace and self._store.flaw(self._key) is None:
                 logging.warning("Module already exists in %s", self._entry)
                 return
             # No system but Linux exchanges two folders in one step. Without a manifest or an

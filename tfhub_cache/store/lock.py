@@ -17,6 +17,7 @@ fills a folder of its own, and one of them is published.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import threading
@@ -79,14 +80,17 @@ def _let_go(file: _LockFile, released: threading.Event, thread: threading.Thread
 class LockContender:
     """Tries to get a lock file, and keeps watch on whoever has it."""
 
-    def __init__(self, base: str, timeout: float) -> None:
+    def __init__(self, base: str, timeout: float, *, full_disk: bool = False) -> None:
         """Prepares to contend.
 
         Args:
             base: the path of the entry; the lock file's is `<base>.lock`.
             timeout: seconds without a heartbeat after which another machine's holder is dead.
+            full_disk: whether there need be no room to write who has the lock: it is held all
+                the same, and others wait, but are not told for whom.
         """
         self.holder = ""
+        self._full_disk = full_disk
         self._base = base
         self._path = f"{base}.lock"
         self._timeout = timeout
@@ -131,10 +135,28 @@ class LockContender:
         holder = Owner.parse(self.holder)
         return 0 if holder is None else _growth(staging_folder(self._base, holder.uid))[0]
 
+    def look(self) -> str | None:
+        """Who alive has the lock, as its content names them; None if nobody. Changes nothing."""
+        try:
+            file = _LockFile(self._path, make=False)
+        except OSError:
+            return None
+        try:
+            content = file.read()
+            os_lock = file.try_os_lock()  # for a moment: others take us for a living holder
+            is_free = not content and os_lock is True
+            return None if is_free or self._is_dead(file, content, os_lock) else content
+        finally:
+            file.close()
+
     def _take(self, file: _LockFile) -> HeldLock:
         try:
             owner = Owner.new()
-            file.write(str(owner))
+            try:
+                file.write(str(owner))
+            except OSError as error:
+                if not self._full_disk or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
             return HeldLock(file, owner, min(2.0, self._timeout / 4))
         except BaseException:
             # Nobody must wait for somebody who was interrupted while taking the lock.
@@ -185,7 +207,7 @@ _SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(o
 class _LockFile:
     """The lock file, open, made if there was none. It is closed once, however often one asks."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, make: bool = True) -> None:
         self._path = path
         self.created = False
         self.writable = True
@@ -194,7 +216,8 @@ class _LockFile:
                 self._descriptor = os.open(path, os.O_RDWR | _SAFELY)
                 return
             except FileNotFoundError:
-                pass
+                if not make:
+                    raise
             except PermissionError:  # somebody else's: it can still be read and watched
                 self._descriptor = os.open(path, os.O_RDONLY | _SAFELY)
                 self.writable = False

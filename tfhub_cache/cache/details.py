@@ -1,0 +1,87 @@
+"""What is known of one model: its entry, its manifest, its signatures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tfhub_cache import signatures
+from tfhub_cache.cache.listing import Current, current, find
+from tfhub_cache.signatures import DamagedModel, Signature
+from tfhub_cache.store.entry import Entry
+
+_BINARY = "saved_model.pb"
+_TEXT = "saved_model.pbtxt"
+
+
+@dataclass(frozen=True)
+class Info:
+    """What is known of a model.
+
+    Attributes:
+        entry: its entry in the cache, with its manifest.
+        signatures: the ways to call it; None if they can't be told.
+        untold: why they can't.
+    """
+
+    entry: Entry
+    signatures: list[Signature] | None = None
+    untold: str | None = None
+
+
+def info(handle: str) -> Info:
+    """What is known of a model in the cache.
+
+    Args:
+        handle: the handle as it was written when it was resolved, or the name of the entry's
+            folder.
+
+    Returns:
+        The entry and its signatures. They are read without TensorFlow, unless the model is a
+        `saved_model.pbtxt`.
+
+    Raises:
+        CacheError: if it is not in the cache, or the cache can't be read.
+
+    Example:
+        ```python
+        import tfhub_cache as hub
+
+        info = hub.cache.info("https://tfhub.dev/google/nnlm-en-dim128/2")
+        for signature in info.signatures or []:
+            print(signature.name, signature.inputs, signature.outputs)
+        ```
+    """
+    here = current()
+    entry = find(handle)
+    if not entry.is_there:
+        return Info(entry, untold="the model is not there")
+    try:
+        with here.errors_told("read"):
+            return Info(entry, signatures=_signatures(here, entry.key))
+    except (DamagedModel, OSError) as error:
+        return Info(entry, untold=str(error).rstrip("."))
+    except ImportError:
+        return Info(
+            entry,
+            untold=f"only TensorFlow can read {_TEXT}, and it is not installed (pip install "
+            "'tfhub-cache[tensorflow]')",
+        )
+
+
+def _signatures(here: Current, key: str) -> list[Signature]:
+    name = _BINARY
+    try:
+        file = here.store.open_file(key, name)
+    except FileNotFoundError:
+        name = _TEXT
+        try:
+            file = here.store.open_file(key, name)
+        except FileNotFoundError:
+            raise DamagedModel(f"there is neither {_BINARY} nor {_TEXT}") from None
+    try:
+        with file:
+            if name == _BINARY:
+                return signatures.read_signatures(file)
+            return signatures.parse_text(file.read().decode("utf-8", "replace"))
+    except DamagedModel as error:
+        raise DamagedModel(f"{name} is damaged: {error}") from error

@@ -1,0 +1,132 @@
+"""Pruning: removing what was not used for long, and what dead processes left behind."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass, field
+
+from tfhub_cache.cache.eviction import by_last_use, last_use, take_away
+from tfhub_cache.cache.listing import Current, current, entries
+from tfhub_cache.cache.removal import told
+from tfhub_cache.errors import CacheError
+from tfhub_cache.store.entry import Entry, InUse
+from tfhub_cache.units import parse_age, parse_size
+
+
+@dataclass
+class Pruned:
+    """What was removed from the cache, or would be.
+
+    Attributes:
+        removed: the models, in the order in which they went.
+        leftovers: what dead processes had left behind: names in the cache, and bytes.
+        freed: the bytes of both.
+        kept: models that were to go, but are in use, or were used in the meantime.
+        errors: what could not be removed.
+        size: bytes of the models that are left.
+    """
+
+    removed: list[Entry] = field(default_factory=list)
+    leftovers: dict[str, int] = field(default_factory=dict)
+    freed: int = 0
+    kept: list[Entry] = field(default_factory=list)
+    errors: list[CacheError] = field(default_factory=list)
+    size: int = 0
+
+
+def prune(
+    max_size: int | str | None = None,
+    unused_for: float | str | None = None,
+    *,
+    dry_run: bool = False,
+) -> Pruned:
+    """Makes room in the cache.
+
+    First goes what dead processes left behind: lock files, folders that were being filled, parts
+    of archives, manifests without a model. Then the models that were not used for longest, until
+    both limits hold. What somebody is downloading stays.
+
+    Last use is recorded at most once an hour, so a model may have been used up to an hour later
+    than its entry tells.
+
+    Args:
+        max_size: bytes that the models may have together: a number, or text such as `"20GB"` or
+            `"500MiB"`. None: no limit.
+        unused_for: the age of the last use from which on a model goes: seconds, or text such as
+            `"30d"` or `"12h"`. None: no limit.
+        dry_run: whether to only tell what would be removed.
+
+    Returns:
+        What was removed, or would be. What can't be removed is told there, and does not stop the
+        rest.
+
+    Raises:
+        ValueError: if a text is no size or no age.
+        CacheError: if the cache can't be read.
+
+    Example:
+        ```python
+        import tfhub_cache as hub
+
+        pruned = hub.cache.prune(max_size="20GB", unused_for="30d")
+        print(len(pruned.removed), "models,", pruned.freed, "bytes")
+        ```
+    """
+    if isinstance(max_size, str):
+        max_size = parse_size(max_size)
+    if isinstance(unused_for, str):
+        unused_for = parse_age(unused_for)
+    here = current()
+    found = entries()
+    pruned = Pruned()
+    for entry in found:
+        if entry.leftovers and _sweep(here, entry, pruned, dry_run):
+            pruned.leftovers.update(entry.leftovers)
+            pruned.freed += sum(entry.leftovers.values())
+    models = [entry for entry in found if entry.is_there]
+    pruned.size = sum(entry.size for entry in models)
+    for entry in by_last_use(models):
+        too_old = unused_for is not None and _age(entry) >= unused_for
+        if not too_old and (max_size is None or pruned.size <= max_size):
+            continue
+        _take(here, entry, pruned, dry_run)
+    return pruned
+
+
+def _sweep(here: Current, entry: Entry, pruned: Pruned, dry_run: bool) -> bool:
+    if dry_run:
+        return True
+    try:
+        here.store.tidy(entry.key, here.lock_timeout, lambda _: False)
+    except InUse:
+        return False  # somebody has begun to download it, and sweeps themselves
+    except OSError as error:
+        pruned.errors.append(told(entry, error))
+        return False
+    return True
+
+
+def _take(here: Current, entry: Entry, pruned: Pruned, dry_run: bool) -> None:
+    if dry_run:
+        outcome = "removed" if entry.holder is None else "kept"
+    else:
+        try:
+            outcome = take_away(here.store, entry, here.lock_timeout)
+        except OSError as error:
+            pruned.errors.append(told(entry, error))
+            return
+    if outcome == "kept":
+        pruned.kept.append(entry)
+        return
+    pruned.size -= entry.size
+    if outcome == "removed":
+        pruned.removed.append(entry)
+        pruned.freed += entry.size
+
+
+def _age(entry: Entry) -> float:
+    """Seconds since the last use; less than any limit if that is not known."""
+    used = last_use(entry)
+    if used is None:
+        return -1.0
+    return (datetime.datetime.now(datetime.timezone.utc) - used).total_seconds()

@@ -1,0 +1,83 @@
+"""Removing models from the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tfhub_cache.cache.eviction import name_of
+from tfhub_cache.cache.listing import Current, current, find, reason
+from tfhub_cache.errors import CacheError
+from tfhub_cache.store.entry import Entry, InUse
+
+
+@dataclass(frozen=True)
+class Removed:
+    """What came of removing an entry.
+
+    Attributes:
+        handle: what was asked for.
+        entry: what there was; None if there was nothing.
+        error: why it is still there; None if it is not.
+    """
+
+    handle: str
+    entry: Entry | None = None
+    error: CacheError | None = None
+
+
+def remove(handles: Iterable[str]) -> list[Removed]:
+    """Removes models from the cache, and what dead processes left of them.
+
+    A model that somebody is downloading is not touched. Whoever resolves a handle at the same time
+    gets the whole model or none. A program that is just loading it either has all that it needs,
+    or gets an error about a file that is not there.
+
+    Args:
+        handles: handles, or names of entries' folders.
+
+    Returns:
+        What came of each, in the same order. One that fails does not stop the others.
+
+    Raises:
+        CacheError: if the cache can't be read.
+
+    Example:
+        ```python
+        import tfhub_cache as hub
+
+        hub.cache.remove(["https://tfhub.dev/google/nnlm-en-dim128/2"])
+        ```
+    """
+    here = current()
+    return [_remove(handle, here) for handle in handles]
+
+
+def _remove(handle: str, here: Current) -> Removed:
+    try:
+        entry = find(handle)
+    except CacheError as error:
+        return Removed(handle, error=error)
+    try:
+        with here.errors_told("remove a model from"):
+            here.store.tidy(entry.key, here.lock_timeout, lambda _: True)
+    except CacheError as error:
+        return Removed(handle, entry, error=told(entry, error))
+    return Removed(handle, entry)
+
+
+def told(entry: Entry, error: OSError) -> CacheError:
+    """Why an entry could not be removed, in words that name it and the way out."""
+    name = name_of(entry)
+    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    if isinstance(cause, InUse):
+        return CacheError(
+            f"{name} is not removed, as somebody is downloading it ({cause.holder or 'unknown'}). "
+            "Try again when they are done.",
+            handle=name,
+        )
+    return CacheError(
+        f"{name} is not removed, or not all of it: {reason(cause)}. Check the permissions of "
+        f"{entry.path}, and whether a program has its files open.",
+        handle=name,
+    )

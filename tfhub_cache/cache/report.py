@@ -1,0 +1,98 @@
+"""Versions and effective settings, for reports of bugs."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import re
+from dataclasses import dataclass
+
+from tfhub_cache import settings
+from tfhub_cache.urls import redact
+from tfhub_cache.version import __version__
+
+_PACKAGES = (
+    *("tensorflow", "tensorflow-cpu", "tf-nightly", "tensorflow-hub", "keras", "tf-keras"),
+    *("absl-py", "aiohttp", "filelock", "fsspec", "gcsfs", "google-crc32c", "isal", "requests"),
+    *("tqdm", "urllib3"),
+)
+
+
+@dataclass(frozen=True)
+class Effective:
+    """A setting as it is in force.
+
+    Attributes:
+        name: the environment variable.
+        flag: the flag that sets it as well, without its dashes; None if there is none.
+        value: as text; empty if it is not set and has no default. Secrets are left out.
+        source: `environment`, `flag` or `default`.
+    """
+
+    name: str
+    flag: str | None
+    value: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What a report of a bug needs.
+
+    Attributes:
+        versions: of Python, the system, this library and what it works with; "" of a package that
+            is not installed.
+        settings: those of this library, and those of requests that are set.
+        cache: the cache folder, in its effective form.
+        problems: what is wrong with the settings.
+    """
+
+    versions: dict[str, str]
+    settings: list[Effective]
+    cache: str
+    problems: list[str]
+
+
+def environment() -> Environment:
+    """Versions and effective settings, without secrets.
+
+    Nothing is imported to find out a version, and neither cache nor network is looked at.
+
+    Example:
+        ```python
+        import tfhub_cache as hub
+
+        for setting in hub.cache.environment().settings:
+            print(setting.name, setting.value, setting.source)
+        ```
+    """
+    versions = {
+        "tfhub-cache": __version__,
+        "python": f"{platform.python_version()} ({platform.python_implementation()})",
+        "system": platform.platform(),
+        **{name: _version(name) for name in _PACKAGES},
+    }
+    effective = [
+        Effective(setting.env, setting.flag, _without_secrets(setting.value()), setting.source())
+        for setting in settings.all_settings()
+    ]
+    effective += [
+        Effective(name, None, _without_secrets(value), "environment")
+        for name, value in settings.of_requests().items()
+    ]
+    return Environment(
+        versions, effective, _without_secrets(settings.cache_dir()), settings.problems()
+    )
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _without_secrets(text: str) -> str:
+    """A value without passwords and queries; a proxy may be written without its scheme."""
+    shown = ",".join(redact(part) for part in text.split(","))
+    return re.sub(r"^[^/@\s]*@", "", shown)

@@ -1,0 +1,121 @@
+"""Resolving many handles, several at a time, and fetching anew what is in the cache."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from tfhub_cache import registry
+from tfhub_cache.cache.interruption import Interruption, run
+from tfhub_cache.cache.listing import current
+
+_PATIENCE = 10.0
+"""Seconds for which interrupted downloads may clean up."""
+_LOOK_EVERY = 1.0
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What came of a handle: a path, or an error."""
+
+    handle: str
+    path: str | None = None
+    error: Exception | None = None
+
+
+def refresh(handle: str) -> str:
+    """Resolves a handle, and fetches anew what would otherwise come from the cache.
+
+    It is for handles without a version, which mean "the latest". The model in the cache can be used
+    until the new one is complete, and is then replaced in one step. (In a bucket it counts as
+    absent while the new files are put in its place.)
+
+    Args:
+        handle: as of `tfhub_cache.resolve`. What doesn't come from the cache is resolved as ever.
+
+    Returns:
+        The path.
+
+    Raises:
+        OSError: if it can't be fetched. What was cached can still be used.
+
+    Example:
+        ```python
+        import tfhub_cache as hub
+
+        path = hub.cache.refresh("https://tfhub.dev/google/spice")
+        ```
+    """
+    return registry.resolver.refresh(handle)
+
+
+def resolve_all(
+    handles: Iterable[str], *, jobs: int = 4, refresh: bool = False
+) -> Iterator[Resolved]:
+    """Resolves handles, several at a time.
+
+    Args:
+        handles: as of `tfhub_cache.resolve`.
+        jobs: how many at a time.
+        refresh: whether to fetch anew what is in the cache.
+
+    Yields:
+        What came of each, in the order of the handles, as soon as that is known. One that fails
+        does not stop the others. If the generator is closed, or the main thread is interrupted,
+        all downloads stop and clean up.
+
+    Example:
+        ```python
+        import tfhub_cache as hub
+
+        for resolved in hub.cache.resolve_all(["https://tfhub.dev/google/nnlm-en-dim128/2"]):
+            print(resolved.path or resolved.error)
+        ```
+    """
+    resolve = registry.resolver.refresh if refresh else registry.resolver
+    current()  # or each of the threads would open the cache, and say so
+    ordered = list(handles)
+    pending: queue.SimpleQueue[str] = queue.SimpleQueue()
+    distinct = dict.fromkeys(ordered)
+    done = {handle: threading.Event() for handle in distinct}
+    outcomes: dict[str, Resolved] = {}
+    interruption = Interruption()
+
+    def work() -> None:
+        while not interruption.happened:
+            try:
+                handle = pending.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                outcomes[handle] = Resolved(handle, path=resolve(handle))
+            except Exception as error:
+                outcomes[handle] = Resolved(handle, error=error)
+            except BaseException:  # as a rule nobody waits for it any more
+                outcomes[handle] = Resolved(handle, error=InterruptedError("It was interrupted."))
+            finally:
+                done[handle].set()
+
+    for handle in distinct:
+        pending.put(handle)
+    # Daemons, so that one which is stuck in the network does not keep the process from ending.
+    workers = [
+        threading.Thread(target=partial(run, interruption, work), daemon=True)
+        for _ in range(min(max(1, jobs), len(distinct)))
+    ]
+    for worker in workers:
+        worker.start()
+    try:
+        for handle in ordered:
+            while not done[handle].wait(_LOOK_EVERY):
+                pass  # on Windows, a wait without an end can't be interrupted
+            yield outcomes[handle]
+    finally:
+        interruption.set_off()
+        deadline = time.monotonic() + _PATIENCE
+        for worker in workers:
+            worker.join(max(0.0, deadline - time.monotonic()))

@@ -1,0 +1,170 @@
+"""The entries of a cache on a disk, as they are found there, and how one is removed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterable
+
+from tfhub_cache.manifest import Manifest
+from tfhub_cache.store.entry import (
+    ABSENT,
+    Condition,
+    Entry,
+    InUse,
+    at,
+    is_left_behind,
+    names_by_key,
+    origin_of,
+    state_of,
+)
+from tfhub_cache.store.local import LocalStore
+from tfhub_cache.store.lock import LockContender
+
+
+def find_all(store: LocalStore, root: str, lock_timeout: float) -> list[Entry]:
+    """All that there is in a folder."""
+    with contextlib.suppress(FileNotFoundError):
+        names = names_by_key(os.listdir(root))
+        return [
+            describe(store, root, key, names[key], _holder(root, key, names[key], lock_timeout))
+            for key in names
+        ]
+    return []
+
+
+def find(store: LocalStore, root: str, key: str, lock_timeout: float) -> Entry:
+    """What there is of one entry."""
+    names = _names_of(root, key)
+    return describe(store, root, key, names, _holder(root, key, names, lock_timeout))
+
+
+def describe(
+    store: LocalStore, root: str, key: str, names: Iterable[str], holder: str | None
+) -> Entry:
+    """An entry, from the names that there are of it in the cache."""
+    base = os.path.join(root, key)
+    flaw = store.flaw(key)
+    manifest = _manifest(base, names)
+    handle, downloaded = origin_of(manifest, lambda: _descriptor(base, names))
+    used = None
+    if flaw != ABSENT:
+        with contextlib.suppress(OSError):
+            used = at(os.stat(base).st_mtime)
+    if manifest and flaw is None:
+        sizes = [file.size for file in manifest.files]
+    else:
+        sizes = list(sizes_below(base).values())
+    left = {
+        name: _size(root, name) for name in names if is_left_behind(name, has_entry=flaw != ABSENT)
+    }
+    return Entry(
+        key=key,
+        path=store.path(key),
+        handle=handle,
+        state=state_of(flaw, manifest, holder),
+        flaw=flaw,
+        size=sum(left.values()) if flaw == ABSENT and holder is not None else sum(sizes),
+        files=len(sizes),
+        downloaded=downloaded,
+        used=used,
+        holder=holder,
+        leftovers={} if holder is not None else left,
+        manifest=manifest,
+    )
+
+
+def tidy(store: LocalStore, root: str, key: str, lock_timeout: float, condition: Condition) -> bool:
+    """Removes what the dead left of an entry, and the entry on a condition. See `Store.tidy`."""
+    if not _names_of(root, key):
+        return False
+    base = os.path.join(root, key)
+    contender = LockContender(base, lock_timeout, full_disk=True)
+    lock = contender.attempt()
+    if lock is None:
+        raise InUse(contender.holder)
+    try:
+        lock_file = f"{key}.lock"
+        names = [name for name in _names_of(root, key) if name != lock_file]
+        entry = describe(store, root, key, names, None)
+        removed = entry.is_there and condition(entry)
+        if removed:
+            # First of all, and in one step: from here on readers see that there is none.
+            aside = f"{key}.{lock.owner.uid}.old.tmp"
+            os.rename(base, os.path.join(root, aside))
+            names = [aside if name == key else name for name in names]
+        for name in names:
+            if is_left_behind(name, has_entry=entry.is_there and not removed):
+                _delete(os.path.join(root, name))
+        return removed
+    finally:
+        lock.release()
+
+
+def sizes_below(folder: str) -> dict[str, int]:
+    """The files below a folder, by their paths in it with slashes."""
+    found = {}
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(parent, name)
+            with contextlib.suppress(OSError):  # it may be gone by now
+                status = os.stat(path, follow_symlinks=False)
+                found[os.path.relpath(path, folder).replace(os.sep, "/")] = status.st_size
+    return found
+
+
+def free_space(root: str) -> int | None:
+    """The free bytes of the disk on which a folder is, or will be made."""
+    while not os.path.isdir(root):
+        root, below = os.path.dirname(root), root
+        if root == below:
+            return None
+    return shutil.disk_usage(root).free
+
+
+def _names_of(root: str, key: str) -> list[str]:
+    try:
+        return names_by_key(name for name in os.listdir(root) if name.startswith(key)).get(key, [])
+    except FileNotFoundError:
+        return []
+
+
+def _holder(root: str, key: str, names: Iterable[str], lock_timeout: float) -> str | None:
+    if f"{key}.lock" not in names:
+        return None
+    return LockContender(os.path.join(root, key), lock_timeout).look()
+
+
+def _manifest(base: str, names: Iterable[str]) -> Manifest | None:
+    if f"{os.path.basename(base)}.manifest.json" in names:
+        with contextlib.suppress(OSError, ValueError), open(f"{base}.manifest.json", "rb") as file:
+            return Manifest.from_json(file.read())
+    return None
+
+
+def _descriptor(base: str, names: Iterable[str]) -> str:
+    if f"{os.path.basename(base)}.descriptor.txt" in names:
+        with contextlib.suppress(OSError), open(f"{base}.descriptor.txt", "rb") as file:
+            return file.read(1 << 16).decode("utf-8", "replace")
+    return ""
+
+
+def _size(root: str, name: str) -> int:
+    path = os.path.join(root, name)
+    with contextlib.suppress(OSError):
+        if os.path.isdir(path) and not os.path.islink(path):
+            return sum(sizes_below(path).values())
+        return os.lstat(path).st_size
+    return 0
+
+
+def _delete(path: str) -> None:
+    # Renamed first, for the reason that `lock.discard` gives; but here a failure is told.
+    gone = f"{path.removesuffix('.tmp')}.gone.tmp"
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(path, gone)
+        if os.path.isdir(gone) and not os.path.islink(gone):
+            shutil.rmtree(gone)
+        else:
+            os.unlink(gone)
