@@ -1,0 +1,724 @@
+"""The command `tfhub-cache`, run as people and scripts run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Finished
+from entries import DAY, HOUR, SHARD, foreign, key_of, left_behind, names, ours
+from models import fake_model, pack_files, read_files
+from servers import Host, stall, status
+
+import tfhub_cache as hub
+
+MODEL = fake_model(size=1000)
+OTHER = fake_model(size=2000, seed=1)
+A, B, C = (f"https://example.com/{name}/1" for name in "abc")
+SOON = 20.0
+COMMAND = (sys.executable, "-m", "tfhub_cache")
+
+Command = Callable[..., Finished]
+
+
+@pytest.fixture
+def run() -> Command:
+    """Runs the command: `run("ls", "--json", env={"NAME": "value"}, stdin="")`."""
+
+    def run(*arguments: str | Path, env: dict[str, str] | None = None, stdin: str = "") -> Finished:
+        done = subprocess.run(
+            [*COMMAND, *map(str, arguments)],
+            env={**os.environ, **(env or {})},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=60,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr
+        return Finished(done.stdout, done.stderr, done.returncode)
+
+    return run
+
+
+@pytest.fixture
+def begin() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Begins to run the command, and ends it with the test."""
+    begun: list[subprocess.Popen[str]] = []
+
+    def begin(*arguments: str) -> subprocess.Popen[str]:
+        begun.append(
+            subprocess.Popen(
+                [*COMMAND, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        return begun[-1]
+
+    yield begin
+    for process in begun:
+        process.kill()
+        process.communicate()
+
+
+def rows(done: Finished) -> dict[str, Sequence[str]]:
+    """What `ls` told, by handles: state, size, files, downloaded, used."""
+    found = [line.split("\t") for line in done.check().stdout.splitlines()]
+    return {row[5]: row[:5] for row in found}
+
+
+def listed(done: Finished) -> dict[str, Any]:
+    return json.loads(done.check().stdout)
+
+
+# The command itself.
+
+
+def test_it_is_installed_as_tfhub_cache(tmp_path: Path) -> None:
+    command = shutil.which("tfhub-cache", path=Path(sys.executable).parent)
+    assert command is not None
+    done = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"tfhub-cache {hub.__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["", "resolve", "ls", "info", "verify", "rm", "prune", "env"])
+def test_help_has_examples(run: Command, command: str) -> None:
+    done = run(*command.split(), "--help").check()
+    assert "examples:\n  tfhub-cache " in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["tidy"],
+        ["ls", "--sort", "colour"],
+        ["resolve"],
+        ["resolve", "--jobs", "0", A],
+        ["info"],
+        ["rm"],
+        ["rm", "--all", A],
+        ["rm", "--all"],
+        ["prune", "--max-size", "20G"],
+        ["prune", "--unused-for", "30"],
+        ["ls", "--load-format", "ZIP"],
+    ],
+)
+def test_what_makes_no_sense_is_told_with_status_2(
+    run: Command, cache_dir: Path, arguments: list[str]
+) -> None:
+    ours(cache_dir, A)
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "usage: tfhub-cache" in done.stderr
+    assert (cache_dir / key_of(A)).exists()
+
+
+def test_a_setting_that_makes_no_sense_is_told_with_status_1(run: Command, cache_dir: Path) -> None:
+    done = run("ls", env={"TFHUB_LOCK_TIMEOUT": "soon"})
+    assert done.returncode == 1
+    assert done.stderr == "tfhub-cache: TFHUB_LOCK_TIMEOUT must be a positive number, not 'soon'.\n"
+
+
+def test_a_cache_that_cannot_be_used_is_told_with_status_1(run: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = run("--cache-dir", tmp_path / "file", "ls")
+    assert done.returncode == 1
+    assert str(tmp_path / "file") in done.stderr
+    assert "s3gibberish" in run("--cache-dir", "s3gibberish://x/y", "ls").stderr
+
+
+def test_nothing_slow_is_imported_unless_it_is_needed(cache_dir: Path, run_python) -> None:
+    ours(cache_dir, A)
+    code = (
+        "import sys\n"
+        "from tfhub_cache.cli import main\n"
+        f"for arguments in (['ls'], ['ls', '--json'], ['verify'], ['env'], ['info', {A!r}],"
+        f" ['prune'], ['rm', {A!r}]):\n"
+        "    assert main(arguments) == 0, arguments\n"
+        "slow = {'tensorflow', 'gcsfs', 'fsspec', 'requests', 'aiohttp', 'tqdm', 'isal'}\n"
+        "print(slow & set(sys.modules), file=sys.stderr)"
+    )
+    assert run_python(code).check().stderr.endswith("set()\n")
+
+
+# Which cache.
+
+
+def test_the_environment_comes_before_the_option_which_says_so(
+    run: Command, cache_dir: Path, tmp_path: Path
+) -> None:
+    ours(cache_dir, A)
+    ours(tmp_path / "other", B)
+    done = run("ls", "--cache-dir", tmp_path / "other")
+    assert set(rows(done)) == {A}
+    assert f"TFHUB_CACHE_DIR={cache_dir} counts" in done.stderr
+    assert "unset TFHUB_CACHE_DIR" in done.stderr
+    # An empty variable counts as not set, and an option is good before and after the command.
+    empty = {"TFHUB_CACHE_DIR": ""}
+    for arguments in ("ls", "--cache-dir"), ("--cache-dir", None):
+        done = (
+            run("ls", "--cache-dir", tmp_path / "other", env=empty)
+            if arguments[0] == "ls"
+            else run("--cache-dir", tmp_path / "other", "ls", env=empty)
+        )
+        assert set(rows(done)) == {B}
+        assert "counts" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["rm", "--yes", "--all"], ["prune", "--max-size", "0"], ["verify", "--fix"]]
+)
+def test_nothing_is_removed_when_environment_and_option_name_two_caches(
+    run: Command, cache_dir: Path, tmp_path: Path, arguments: list[str]
+) -> None:
+    for folder in cache_dir, tmp_path / "other":
+        (ours(folder, A) / SHARD).write_bytes(b"")
+    before = read_files(tmp_path)
+    done = run(*arguments, "--cache-dir", tmp_path / "other")
+    assert done.returncode == 2
+    assert "not certain which cache is meant" in done.stderr
+    assert read_files(tmp_path) == before
+    # The same folder, spelled in another way, is no contradiction.
+    done = run("prune", "--cache-dir", f"file://{cache_dir}/")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_load_format_is_the_environments_too(run: Command, host: Host, cache_dir: Path) -> None:
+    handle = host.publish("/m/1", pack_files(MODEL))
+    done = run(
+        *("resolve", "--load-format", "UNCOMPRESSED", handle),
+        env={"TFHUB_MODEL_LOAD_FORMAT": "COMPRESSED"},
+    )
+    assert done.check().stdout == f"{cache_dir / key_of(handle)}\n"
+    assert "TFHUB_MODEL_LOAD_FORMAT=COMPRESSED counts" in done.stderr
+    assert run("resolve", "--load-format", "UNCOMPRESSED", handle).returncode == 1
+
+
+# resolve
+
+
+def test_resolve_prints_a_path_for_each_handle_in_their_order(
+    run: Command, host: Host, cache_dir: Path, tmp_path: Path
+) -> None:
+    handles = [host.publish(f"/m/{number}", pack_files(MODEL)) for number in (1, 2, 3)]
+    done = run("resolve", *handles, tmp_path, handles[0]).check()
+    paths = [str(cache_dir / key_of(handle)) for handle in handles]
+    assert done.stdout.splitlines() == [*paths, str(tmp_path), paths[0]]
+    assert all(read_files(path) == MODEL for path in paths)
+    assert f"Downloading TF-Hub Module '{handles[0]}'" in done.stderr
+    assert run("resolve", "--quiet", *handles).check() == Finished(
+        "".join(f"{path}\n" for path in paths), "", 0
+    )
+    assert len(host.requests) == 3
+
+
+def test_resolve_reads_handles_from_files_with_comments_and_from_stdin(
+    run: Command, host: Host, cache_dir: Path, tmp_path: Path
+) -> None:
+    one, two, three = (host.publish(f"/m/{n}", pack_files(MODEL)) for n in (1, 2, 3))
+    (tmp_path / "models.txt").write_text(
+        f"# what the service needs\n\n  {one}  \n{two}  # the small one\n#{three}\n"
+    )
+    done = run("resolve", "-q", "-r", tmp_path / "models.txt", "-r", "-", stdin=f"\ufeff{three}\n")
+    assert [Path(line).name for line in done.stdout.splitlines()[:2]] == [key_of(one), key_of(two)]
+    assert run("resolve", "-r", "-", stdin="# nothing\n").check().stdout == ""
+    done = run("resolve", "-r", tmp_path / "missing.txt")
+    assert done.returncode == 1
+    assert "missing.txt" in done.stderr
+
+
+def test_a_handle_that_fails_does_not_stop_the_others(
+    run: Command, host: Host, cache_dir: Path
+) -> None:
+    missing = host.publish("/missing/1", status(404))
+    handle = host.publish("/m/1", pack_files(MODEL))
+    done = run("resolve", "-q", missing, handle, "tfhub.dev/google/spice/2")
+    assert done.returncode == 1
+    assert done.stdout == f"{cache_dir / key_of(handle)}\n"
+    first, second = done.stderr.splitlines()
+    assert missing in first
+    assert "404" in first
+    assert "write https://tfhub.dev/google/spice/2" in second
+
+
+def test_refresh_fetches_what_an_unversioned_handle_means_now(
+    run: Command, host: Host, cache_dir: Path
+) -> None:
+    handle = host.publish("/m", pack_files(MODEL))
+    (path,) = run("resolve", "-q", handle).check().stdout.splitlines()
+    host.publish("/m", pack_files(OTHER))
+    assert run("resolve", "-q", handle).check().stdout == f"{path}\n"
+    assert read_files(path) == MODEL
+    assert run("resolve", "-q", "--refresh", handle).check().stdout == f"{path}\n"
+    assert read_files(path) == OTHER
+    host.publish("/m", status(503))
+    host.publish("/m", status(404))
+    done = run("resolve", "--refresh", handle)
+    assert done.returncode == 1
+    assert read_files(path) == OTHER
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a SIGINT")
+def test_ctrl_c_stops_all_downloads_in_one_line_and_leaves_the_cache_clean(
+    begin: Callable[..., subprocess.Popen[str]], host: Host, cache_dir: Path
+) -> None:
+    release = threading.Event()
+    packed = pack_files(fake_model(size=3_000_000))
+    handles = [
+        host.publish(f"/slow/{number}", stall(packed, 2_000_000, release)) for number in (1, 2, 3)
+    ]
+    process = begin("resolve", "--quiet", *handles)
+    host.wait_for_requests(3)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=SOON)
+    assert (process.returncode, stdout, stderr) == (130, "", "tfhub-cache: interrupted.\n")
+    assert names(cache_dir) == set()
+
+
+# ls
+
+
+def test_ls_tells_states_sizes_times_and_handles(
+    run: Command, begin: Callable[..., Any], host: Host, cache_dir: Path
+) -> None:
+    ours(cache_dir, A, used=3 * DAY)
+    foreign(cache_dir, B)
+    (ours(cache_dir, C) / SHARD).unlink()
+    left_behind(cache_dir, "https://example.com/dead/1")
+    foreign(cache_dir, "https://example.com/unknown/1", descriptor=False)
+    release = threading.Event()
+    slow = host.publish("/slow/1", stall(pack_files(MODEL), 100, release))
+    begin("resolve", slow)
+    host.wait_for_requests(1)
+    done = run("ls")
+    told = rows(done)
+    size = sum(map(len, MODEL.values()))
+    assert {handle: row[0] for handle, row in told.items()} == {
+        A: "ok",
+        B: "foreign",
+        C: "incomplete",
+        key_of("https://example.com/dead/1"): "incomplete",
+        key_of("https://example.com/unknown/1"): "foreign",
+        key_of(slow): "downloading",
+    }
+    assert told[A][1:3] == [str(size), "4"]
+    assert told[A][3].startswith("2026-01-02T")
+    assert told[key_of(slow)][3:5] == ["-", "-"]
+    summary, left = done.stderr.splitlines()
+    assert re.fullmatch(
+        rf"4 models, 3\d kB, in {re.escape(str(cache_dir))}; [\d.]+ .B are free there\.", summary
+    )
+    assert "`tfhub-cache prune` removes it" in left
+    assert "\x1b" not in done.stdout + done.stderr
+
+    data = listed(run("ls", "--json"))
+    assert data["format"] == 1
+    assert data["cache"] == str(cache_dir)
+    assert data["size"] == 4 * size - 1000
+    assert data["free"] > 0
+    entries = {entry["key"]: entry for entry in data["entries"]}
+    assert {key: entries[key]["state"] for key in entries} == {
+        key_of(name) if "/" in name else name: row[0] for name, row in told.items()
+    }
+    whole = entries[key_of(A)]
+    assert set(whole) == {
+        *("handle", "versioned", "key", "path", "state", "flaw", "size", "files"),
+        *("downloaded", "used", "holder", "leftovers"),
+    }
+    assert (whole["handle"], whole["size"], whole["files"]) == (A, size, 4)
+    assert (whole["flaw"], whole["holder"], whole["leftovers"]) == (None, None, {})
+    assert entries[key_of("https://example.com/dead/1")]["leftovers"]
+    assert "is missing" in entries[key_of(C)]["flaw"]
+
+
+@pytest.mark.tensorflow
+def test_ls_knows_the_models_of_tensorflow_hub(
+    run: Command, run_python, host: Host, cache_dir: Path
+) -> None:
+    pytest.importorskip("tensorflow_hub")
+    handle = host.publish("/m/1", pack_files(MODEL))
+    code = f"import tensorflow_hub; tensorflow_hub.resolve({handle!r})"
+    run_python(code, env={"TFHUB_CACHE_DIR": cache_dir}).check()
+    row = rows(run("ls"))[handle]
+    assert row[0] == "foreign"
+    written = time.mktime(time.strptime(row[3][:19], "%Y-%m-%dT%H:%M:%S"))
+    assert abs(time.time() - written) < 600
+    assert "not verifiable" in run("verify").check().stdout
+    run("rm", handle).check()
+    assert names(cache_dir) == set()
+
+
+def test_ls_sorts_by_name_size_or_last_use(run: Command, cache_dir: Path) -> None:
+    ours(cache_dir, A, fake_model(size=2000), used=DAY)
+    ours(cache_dir, B, fake_model(size=3000), used=2 * DAY)
+    ours(cache_dir, C, fake_model(size=1000), used=HOUR)
+    assert list(rows(run("ls"))) == [A, B, C]
+    assert list(rows(run("ls", "--sort", "size"))) == [B, A, C]
+    assert list(rows(run("ls", "--sort", "used"))) == [C, A, B]
+
+
+def test_ls_of_nothing_says_so(run: Command, cache_dir: Path) -> None:
+    done = run("ls").check()
+    assert done.stdout == ""
+    assert done.stderr.startswith(f"0 models, 0 B, in {cache_dir}")
+    assert listed(run("ls", "--json"))["entries"] == []
+
+
+def test_ls_shows_neither_secrets_nor_what_a_terminal_would_obey(
+    run: Command, cache_dir: Path
+) -> None:
+    ours(cache_dir, "https://user:secret@example.com/m/1?token=secret")
+    ours(cache_dir, "https://example.com/\x1b]0;evil\x07\u202e/1")
+    done = run("ls")
+    assert "secret" not in done.stdout
+    assert "https://example.com/m/1?..." in rows(done)
+    assert not re.search("[\x1b\x07\u202e]", done.stdout)
+    handles = {entry["handle"] for entry in listed(run("ls", "--json"))["entries"]}
+    assert "https://user:secret@example.com/m/1?token=secret" in handles
+
+
+def test_ls_shows_a_handle_that_the_terminal_has_no_letters_for(
+    run: Command, cache_dir: Path
+) -> None:
+    ours(cache_dir, "https://example.com/größe/犬/1")
+    done = run("ls", env={"PYTHONIOENCODING": "ascii"}).check()
+    assert r"gr\xf6\xdfe/\u72ac/1" in done.stdout
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes a pipe")
+def test_a_reader_that_has_had_enough_is_no_reason_to_complain(
+    begin: Callable[..., subprocess.Popen[str]], cache_dir: Path
+) -> None:
+    for number in range(1000):  # more than a pipe holds
+        foreign(cache_dir, f"https://example.com/{number:0100}/1")
+    process = begin("ls")
+    assert process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(SOON) == 141
+
+
+def test_a_large_cache_is_listed_without_looking_into_the_folders(
+    cache_dir: Path, run_python
+) -> None:
+    """Two thousand models: each manifest is read twice at the most, and no folder is walked."""
+    for number in range(2000):
+        ours(cache_dir, f"https://example.com/{number}/1", {"saved_model.pb": b"x"})
+    code = (
+        "import collections, sys\n"
+        "from tfhub_cache.cli import main\n"
+        "seen = collections.Counter()\n"
+        "sys.addaudithook(lambda event, args: seen.update([event]))\n"
+        "assert main(['ls']) == 0\n"
+        "print(seen['open'], seen['os.listdir'], seen['os.scandir'], file=sys.stderr)"
+    )
+    done = run_python(code, env={"TFHUB_CACHE_DIR": cache_dir}).check()
+    assert len(done.stdout.splitlines()) == 2000
+    opened, *looked = map(int, done.stderr.split()[-3:])
+    assert opened < 2 * 2000 + 500
+    assert sum(looked) < 50
+
+
+# info
+
+
+def test_info_tells_where_a_model_is_and_where_it_came_from(
+    run: Command, host: Host, cache_dir: Path
+) -> None:
+    handle = host.publish("/m/1", pack_files(MODEL))
+    hub.resolve(handle)
+    done = run("info", handle).check()
+    assert str(cache_dir / key_of(handle)) in done.stdout
+    assert f"tfhub-cache {hub.__version__} on " in done.stdout
+    assert "saved_model.pb is damaged" in done.stdout  # it is none
+    data = listed(run("info", "--json", key_of(handle)))
+    assert data["manifest"]["handle"] == handle
+    assert data["signatures"] is None
+    assert "damaged" in data["signatures_untold"]
+
+
+@pytest.mark.tensorflow
+def test_info_tells_signatures(
+    run: Command, host: Host, cache_dir: Path, text_embedding: Path, archive_of
+) -> None:
+    handle = host.publish("/m/1", archive_of(text_embedding))
+    hub.resolve(handle)
+    assert (
+        run("info", handle)
+        .check()
+        .stdout.endswith(
+            "\nsignature serving_default (serve)\n"
+            "  in   sentences: string (?,)\n"
+            "  out  embeddings: float32 (?, 4)\n"
+        )
+    )
+    assert listed(run("info", "--json", handle))["signatures"] == [
+        {
+            "name": "serving_default",
+            "inputs": [{"name": "sentences", "dtype": "string", "shape": [-1]}],
+            "outputs": [{"name": "embeddings", "dtype": "float32", "shape": [-1, 4]}],
+            "tags": ["serve"],
+        }
+    ]
+
+
+def test_info_of_what_is_not_there_says_how_to_get_it(run: Command, cache_dir: Path) -> None:
+    done = run("info", A)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"tfhub-cache: {A} is not in the cache {cache_dir}" in done.stderr
+    assert f"`tfhub-cache resolve {A}` fetches it" in done.stderr
+
+
+def test_info_of_a_model_in_text_says_what_reads_it(cache_dir: Path, run_python) -> None:
+    foreign(cache_dir, A)
+    (cache_dir / key_of(A) / "saved_model.pb").rename(cache_dir / key_of(A) / "saved_model.pbtxt")
+    code = (
+        "import sys; sys.modules['tensorflow'] = None\n"
+        f"from tfhub_cache.cli import main; sys.exit(main(['info', {A!r}]))"
+    )
+    assert "only TensorFlow can read saved_model.pbtxt" in run_python(code).check().stdout
+
+
+# verify
+
+
+def test_verify_tells_what_differs_and_fetches_it_again(
+    run: Command, host: Host, cache_dir: Path
+) -> None:
+    ours(cache_dir, A)
+    foreign(cache_dir, B)
+    handle = host.publish("/m/1", pack_files(MODEL))
+    path = Path(hub.resolve(handle))
+    assert run("verify").check().stdout.count("ok  ") == 2
+    (path / SHARD).write_bytes(bytes(1000))
+    done = run("verify", "--jobs", "2")
+    assert done.returncode == 1
+    assert f"differs  {handle}\n    {SHARD} has other contents: sha256 " in done.stdout
+    assert f"tfhub-cache verify --fix {handle}" in done.stdout
+    assert f"ok  {A}\n" in done.stdout
+    assert f"not verifiable  {B}" in done.stdout
+    done = run("verify", "--fix").check()
+    assert "It was fetched again" in done.stdout
+    assert read_files(path) == MODEL
+    run("verify").check()
+
+
+def test_verify_says_what_cannot_be_fetched_again_and_what_is_not_there(
+    run: Command, host: Host, cache_dir: Path
+) -> None:
+    handle = host.publish("/m/1", status(404))
+    (ours(cache_dir, handle) / SHARD).write_bytes(bytes(1000))
+    done = run("verify", "--fix", handle, A)
+    assert done.returncode == 1
+    assert f"Could not download {handle}" in done.stderr
+    assert f"{A} is not in the cache" in done.stderr
+
+
+# rm
+
+
+def test_rm_removes_what_is_named(run: Command, cache_dir: Path) -> None:
+    ours(cache_dir, A)
+    ours(cache_dir, B)
+    done = run("rm", A, key_of(C))
+    assert done.returncode == 1
+    assert re.fullmatch(rf"Removed {A} \([\d.]+ kB\)\n", done.stdout)
+    assert f"{key_of(C)} is not in the cache" in done.stderr
+    assert set(rows(run("ls"))) == {B}
+    run("rm", "--all", "--yes").check()
+    assert names(cache_dir) == set()
+    assert run("rm", "--all", "--yes").check().stdout == "There is nothing to remove.\n"
+
+
+def test_rm_leaves_what_somebody_downloads(
+    run: Command, begin: Callable[..., Any], host: Host, cache_dir: Path
+) -> None:
+    release = threading.Event()
+    handle = host.publish("/slow/1", stall(pack_files(MODEL), 100, release))
+    process = begin("resolve", "-q", handle)
+    host.wait_for_requests(1)
+    done = run("rm", handle)
+    assert done.returncode == 1
+    assert "somebody is downloading it" in done.stderr
+    release.set()
+    assert process.communicate(timeout=SOON) == (f"{cache_dir / key_of(handle)}\n", "")
+    assert read_files(cache_dir / key_of(handle)) == MODEL
+
+
+# prune
+
+
+def test_prune_says_what_and_how_much(run: Command, cache_dir: Path) -> None:
+    ours(cache_dir, A, used=40 * DAY)
+    ours(cache_dir, B, used=1 * DAY)
+    left = left_behind(cache_dir, C)
+    before = names(cache_dir)
+    done = run("prune", "--unused-for", "30d", "--dry-run").check()
+    assert names(cache_dir) == before
+    assert f"Would remove {A} (9.9 kB, used " in done.stdout
+    assert done.stdout.count("Would remove what a dead process left: ") == len(left)
+    assert done.stdout.endswith("Would free 12 kB; the models that stay have 9.9 kB.\n")
+    done = run("prune", "--unused-for", "30d").check()
+    assert done.stdout.endswith("Freed 12 kB; the models that stay have 9.9 kB.\n")
+    assert set(rows(run("ls"))) == {B}
+    assert run("prune").check().stdout == "Freed 0 B; the models that stay have 9.9 kB.\n"
+
+
+def test_two_prunes_at_once_both_succeed(
+    begin: Callable[..., subprocess.Popen[str]], cache_dir: Path
+) -> None:
+    for number in range(60):
+        ours(cache_dir, f"https://example.com/{number}/1", used=(100 - number) * DAY)
+    both = [begin("prune", "--max-size", "100kB") for _ in range(2)]
+    outputs = [process.communicate(timeout=SOON) for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert [stderr for _, stderr in outputs] == ["", ""]
+    removed = sum(stdout.count("Removed ") for stdout, _ in outputs)
+    assert removed == 60 - len(hub.cache.entries())
+    assert 50 <= removed <= 51
+
+
+@pytest.mark.tensorflow
+def test_a_prune_while_a_model_is_loaded_does_not_break_the_load(
+    run: Command, run_python, host: Host, cache_dir: Path, text_embedding: Path, archive_of
+) -> None:
+    """A load gives the whole model, or an error that names what is gone."""
+    handle = host.publish("/m/1", archive_of(text_embedding))
+    code = (
+        "import subprocess, sys\n"
+        "import tensorflow as tf, tfhub_cache as hub\n"
+        "loaded = 0\n"
+        f"prune = [*{COMMAND!r}, 'prune', '--max-size', '0']\n"
+        "pruning = subprocess.Popen(prune, stdout=subprocess.DEVNULL)\n"
+        "rounds = 0\n"
+        "while rounds < 5 or not loaded:\n"
+        "    try:\n"
+        "        model = hub.load(sys.argv[1])\n"
+        "        assert model(['a cat']).shape == (1, 4)\n"
+        "        loaded += 1\n"
+        "    except (OSError, ValueError, tf.errors.NotFoundError) as error:\n"
+        "        assert sys.argv[2] in str(error), error\n"
+        "    if pruning.poll() is not None:\n"
+        "        assert pruning.returncode == 0\n"
+        "        rounds += 1\n"
+        "        pruning = subprocess.Popen(prune, stdout=subprocess.DEVNULL)\n"
+        "pruning.wait()\n"
+        "print(loaded, rounds)"
+    )
+    done = run_python(code, args=[handle, key_of(handle)])
+    assert int(done.check().stdout.split()[0]) > 0
+
+
+# env
+
+
+def test_env_tells_versions_and_settings_and_no_secrets(run: Command, tmp_path: Path) -> None:
+    secrets = {
+        "HTTPS_PROXY": "http://user:secret@proxy:3128",
+        "TFHUB_CACHE_DIR": "gs://bucket/models?key=secret",
+    }
+    done = run("env", "--load-format", "COMPRESSED", env=secrets).check()
+    assert re.search(rf"^tfhub-cache +{re.escape(hub.__version__)}$", done.stdout, re.MULTILINE)
+    assert re.search(r"^TFHUB_CACHE_DIR +gs://bucket/models +\[environment\]$", done.stdout, re.M)
+    assert re.search(r"^TFHUB_MODEL_LOAD_FORMAT +COMPRESSED +\[flag\]$", done.stdout, re.M)
+    assert re.search(r"^TFHUB_HTTP_TIMEOUT +60 +\[default\]$", done.stdout, re.M)
+    assert re.search(r"^HTTPS_PROXY +http://proxy:3128 +\[environment\]$", done.stdout, re.M)
+    assert "secret" not in done.stdout + done.stderr
+    data = listed(run("env", "--json", env=secrets))
+    assert data["versions"]["tfhub-cache"] == hub.__version__
+    assert "secret" not in json.dumps(data)
+
+
+# A bucket.
+
+
+def test_all_of_it_works_on_a_cache_in_a_bucket(run: Command, bucket: str, host: Host) -> None:
+    """resolve, ls, info, verify, fix, refresh, prune and rm."""
+    from gcsfs.core import GCSFileSystem
+
+    client = GCSFileSystem(
+        endpoint_url=bucket, token="anon", skip_instance_cache=True, use_listings_cache=False
+    )
+    env = {"STORAGE_EMULATOR_HOST": bucket, "TFHUB_CACHE_DIR": "gs://test-bucket/models"}
+    handle = host.publish("/m/1", pack_files(MODEL))
+    latest = host.publish("/latest", pack_files(MODEL))
+    done = run("resolve", "-q", handle, latest, env=env).check()
+    root = "gs://test-bucket/models"
+    assert done.stdout == f"{root}/{key_of(handle)}\n{root}/{key_of(latest)}\n"
+
+    dead = "0" * 40
+    client.pipe_file(f"{root}/{dead}/saved_model.pb", b"half")
+    client.pipe_file(f"{root}/{dead}.unfinished", b"being filled\n")
+    client.pipe_file(f"{root}/{key_of(A)}/saved_model.pb", b"by tensorflow_hub")
+    client.pipe_file(f"{root}/{key_of(A)}.descriptor.txt", f"Module: {A}\n".encode())
+    client.pipe_file(f"{root}/{key_of(handle)}/{SHARD}", bytes(1000))
+    told = rows(run("ls", env=env))
+    assert {name: row[0] for name, row in told.items()} == {
+        handle: "ok",
+        latest: "ok",
+        A: "foreign",
+        dead: "incomplete",
+    }
+    assert told[handle][1:3] == [str(sum(map(len, MODEL.values()))), "4"]
+
+    done = run("verify", env=env)
+    assert done.returncode == 1
+    assert f"differs  {handle}\n    {SHARD} has other contents" in done.stdout
+    host.publish("/latest", pack_files(OTHER))
+    run("verify", "--fix", handle, env=env).check()
+    assert client.cat_file(f"{root}/{key_of(handle)}/{SHARD}") == MODEL[SHARD]
+    run("resolve", "-q", "--refresh", latest, env=env).check()
+    assert client.cat_file(f"{root}/{key_of(latest)}/{SHARD}") == OTHER[SHARD]
+    assert "saved_model.pb is damaged" in run("info", latest, env=env).check().stdout
+
+    done = run("prune", env=env).check()
+    assert f"left: {dead} (4 B)" in done.stdout
+    assert set(rows(run("ls", env=env))) == {handle, latest, A}
+    run("rm", handle, A, env=env).check()
+    run("prune", "--max-size", "0", env=env).check()
+    assert client.find(root) == []
+
+
+# Completion.
+
+
+def test_a_shell_completes_commands_options_and_handles(cache_dir: Path, tmp_path: Path) -> None:
+    ours(cache_dir, A)
+    foreign(cache_dir, B)
+
+    def completions(line: str) -> set[str]:
+        out = tmp_path / "completions"
+        asked = {
+            "_ARGCOMPLETE": "1",
+            "_ARGCOMPLETE_STDOUT_FILENAME": str(out),
+            "_ARGCOMPLETE_SUPPRESS_SPACE": "1",
+            "_ARGCOMPLETE_IFS": "\n",
+            "_ARGCOMPLETE_COMP_WORDBREAKS": " ",
+            "COMP_LINE": line,
+            "COMP_POINT": str(len(line)),
+        }
+        command = [sys.executable, "-m", "tfhub_cache"]
+        subprocess.run(command, env={**os.environ, **asked}, timeout=60, check=False)
+        return set(out.read_text().split("\n"))
+
+    assert completions("tfhub-cache pr") == {"prune"}
+    assert completions("tfhub-cache prune --max") == {"--max-size"}
+    assert completions("tfhub-cache rm https://example.com/") == {A, B}

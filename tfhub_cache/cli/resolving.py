@@ -1,0 +1,55 @@
+"""`tfhub-cache resolve`."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator
+
+from absl import logging as absl_logging
+
+from tfhub_cache import cache, settings
+from tfhub_cache.cli import output
+
+
+def resolve(options: argparse.Namespace) -> int:
+    """Prints the paths of handles."""
+    handles = [*options.handles]
+    for file in options.files:
+        handles += _read_handles(file)
+    if not handles and not options.files:
+        options.command.error("no handles: give some, or a file of them with -r")
+    if not options.quiet:
+        _show_progress()
+    failed = False
+    for resolved in cache.resolve_all(handles, jobs=options.jobs, refresh=options.refresh):
+        if resolved.path is not None:
+            output.line(resolved.path)
+            continue
+        failed = True
+        assert resolved.error is not None
+        if options.debug or not isinstance(resolved.error, output.EXPECTED):
+            raise resolved.error
+        output.complain(resolved.error)
+    return int(failed)
+
+
+def _read_handles(file: str) -> Iterator[str]:
+    if file == "-":
+        text = sys.stdin.read()
+    else:
+        with open(file, encoding="utf-8-sig") as opened:
+            text = opened.read()
+    for line in text.splitlines():
+        # A # in the middle of a word belongs to it: URLs may have one.
+        handle = re.sub(r"(^|\s)#.*", "", line).strip()
+        if handle:
+            yield handle
+
+
+def _show_progress() -> None:
+    if sys.stderr.isatty():
+        settings.DOWNLOAD_PROGRESS.set_default("1")
+    elif absl_logging.get_verbosity() < absl_logging.INFO:
+        absl_logging.set_verbosity(absl_logging.INFO)

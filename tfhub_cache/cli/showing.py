@@ -1,0 +1,168 @@
+"""`tfhub-cache ls`, `info` and `env`: what is there."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+
+from tfhub_cache import cache, settings
+from tfhub_cache.cache import Entry
+from tfhub_cache.cli import output
+from tfhub_cache.cli.output import color, moment, name_of
+from tfhub_cache.signatures import Tensor
+from tfhub_cache.units import format_size
+from tfhub_cache.urls import redact
+
+_STATE_COLORS = {"ok": "green", "foreign": "cyan", "downloading": "yellow", "incomplete": "red"}
+_LONG_AGO = datetime.datetime.fromtimestamp(0, datetime.timezone.utc)
+_HEADINGS = ("STATE", "SIZE", "FILES", "DOWNLOADED", "LAST USED", "HANDLE")
+
+
+def ls(options: argparse.Namespace) -> int:
+    """Lists the cache."""
+    entries = cache.entries()
+    if options.sort == "size":
+        entries.sort(key=lambda entry: -entry.size)
+    elif options.sort == "used":
+        entries.sort(key=lambda entry: entry.used or _LONG_AGO, reverse=True)
+    if options.json:
+        output.write_json(
+            {
+                "format": 1,
+                "cache": redact(settings.cache_dir()),
+                "entries": [output.entry_json(entry) for entry in entries],
+                "size": sum(entry.size for entry in entries if entry.is_there),
+                "leftovers": _leftovers(entries),
+                "free": cache.free_space(),
+            }
+        )
+        return 0
+    if entries:
+        output.table(_HEADINGS, [_row(entry) for entry in entries], right=(1, 2))
+    _summarize(entries)
+    return 0
+
+
+def info(options: argparse.Namespace) -> int:
+    """Shows one model."""
+    known = cache.info(options.handle)
+    entry = known.entry
+    manifest = entry.manifest
+    if options.json:
+        output.write_json(
+            {
+                "format": 1,
+                **output.entry_json(entry),
+                "manifest": manifest and dataclasses.asdict(manifest),
+                "signatures": known.signatures
+                and [dataclasses.asdict(signature) for signature in known.signatures],
+                "signatures_untold": known.untold,
+            }
+        )
+        return 0
+    flaw = f": {entry.flaw}" if entry.flaw else ""
+    rows = [
+        ("handle", name_of(entry) + (" (no version)" if entry.is_versioned is False else "")),
+        ("state", color(entry.state, _STATE_COLORS[entry.state]) + flaw),
+        ("path", entry.path),
+        ("size", f"{format_size(entry.size)} in {_count(entry.files, 'file')}"),
+        ("downloaded", moment(entry.downloaded)),
+        ("last used", moment(entry.used)),
+    ]
+    if manifest:
+        made = manifest.downloaded
+        rows += [
+            ("downloaded by", f"{made.library} on {made.host}, process {made.pid}"),
+            ("from", manifest.url),
+            ("archive", f"{format_size(manifest.archive.size)}, sha256 {manifest.archive.sha256}"),
+            *manifest.validators.items(),
+        ]
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        output.line(f"{name:{width}}  {output.printable(value) if name != 'state' else value}")
+    if known.signatures is None:
+        output.line(f"{'signatures':{width}}  not told: {known.untold}")
+    elif not known.signatures:
+        output.line(f"{'signatures':{width}}  none")
+    for signature in known.signatures or []:
+        tags = ", ".join(signature.tags) or "no tags"
+        output.line(f"\nsignature {color(output.printable(signature.name), 'bold')} ({tags})")
+        for kind, tensors in ("in ", signature.inputs), ("out", signature.outputs):
+            for tensor in tensors:
+                output.line(
+                    f"  {kind}  {output.printable(tensor.name)}: {tensor.dtype} {_shape(tensor)}"
+                )
+    return 0
+
+
+def env(options: argparse.Namespace) -> int:
+    """Shows versions and settings."""
+    environment = cache.environment()
+    if options.json:
+        output.write_json({"format": 1, **dataclasses.asdict(environment)})
+        return 0
+    width = max(len(setting.name) for setting in environment.settings)
+    for name, version in environment.versions.items():
+        output.line(f"{name:{width}}  {version or '(not installed)'}")
+    output.line()
+    for setting in environment.settings:
+        value = output.printable(setting.value) or "(not set)"
+        source = "" if setting.source == "default" else f"  [{setting.source}]"
+        if setting.source == "default" and setting.value:
+            source = "  [default]"
+        output.line(f"{setting.name:{width}}  {value}{source}")
+    output.line(f"{'cache':{width}}  {output.printable(environment.cache)}")
+    for problem in environment.problems:
+        output.complain(problem)
+    return int(bool(environment.problems))
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    note = ""
+    if output.is_terminal():
+        if entry.flaw and entry.is_there:
+            note = f"  ({entry.flaw})"
+        elif entry.state == "downloading":
+            note = f"  (by {entry.holder})"
+        elif entry.is_versioned is False:
+            note = "  (no version)"
+    size = format_size(entry.size) if output.is_terminal() else str(entry.size)
+    return (
+        color(entry.state, _STATE_COLORS[entry.state]),
+        size,
+        str(entry.files),
+        moment(entry.downloaded),
+        moment(entry.used),
+        name_of(entry) + color(output.printable(note), "dim") if note else name_of(entry),
+    )
+
+
+def _summarize(entries: list[Entry]) -> None:
+    models = [entry for entry in entries if entry.is_there]
+    root = redact(settings.cache_dir())
+    free = cache.free_space()
+    text = f"{_count(len(models), 'model')}, {format_size(sum(e.size for e in models))}, in {root}"
+    if free is not None:
+        text += f"; {format_size(free)} are free there"
+    output.remark(f"{text}.")
+    left = _leftovers(entries)
+    if any(entry.leftovers for entry in entries):
+        output.remark(
+            f"Dead processes left {format_size(left)} behind: `tfhub-cache prune` removes it."
+        )
+
+
+def _leftovers(entries: list[Entry]) -> int:
+    return sum(sum(entry.leftovers.values()) for entry in entries)
+
+
+def _shape(tensor: Tensor) -> str:
+    if tensor.shape is None:
+        return "of any shape"
+    sizes = ["?" if size < 0 else str(size) for size in tensor.shape]
+    return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
