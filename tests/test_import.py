@@ -72,6 +72,17 @@ def test_from_tfhub_cache_import_star_works(run_python) -> None:
 
 def test_every_public_name_is_there() -> None:
     assert all(hasattr(hub, name) for name in hub.__all__)
+    assert all(hasattr(hub.cache, name) for name in hub.cache.__all__)
+    assert not hasattr(hub.cache, "flush")
+
+
+def test_the_functions_of_the_cache_are_imported_when_they_are_used(run_python) -> None:
+    done = run_python(
+        "import sys, tfhub_cache as hub\n"
+        "before = set(sys.modules); hub.cache.entries\n"
+        "print('tfhub_cache.cache.listing' in before, 'tfhub_cache.cache.listing' in sys.modules)"
+    )
+    assert done.check().stdout == "False True\n"
 
 
 def test_the_version_is_the_one_that_is_installed() -> None:

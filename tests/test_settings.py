@@ -88,3 +88,35 @@ def test_custom_resolvers_can_ask_for_the_settings_as_in_tensorflow_hub(
     assert resolver.model_load_format() == "AUTO"
     monkeypatch.setenv("TFHUB_CACHE_DIR", "/given")
     assert resolver.tfhub_cache_dir("/mine", use_temp=True) == "/given"
+
+
+def test_the_limit_of_the_cache_is_a_size_and_none_by_default(
+    monkeypatch: pytest.MonkeyPatch, flag
+) -> None:
+    assert settings.cache_max_size() is None
+    flag("tfhub_cache_max_size", "500MiB")
+    assert settings.cache_max_size() == 500 << 20
+    monkeypatch.setenv("TFHUB_CACHE_MAX_SIZE", "20GB")
+    assert settings.cache_max_size() == 20 * 10**9
+    assert settings.cache_keep_used() == 3600
+    monkeypatch.setenv("TFHUB_CACHE_KEEP_USED", "2d")
+    assert settings.cache_keep_used() == 172_800
+
+
+def test_a_default_of_a_process_gives_way_to_what_a_user_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(settings, "_overridden_defaults", {})
+    assert not settings.show_progress()
+    settings.DOWNLOAD_PROGRESS.set_default("1")
+    assert settings.show_progress()
+    assert settings.DOWNLOAD_PROGRESS.source() == "default"
+    monkeypatch.setenv("TFHUB_DOWNLOAD_PROGRESS", "yes")
+    assert settings.DOWNLOAD_PROGRESS.source() == "environment"
+
+
+def test_all_that_is_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.problems() == []
+    monkeypatch.setenv("TFHUB_UNPACK_KEEP_FREE", "-1")
+    monkeypatch.setenv("TFHUB_MODEL_LOAD_FORMAT", "ZIP")
+    assert len(settings.problems()) == 2

@@ -1229,3 +1229,152 @@ def test_a_model_that_tensorflow_hub_has_just_put_is_not_downloaded_by_whoever_w
     assert hub.resolve(handle) == f"{ROOT}/{key(handle)}"
     assert host.requests == []
     assert f"{key(handle)}.lock" not in objects.names()
+
+
+# Caring for it.
+
+
+def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Lets the library believe that so much time has gone, in another process."""
+    clock = types.SimpleNamespace(
+        time=lambda: time.time() + seconds, monotonic=time.monotonic, sleep=time.sleep
+    )
+    monkeypatch.setattr(bucket, "time", clock)
+    as_another_process()
+
+
+def test_the_last_use_is_recorded_with_one_request_an_hour(
+    storage: Storage, handle: str, objects: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = hub.resolve(handle)
+    later(monkeypatch, 3500)
+    hub.resolve(handle)
+    assert objects.generation(f"{key(handle)}.used") is None
+    for _ in range(2):  # made the first time, rewritten the second
+        before = objects.generation(f"{key(handle)}.used")
+        later(monkeypatch, 3700)
+        storage.forget()
+        for _ in range(3):
+            assert hub.resolve(handle) == path
+        assert Counter(call.kind for call in storage.calls) == {"list": 1, "read": 1, "write": 1}
+        assert objects.generation(f"{key(handle)}.used") not in (None, before)
+    age = time.time() - hub.cache.find(handle).used.timestamp()
+    assert 0 <= age < 60
+    hub.cache.remove([handle])
+    assert objects.names() == set()
+
+
+def test_whoever_may_only_read_the_bucket_resolves_and_records_nothing(
+    storage: Storage,
+    handle: str,
+    objects: Bucket,
+    monkeypatch: pytest.MonkeyPatch,
+    log: pytest.LogCaptureFixture,
+) -> None:
+    path = hub.resolve(handle)
+    refused = storage.fault(lambda call: call.is_upload, 403)
+    later(monkeypatch, 7200)
+    assert hub.resolve(handle) == hub.resolve(handle) == path
+    assert refused.met == 1
+    assert objects.generation(f"{key(handle)}.used") is None
+    assert warnings(log) == []
+
+
+def test_a_model_can_be_used_while_it_is_refreshed_and_if_that_fails(
+    storage: Storage, host: Host, objects: Bucket
+) -> None:
+    newer = models.fake_model(size=6_000_000, seed=1)  # of which a half is enough to begin
+    packed = models.pack_files(newer)
+    handle = host.publish("/demo/latest", models.pack_files(FILES))
+    hub.resolve(handle)
+    host.publish("/demo/latest", archive(packed[:-100]))
+    with pytest.raises(ResolveError):
+        hub.cache.refresh(handle)
+    objects.check_whole(handle, FILES)
+    storage.fault(lambda call: call.is_upload and ".tmp/" in call.name, 403)
+    host.publish("/demo/latest", archive(packed))
+    with pytest.raises(CacheError):
+        hub.cache.refresh(handle)
+    objects.check_whole(handle, FILES)
+    storage.mend()
+    release = threading.Event()
+    host.publish("/demo/latest", stall(packed, 3_000_000, release))
+    seen = len(host.requests)
+    refreshed = in_background(hub.cache.refresh, handle)
+    host.wait_for_requests(seen + 1)
+    until(lambda: any(".tmp/" in name for name in objects.names()), "the first new file")
+    as_another_process()
+    hub.resolve(handle)
+    assert hub.cache.find(handle).state == "ok"
+    release.set()
+    assert refreshed.result(SOON) == hub.resolve(handle)
+    objects.check_whole(handle, newer)
+
+
+def test_a_refresh_that_ends_while_files_are_put_in_place_is_healed(
+    storage: Storage, host: Host, objects: Bucket
+) -> None:
+    newer = models.fake_model(size=20_000, seed=1)
+    handle = host.publish("/demo/latest", models.pack_files(FILES))
+    hub.resolve(handle)
+    host.publish("/demo/latest", models.pack_files(newer))
+    storage.fault(lambda call: "rewriteTo" in call.request.target and SHARD in call.name, 403)
+    with pytest.raises(CacheError):
+        hub.cache.refresh(handle)
+    storage.mend()
+    assert hub.cache.find(handle).state == "incomplete"
+    hub.resolve(handle)
+    objects.check_whole(handle, newer)
+
+
+def test_a_removal_that_ends_half_way_leaves_nothing_that_looks_like_a_model(
+    storage: Storage, handle: str, objects: Bucket
+) -> None:
+    """Neither of ours nor of tensorflow_hub's; the next one goes on with it."""
+    foreign = "https://example.com/foreign/1"
+    objects.put(key(foreign), FILES)
+    hub.resolve(handle)
+    storage.fault(lambda call: call.kind == "delete" and SHARD in call.name, 403)
+    for removed in hub.cache.remove([handle, foreign]):
+        assert "is not removed, or not all of it" in str(removed.error)
+    storage.mend()
+    as_another_process()
+    assert [entry.state for entry in hub.cache.entries()] == ["incomplete", "incomplete"]
+    hub.resolve(handle)
+    objects.check_whole(handle, FILES)
+    pruned = hub.cache.prune()
+    assert sorted(pruned.leftovers) == [key(foreign), f"{key(foreign)}.unfinished"]
+    objects.check_whole(handle, FILES)
+    hub.cache.remove([handle])
+    assert objects.names() == set()
+
+
+def test_what_somebody_is_putting_there_is_listed_and_neither_removed_nor_pruned(
+    storage: Storage, host: Host, objects: Bucket
+) -> None:
+    release = threading.Event()
+    files = models.fake_model(size=6_000_000, seed=1)
+    packed = models.pack_files(files)
+    handle = host.publish("/demo/model/9", stall(packed, 3_000_000, release))
+    resolved = in_background(hub.resolve, handle)
+    until(lambda: f"{key(handle)}/saved_model.pb" in objects.names(), "the first file")
+    (entry,) = hub.cache.entries()
+    assert (entry.key, entry.state, entry.handle) == (key(handle), "downloading", None)
+    assert entry.size > 0
+    assert "somebody is downloading it" in str(hub.cache.remove([key(handle)])[0].error)
+    assert hub.cache.prune(max_size=0).leftovers == {}
+    release.set()
+    resolved.result(SOON)
+    objects.check_whole(handle, files)
+
+
+def test_a_limit_holds_in_a_bucket(
+    storage: Storage, host: Host, objects: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (host.publish(f"/demo/{n}", models.pack_files(FILES)) for n in (1, 2))
+    hub.resolve(first)
+    monkeypatch.setenv("TFHUB_CACHE_MAX_SIZE", "30kB")
+    monkeypatch.setenv("TFHUB_CACHE_KEEP_USED", "0s")
+    hub.resolve(second)
+    assert {entry.handle for entry in hub.cache.entries()} == {second}
+    objects.check_whole(second, FILES)

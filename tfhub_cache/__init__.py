@@ -6,11 +6,13 @@ A drop-in replacement for `tensorflow_hub`'s `resolve` and `load`:
 
     model = hub.load("https://tfhub.dev/google/nnlm-en-dim128/2")
 
+`hub.cache` looks after what was downloaded.
+
 Importing it is cheap: TensorFlow, requests and gcsfs are imported when they are first needed.
 """
 
-from tfhub_cache import errors, registry, resolver
+from tfhub_cache import cache, errors, registry, resolver
 from tfhub_cache.loading import load, resolve
 from tfhub_cache.version import __version__
 
-__all__ = ["__version__", "errors", "load", "registry", "resolve", "resolver"]
+__all__ = ["__version__", "cache", "errors", "load", "registry", "resolve", "resolver"]

@@ -32,7 +32,7 @@ def make_room(
         lock_timeout: as of `Store.contend`.
 
     Raises:
-        OSError: if the cache can't be read, or an entry can't be removed.
+        OSError: if the cache can't be read.
     """
     entries = [entry for entry in store.entries(lock_timeout) if entry.is_there]
     total = sum(entry.size for entry in entries)
@@ -41,7 +41,11 @@ def make_room(
             return
         if entry.key == keep or _is_recent(entry, keep_used):
             continue
-        outcome = take_away(store, entry, lock_timeout)
+        try:
+            outcome = take_away(store, entry, lock_timeout)
+        except OSError as error:  # of another user, perhaps; there are others
+            logging.warning("Could not remove '%s' from the cache: %s", name_of(entry), error)
+            continue
         if outcome != "kept":
             total -= entry.size
         if outcome == "removed":

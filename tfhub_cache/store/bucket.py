@@ -25,6 +25,7 @@ from tfhub_cache.manifest import Manifest, UnknownFormat
 from tfhub_cache.ranges import ByteRanges
 from tfhub_cache.store import Claim, Contender, Store, bucket_entries, descriptor
 from tfhub_cache.store.bucket_entries import flaw_with_manifest, flaw_without_manifest, last_use
+from tfhub_cache.store.bucket_lock import LockObject
 from tfhub_cache.store.entry import RECORD_SECONDS, Condition, Entry, InUse, is_versioned
 from tfhub_cache.store.objects import Listed, Objects
 from tfhub_cache.store.owner import TENSORFLOW_HUB_TIMEOUT, Owner, Silence
@@ -166,7 +167,7 @@ class _BucketContender(Contender):
                             return None
                         self._clear_away(generation)
                         continue
-                lock = _LockObject(self._objects, self._name, str(owner), generation)
+                lock = LockObject(self._objects, self._name, str(owner), generation)
                 # What is whole stays in its place until the other is complete.
                 folder = f"{self._key}.{owner.uid}.tmp" if self._replace else self._key
                 return _BucketClaim(
@@ -202,45 +203,6 @@ def _mark_unfinished(objects: Objects, key: str) -> None:
     objects.write(f"{key}.unfinished", b"being filled\n")
 
 
-class _LockObject:
-    """A lock that is ours, as long as nobody replaces it."""
-
-    def __init__(self, objects: Objects, name: str, owner: str, generation: int) -> None:
-        self._objects = objects
-        self._name = name
-        self._owner = owner.encode()
-        self._generation = generation
-        self._lost = False
-        self._mutex = threading.Lock()
-
-    def beat(self) -> None:
-        """Gives a sign of life."""
-        with self._mutex:
-            generation = self._objects.rewrite(self._name, self._owner, self._generation)
-            if generation is None:
-                # Somebody has replaced it, or the answer to an earlier beat was lost.
-                if not self._is_ours():
-                    self._lost = True
-                    return
-                generation, _, _ = self._objects.version(self._name)
-            self._generation = generation
-
-    def is_lost(self) -> bool:
-        with self._mutex:
-            return self._lost or not self._is_ours()
-
-    def release(self) -> None:
-        with self._mutex:
-            if self._is_ours():
-                self._objects.remove_version(self._name, self._generation)
-
-    def _is_ours(self) -> bool:
-        try:
-            return self._objects.read(self._name) == self._owner
-        except FileNotFoundError:
-            return False
-
-
 class _BucketClaim(Claim):
     """Uploads files while the archive is still being received."""
 
@@ -249,7 +211,7 @@ class _BucketClaim(Claim):
         objects: Objects,
         key: str,
         folder: str,
-        lock: _LockObject,
+        lock: LockObject,
         lock_timeout: float,
         claimed: set[str],
     ) -> None:

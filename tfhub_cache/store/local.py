@@ -41,7 +41,7 @@ class LocalStore(Store):
         # Hot: this is what resolving a cached handle costs. One stat for each file and no more.
         entry = os.path.join(self._root, key)
         try:
-            if _is_planted_link(self._root) or _is_planted_link(entry):
+            if is_planted_link(self._root) or is_planted_link(entry):
                 return "another user has put a link in its place"
             expected = self._expected_sizes(key, entry)
             if expected is None:
@@ -115,7 +115,7 @@ class LocalStore(Store):
     def _check_root(self) -> None:
         if os.path.lexists(self._root) and not os.path.isdir(self._root):
             raise NotADirectoryError(errno.ENOTDIR, "It is not a folder", self._root)
-        if _is_planted_link(self._root):
+        if is_planted_link(self._root):
             raise PermissionError(
                 errno.EPERM, f"{self._root} is a link that another user has put there"
             )
@@ -288,7 +288,7 @@ class _LocalClaim(Claim):
         return path
 
 
-def _is_planted_link(path: str) -> bool:
+def is_planted_link(path: str) -> bool:
     """Whether a path is a link that belongs neither to this user nor to the administrator."""
     try:
         status = os.lstat(path)

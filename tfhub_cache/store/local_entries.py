@@ -19,7 +19,7 @@ from tfhub_cache.store.entry import (
     origin_of,
     state_of,
 )
-from tfhub_cache.store.local import LocalStore
+from tfhub_cache.store.local import LocalStore, is_planted_link
 from tfhub_cache.store.lock import LockContender
 
 
@@ -104,7 +104,9 @@ def tidy(store: LocalStore, root: str, key: str, lock_timeout: float, condition:
 
 def sizes_below(folder: str) -> dict[str, int]:
     """The files below a folder, by their paths in it with slashes."""
-    found = {}
+    found: dict[str, int] = {}
+    if is_planted_link(folder):
+        return found
     for parent, _, names in os.walk(folder):
         for name in names:
             path = os.path.join(parent, name)

@@ -15,6 +15,7 @@ from tfhub_cache.errors import CacheError, ResolveError
 if TYPE_CHECKING:
     import fsspec
 
+_FRACTION = re.compile(r"\.[0-9]+")
 _SIGNS = ("generation", "etag", "ETag", "created", "mtime", "LastModified")
 
 
@@ -167,7 +168,8 @@ def _written(info: Mapping[str, Any]) -> float | None:
             return told
         try:
             # Python 3.10 knows no Z, and no fractions but of 3 or 6 digits.
-            text = re.sub(r"\.\d+", "", str(told)).replace("Z", "+00:00")
+            text = _FRACTION.sub(lambda match: f"{match[0]:0<7.7}", str(told))
+            text = text.replace("Z", "+00:00")
             return datetime.datetime.fromisoformat(text).timestamp()
         except ValueError:
             continue
