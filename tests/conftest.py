@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import os
 import socket
@@ -16,6 +15,7 @@ import models
 import pytest
 import trustme
 from filelock import FileLock
+from processes import Finished
 from servers import Host, Proxy, bucket_server, is_loopback
 
 
@@ -241,20 +241,6 @@ def archive_of(built: Any) -> Callable[[Path], bytes]:
 
 
 # Child processes.
-
-
-@dataclasses.dataclass(frozen=True)
-class Finished:
-    """A child process that has ended."""
-
-    stdout: str
-    stderr: str
-    returncode: int
-
-    def check(self) -> Finished:
-        """Fails, with all that was written, unless the process succeeded."""
-        assert self.returncode == 0, f"status {self.returncode}\n{self.stdout}\n{self.stderr}"
-        return self
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Finished
 from entries import DAY, HOUR, SHARD, foreign, key_of, left_behind, names, ours
 from models import fake_model, pack_files, read_files
+from processes import Finished
 from servers import Host, stall, status
 
 import tfhub_cache as hub
@@ -591,7 +591,7 @@ def test_two_prunes_at_once_both_succeed(
     outputs = [process.communicate(timeout=SOON) for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert [stderr for _, stderr in outputs] == ["", ""]
-    removed = sum(stdout.count("Removed ") for stdout, _ in outputs)
+    removed = sum(stdout.count("Removed http") for stdout, _ in outputs)
     assert removed == 60 - len(hub.cache.entries())
     assert 50 <= removed <= 51
 

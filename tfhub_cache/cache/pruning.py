@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tfhub_cache.cache.eviction import by_last_use, last_use, take_away
@@ -80,9 +81,10 @@ def prune(
     found = entries()
     pruned = Pruned()
     for entry in found:
-        if entry.leftovers and _sweep(here, entry, pruned, dry_run):
-            pruned.leftovers.update(entry.leftovers)
-            pruned.freed += sum(entry.leftovers.values())
+        if entry.leftovers:
+            left = entry.leftovers if dry_run else _sweep(here, entry, pruned)
+            pruned.leftovers.update(left)
+            pruned.freed += sum(left.values())
     models = [entry for entry in found if entry.is_there]
     pruned.size = sum(entry.size for entry in models)
     for entry in by_last_use(models):
@@ -93,17 +95,19 @@ def prune(
     return pruned
 
 
-def _sweep(here: Current, entry: Entry, pruned: Pruned, dry_run: bool) -> bool:
-    if dry_run:
-        return True
+def _sweep(here: Current, entry: Entry, pruned: Pruned) -> Mapping[str, int]:
+    """Removes what the dead left of an entry, and tells what that was."""
     try:
-        here.store.tidy(entry.key, here.lock_timeout, lambda _: False)
+        # Looked at once more, as somebody else may sweep at the same time.
+        left = here.store.entry(entry.key, here.lock_timeout).leftovers
+        if left:
+            here.store.tidy(entry.key, here.lock_timeout, lambda _: False)
+        return left
     except InUse:
-        return False  # somebody has begun to download it, and sweeps themselves
+        return {}  # somebody has begun to download it, and sweeps themselves
     except OSError as error:
         pruned.errors.append(told(entry, error))
-        return False
-    return True
+        return {}
 
 
 def _take(here: Current, entry: Entry, pruned: Pruned, dry_run: bool) -> None:

@@ -8,6 +8,7 @@ is a thin layer over a public function.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -66,6 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     told = options.verbose or options.debug
     absl_logging.set_verbosity(absl_logging.INFO if told else absl_logging.WARNING)
+    if not told:
+        # That it tries again is said in words for those who know its classes.
+        logging.getLogger("urllib3").setLevel(logging.ERROR)
     agree = _set("--cache-dir", options.cache_dir, CACHE_DIR)
     _set("--load-format", options.load_format, LOAD_FORMAT)
     if not agree and options.removes(options):

@@ -25,14 +25,13 @@ _COLORS = {"red": 31, "green": 32, "yellow": 33, "cyan": 36, "bold": 1, "dim": 2
 
 
 def set_up() -> None:
-    """Prepares stdout for any text, and stderr for the library's log lines."""
+    """Prepares stdout for any text, and stderr for log lines."""
     for stream in sys.stdout, sys.stderr:
         if hasattr(stream, "reconfigure"):
             # A handle that the terminal has no letters for is no reason to fail.
             stream.reconfigure(errors="backslashreplace")
-    logger = absl_logging.get_absl_logger()
-    logger.handlers[:] = [_Lines()]
-    logger.propagate = False
+    logging.getLogger().handlers[:] = [_Lines()]
+    absl_logging.get_absl_logger().handlers.clear()
 
 
 class _Lines(logging.Handler):

@@ -57,7 +57,10 @@ def describe(
     else:
         sizes = list(sizes_below(base).values())
     left = {
-        name: _size(root, name) for name in names if is_left_behind(name, has_entry=flaw != ABSENT)
+        name: size
+        for name in names
+        if is_left_behind(name, has_entry=flaw != ABSENT)
+        and (size := _size(os.path.join(root, name))) is not None
     }
     return Entry(
         key=key,
@@ -152,13 +155,14 @@ def _descriptor(base: str, names: Iterable[str]) -> str:
     return ""
 
 
-def _size(root: str, name: str) -> int:
-    path = os.path.join(root, name)
-    with contextlib.suppress(OSError):
+def _size(path: str) -> int | None:
+    """The bytes of a file or of all in a folder; None if it is gone by now."""
+    try:
         if os.path.isdir(path) and not os.path.islink(path):
             return sum(sizes_below(path).values())
         return os.lstat(path).st_size
-    return 0
+    except OSError:
+        return None
 
 
 def _delete(path: str) -> None:

@@ -1,0 +1,19 @@
+"""Child processes of tests."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """A child process that has ended."""
+
+    stdout: str
+    stderr: str
+    returncode: int
+
+    def check(self) -> Finished:
+        """Fails, with all that was written, unless the process succeeded."""
+        assert self.returncode == 0, f"status {self.returncode}\n{self.stdout}\n{self.stderr}"
+        return self
