@@ -240,9 +240,11 @@ def test_resolve_reads_handles_from_files_with_comments_and_from_stdin(
     done = run("resolve", "-q", "-r", tmp_path / "models.txt", "-r", "-", stdin=f"\ufeff{three}\n")
     assert [Path(line).name for line in done.stdout.splitlines()[:2]] == [key_of(one), key_of(two)]
     assert run("resolve", "-r", "-", stdin="# nothing\n").check().stdout == ""
-    done = run("resolve", "-r", tmp_path / "missing.txt")
-    assert done.returncode == 1
-    assert "missing.txt" in done.stderr
+    (tmp_path / "latin.txt").write_bytes("größe".encode("latin-1"))
+    for name in "missing.txt", "latin.txt":
+        done = run("resolve", "-r", tmp_path / name)
+        assert done.returncode == 1
+        assert name in done.stderr
 
 
 def test_a_handle_that_fails_does_not_stop_the_others(
@@ -386,11 +388,12 @@ def test_ls_shows_neither_secrets_nor_what_a_terminal_would_obey(
     run: Command, cache_dir: Path
 ) -> None:
     ours(cache_dir, "https://user:secret@example.com/m/1?token=secret")
-    ours(cache_dir, "https://example.com/\x1b]0;evil\x07\u202e/1")
+    ours(cache_dir, "https://example.com/\x1b]0;evil\x07\u202e\t\n/1")
     done = run("ls")
     assert "secret" not in done.stdout
     assert "https://example.com/m/1?..." in rows(done)
     assert not re.search("[\x1b\x07\u202e]", done.stdout)
+    assert len(done.stdout.splitlines()) == 2
     handles = {entry["handle"] for entry in listed(run("ls", "--json"))["entries"]}
     assert "https://user:secret@example.com/m/1?token=secret" in handles
 
@@ -526,10 +529,12 @@ def test_verify_says_what_cannot_be_fetched_again_and_what_is_not_there(
 ) -> None:
     handle = host.publish("/m/1", status(404))
     (ours(cache_dir, handle) / SHARD).write_bytes(bytes(1000))
-    done = run("verify", "--fix", handle, A)
+    left_behind(cache_dir, B)
+    done = run("verify", "--fix", handle, A, B)
     assert done.returncode == 1
     assert f"Could not download {handle}" in done.stderr
     assert f"{A} is not in the cache" in done.stderr
+    assert f"{B} can't be verified: there is only what dead processes have left" in done.stderr
 
 
 # rm

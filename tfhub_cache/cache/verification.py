@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 
 from tfhub_cache.cache.fetching import key_of
 from tfhub_cache.cache.listing import Current, current, entries, find
-from tfhub_cache.errors import ResolveError
+from tfhub_cache.errors import CacheError, ResolveError
 from tfhub_cache.manifest import File
 from tfhub_cache.store.entry import Entry
+from tfhub_cache.urls import redact
 
 _CHUNK = 1 << 20
 
@@ -108,7 +109,7 @@ class _Reading:
         self._was_asked_for = entry is None
         self._error: ResolveError | None = None
         try:
-            self._begin(entry or find(handle))
+            self._begin(entry or _found(handle))
         except ResolveError as error:
             self._error = error
 
@@ -169,6 +170,19 @@ class _Reading:
         if found != file.sha256:
             return f"{file.path} has other contents: sha256 {found} instead of {file.sha256}"
         return None
+
+
+def _found(handle: str) -> Entry:
+    entry = find(handle)
+    if entry.is_there:
+        return entry
+    name = redact(handle)
+    why = "dead processes have left of it" if entry.holder is None else "has arrived so far"
+    raise CacheError(
+        f"{name} can't be verified: there is only what {why}. `tfhub-cache resolve {name}` fetches "
+        "it, or waits for it.",
+        handle=name,
+    )
 
 
 def _fixed(verified: Verified) -> Verified:

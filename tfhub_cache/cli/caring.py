@@ -52,7 +52,9 @@ def prune(options: argparse.Namespace) -> int:
     pruned = cache.prune(options.max_size, options.unused_for, dry_run=options.dry_run)
     verb = "Would remove" if options.dry_run else "Removed"
     for name, size in sorted(pruned.leftovers.items()):
-        output.line(f"{verb} what a dead process left: {name} ({format_size(size)})")
+        output.line(
+            f"{verb} what a dead process left: {output.printable(name)} ({format_size(size)})"
+        )
     for entry in pruned.removed:
         output.line(
             f"{verb} {name_of(entry)} ({format_size(entry.size)}, used {moment(entry.used)})"

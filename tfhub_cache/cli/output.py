@@ -108,7 +108,7 @@ def name_of(entry: Entry) -> str:
     if entry.handle is None:
         return entry.key
     shown = redact(entry.handle)
-    return printable(f"{shown}?..." if "?" in entry.handle else shown)
+    return printable(f"{shown}?..." if "?" in entry.handle else shown).replace("\n", "\\n")
 
 
 def argument_of(entry: Entry) -> str:

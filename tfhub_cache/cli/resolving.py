@@ -40,7 +40,10 @@ def _read_handles(file: str) -> Iterator[str]:
         text = sys.stdin.read()
     else:
         with open(file, encoding="utf-8-sig") as opened:
-            text = opened.read()
+            try:
+                text = opened.read()
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{file} is no text in UTF-8: {error.reason}.") from error
     for line in text.splitlines():
         # A # in the middle of a word belongs to it: URLs may have one.
         handle = re.sub(r"(^|\s)#.*", "", line).strip()

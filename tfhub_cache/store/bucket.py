@@ -42,7 +42,7 @@ class BucketStore(Store):
     def __init__(self, root: str) -> None:
         self._root = root.rstrip("/")
         self._seen: dict[str, float] = {}
-        self._used: dict[str, tuple[float | None, int]] = {}
+        self._used: dict[str, tuple[float | None, Listed | None]] = {}
         self._claimed: set[str] = set()
 
     def path(self, key: str) -> str:
@@ -75,17 +75,17 @@ class BucketStore(Store):
         return False  # to ask would cost a request, and nothing but the lock can be left over
 
     def record_use(self, key: str) -> float:
-        used, generation = self._used.get(key, (None, 0))
+        used, carrier = self._used.get(key, (None, None))
         age = time.time() - used if used is not None else 0.0
         if age < RECORD_SECONDS:
             return RECORD_SECONDS - max(0.0, age)
         with contextlib.suppress(Exception):  # who may only read the bucket records nothing
             objects = Objects(self._root)
             # On a condition, since of many machines that start at once one is enough.
-            if generation:
-                objects.rewrite(f"{key}.used", b"used\n", generation)
-            else:
+            if carrier is None:
                 objects.create(f"{key}.used", b"used\n")
+            else:
+                objects.rewrite(f"{key}.used", b"used\n", carrier.generation)
         return RECORD_SECONDS
 
     def contend(
@@ -130,9 +130,8 @@ class BucketStore(Store):
         return None
 
     def _remember_use(self, key: str, listed: dict[str, Listed]) -> None:
-        """Keeps what a listing tells of the last use, and the generation of what carries it."""
-        carrier = listed.get(f"{key}.used")
-        self._used[key] = (last_use(key, listed), carrier.generation if carrier else 0)
+        """Keeps what a listing tells of the last use, and the object that carries it."""
+        self._used[key] = (last_use(key, listed), listed.get(f"{key}.used"))
 
 
 class _BucketContender(Contender):
