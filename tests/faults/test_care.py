@@ -84,3 +84,41 @@ def test_a_link_in_place_of_an_entry_is_removed_and_not_what_it_leads_to(
     hub.cache.prune()
     assert names(cache_dir) == set()
     assert read_files(target) == before
+
+
+def test_whoever_is_killed_while_refreshing_leaves_the_old_model_the_new_one_or_none(
+    host: Host, cache: Checker, model: dict[str, bytes], run_python
+) -> None:
+    old, new = {**model, "saved_model.pb": b"old"}, {**model, "saved_model.pb": b"new"}
+    code = (
+        "import os, sys, tfhub_cache as hub\n"
+        "step = 0\n"
+        "def watch(event, args):\n"
+        "    global step\n"
+        "    if event == 'os.rename' and sys.argv[3] in args[0]:\n"
+        "        step += 1\n"
+        "        if step == int(sys.argv[2]): os._exit(99)\n"
+        "sys.addaudithook(watch)\n"
+        "hub.cache.refresh(sys.argv[1])"
+    )
+    seen = set()
+    for step in range(1, 100):
+        handle = host.publish(f"/demo/{step}", pack_files(old))
+        hub.resolve(handle)
+        host.publish(f"/demo/{step}", pack_files(new))
+        done = run_python(code, args=[handle, str(step), cache.entry(handle).name])
+        entry = cache.entry(handle)
+        seen.add((entry / "saved_model.pb").read_bytes() if entry.exists() else b"")
+        if done.returncode == 0:
+            break
+        assert done.returncode == 99, done.stderr
+        found = hub.cache.find(handle)
+        assert found.state == ("ok" if entry.exists() else "incomplete")
+        assert read_files(hub.resolve(handle)) in (old, new)
+        assert hub.cache.prune().errors == []
+        assert {name for name in names(cache.cache) if name.startswith(entry.name)} == {
+            entry.name,
+            f"{entry.name}.manifest.json",
+            f"{entry.name}.descriptor.txt",
+        }
+    assert seen == {b"old", b"", b"new"}
