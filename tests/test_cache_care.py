@@ -423,6 +423,26 @@ def test_what_cannot_be_removed_is_told_and_does_not_stop_the_rest(
     assert len(hub.cache.entries()) == 2
 
 
+def test_a_model_whose_lock_cannot_be_had_stays_and_the_rest_goes(
+    host: Host, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    for number, handle in enumerate((A, B, C)):
+        ours(cache_dir, handle, used=(9 - number) * DAY)
+    (cache_dir / f"{key_of(A)}.lock").mkdir()  # so that it is no file
+    assert hub.cache.find(A).state == "ok"
+    told = hub.cache.remove([A])[0].error
+    assert A in str(told)
+    assert "permissions" in str(told)
+    pruned = hub.cache.prune(unused_for="8d")
+    assert len(pruned.errors) == 2  # what was left, and the model
+    assert [entry.handle for entry in pruned.removed] == [B]
+    monkeypatch.setenv("TFHUB_CACHE_MAX_SIZE", "0")
+    handle = host.publish("/m/1", pack_files(MODEL))
+    hub.resolve(handle)
+    assert any(f"Could not remove '{A}'" in record.getMessage() for record in log.records)
+    assert {entry.handle for entry in hub.cache.entries()} == {A, handle}
+
+
 # The limit.
 
 
@@ -632,9 +652,12 @@ def test_missing_short_and_added_files_are_found(cache_dir: Path) -> None:
     (entry / "saved_model.pb").unlink()
     (entry / SHARD).write_bytes(b"short")
     (entry / "assets" / "added.txt").write_bytes(b"")
+    (entry / "assets" / "vocab.txt").unlink()
+    (entry / "assets" / "vocab.txt").mkdir()
     (verified,) = hub.cache.verify([A])
     assert sorted(verified.problems) == [
         "assets/added.txt is not part of it",
+        "assets/vocab.txt can't be read: Is a directory",
         "saved_model.pb is missing",
         f"{SHARD} has 5 bytes instead of 1000",
     ]
@@ -654,7 +677,10 @@ def test_what_cannot_be_fetched_again_says_why(host: Host, cache_dir: Path) -> N
     flip(ours(cache_dir, handle) / SHARD)
     unknown = foreign(cache_dir, B, descriptor=False)
     (unknown / "saved_model.pb").unlink()
+    strange = "ftp://example.com/m/1"
+    flip(ours(cache_dir, strange) / SHARD)
     found = {one.handle: one for one in hub.cache.verify(fix=True)}
+    assert "nothing that can be fetched" in str(found[strange].error)
     assert "404" in str(found[handle].error)
     assert "nothing tells its handle" in str(found[key_of(B)].error)
     assert not any(one.is_sound for one in found.values())

@@ -500,6 +500,30 @@ def test_info_of_a_model_in_text_says_what_reads_it(cache_dir: Path, run_python)
     assert "only TensorFlow can read saved_model.pbtxt" in run_python(code).check().stdout
 
 
+@pytest.mark.tensorflow
+def test_info_reads_a_model_in_text_where_tensorflow_is_installed(
+    run: Command, cache_dir: Path, text_embedding: Path
+) -> None:
+    from google.protobuf import text_format
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    model = saved_model_pb2.SavedModel()
+    model.ParseFromString((text_embedding / "saved_model.pb").read_bytes())
+    ours(cache_dir, A, {"saved_model.pbtxt": text_format.MessageToString(model).encode()})
+    assert "embeddings: float32 (?, 4)" in run("info", A).check().stdout
+
+
+def test_info_of_what_is_only_left_behind_says_that_there_is_no_model(
+    run: Command, cache_dir: Path
+) -> None:
+    left_behind(cache_dir, A)
+    shown = run("info", A).check().stdout
+    assert "incomplete: there is no entry" in shown
+    assert "not told: the model is not there" in shown
+    ours(cache_dir, B, {"model.txt": b""})
+    assert "there is neither saved_model.pb nor saved_model.pbtxt" in run("info", B).stdout
+
+
 # verify
 
 

@@ -187,6 +187,23 @@ def test_a_gs_archive_is_held_against_the_buckets_checksum(
     assert list(cache_dir.iterdir()) == []
 
 
+def test_a_gs_archive_is_verified_and_refreshed_in_each_mode(
+    put, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put("gs://test-bucket/m", {"1.tar.gz": models.pack_files(FILES)})
+    handle = "gs://test-bucket/m/1.tar.gz"
+    path = Path(hub.resolve(handle))
+    (path / "saved_model.pb").write_bytes(b"GRAPH 0")
+    monkeypatch.setenv("TFHUB_MODEL_LOAD_FORMAT", "UNCOMPRESSED")
+    (verified,) = hub.cache.verify(fix=True)
+    assert verified.fixed
+    assert models.read_files(path) == FILES
+    other = models.fake_model(size=20_000, seed=1)
+    put("gs://test-bucket/m", {"1.tar.gz": models.pack_files(other)})
+    assert hub.cache.refresh(handle) == str(path)
+    assert models.read_files(path) == other
+
+
 def test_a_gs_archive_that_does_not_exist_is_an_os_error_and_leaves_no_entry(
     cache_dir: Path,
 ) -> None:
