@@ -13,6 +13,16 @@ Importing it is cheap: TensorFlow, requests and gcsfs are imported when they are
 
 from tfhub_cache import cache, errors, registry, resolver
 from tfhub_cache.loading import load, resolve
+from tfhub_cache.stand_in import install_as_tensorflow_hub
 from tfhub_cache.version import __version__
 
-__all__ = ["__version__", "cache", "errors", "load", "registry", "resolve", "resolver"]
+__all__ = [
+    "__version__",
+    "cache",
+    "errors",
+    "install_as_tensorflow_hub",
+    "load",
+    "registry",
+    "resolve",
+    "resolver",
+]

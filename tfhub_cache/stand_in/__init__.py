@@ -1,0 +1,78 @@
+"""Standing in for tensorflow_hub: programs that say `import tensorflow_hub` get this library.
+
+Beside this file lies `site-packages`, a folder with a package `tensorflow_hub` that hands on what
+tfhub_cache has, and with the metadata of a distribution of that name. Standing in means that the
+folder is on `sys.path` before the one where the real tensorflow_hub may be. Nothing of the import
+system is replaced, so all of Python knows how to deal with it: the modules have specs and files,
+can be reloaded and inspected, `importlib.metadata` finds a version, and a child process that is
+spawned by multiprocessing stands in too, as it is given the `sys.path` of its parent.
+
+What is promised is the interface of tensorflow_hub 0.16.1, and so this is the version that the
+package tells: programs compare it. What is not: the functions that only tensorflow_hub itself uses.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from importlib.machinery import PathFinder
+from types import ModuleType
+
+NAME = "tensorflow_hub"
+FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "site-packages")
+"""Put in front of `sys.path`, or into PYTHONPATH, it makes `import tensorflow_hub` give ours."""
+
+
+def install_as_tensorflow_hub() -> None:
+    """Makes `import tensorflow_hub` give this library, everywhere in this process.
+
+    Call it before anything imports tensorflow_hub, so at the top of the program. Packages that use
+    tensorflow_hub then work unchanged, whether it is installed or not. Both names lead to the same
+    objects: a resolver that is added through one of them is asked through the other. Processes
+    that `multiprocessing` starts stand in as well; other programs that this one starts do not.
+
+    Calling it again does nothing. It can't be undone within the process. Neither it nor
+    `import tensorflow_hub` imports TensorFlow; `tensorflow_hub.KerasLayer` does.
+
+    `tensorflow_hub.__version__` is then "0.16.1", the version whose interface is there.
+
+    Raises:
+        RuntimeError: if tensorflow_hub, or a part of it, has been imported already. Modules that
+            hold it would go on using it.
+
+    Example:
+        ```python
+        import tfhub_cache
+
+        tfhub_cache.install_as_tensorflow_hub()
+
+        import package_that_uses_tensorflow_hub
+        ```
+    """
+    for name, module in list(sys.modules.items()):
+        if (name == NAME or name.startswith(f"{NAME}.")) and not _is_ours(module):
+            raise RuntimeError(_already_imported(name, module))
+    if FOLDER not in sys.path:
+        sys.path.insert(_position(), FOLDER)
+    # Now, so that nothing can get before it in sys.path.
+    importlib.import_module(NAME)
+
+
+def _is_ours(module: ModuleType | None) -> bool:
+    return str(getattr(module, "__file__", None)).startswith(FOLDER + os.sep)
+
+
+def _position() -> int:
+    """Where in sys.path: programs rely on its first entry being the folder of the script."""
+    return 0 if PathFinder.find_spec(NAME, sys.path[:1]) else 1
+
+
+def _already_imported(name: str, module: ModuleType | None) -> str:
+    origin = getattr(module, "__file__", None) or "something without a file"
+    return (
+        f"tfhub_cache can't stand in for tensorflow_hub: {name} is imported already ({origin}), "
+        "and what holds it would go on using it. Call install_as_tensorflow_hub() at the top of "
+        "the program, before any import that may bring tensorflow_hub along (in a notebook, "
+        "restart the kernel first)."
+    )
