@@ -379,7 +379,7 @@ def test_it_refuses_when_another_tensorflow_hub_is_imported(
     last_line = done.stderr.splitlines()[-1]
     assert last_line.startswith("RuntimeError: tfhub_cache can't stand in for tensorflow_hub: ")
     assert str(Path(other_one["PYTHONPATH"], "tensorflow_hub")) in last_line
-    assert "at the top of the program" in last_line
+    assert "python -m tfhub_cache run script.py" in last_line
 
 
 def test_it_refuses_when_a_part_of_another_tensorflow_hub_is_left(

@@ -39,6 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: with 2 if the arguments make no sense, and with 0 after `--help`.
     """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["run"]:
+        # Outside of all that follows: what the program raises is its own.
+        from tfhub_cache.stand_in import running
+
+        return running.run(arguments[1:])
     parser = build_parser()
     if settings.is_completing():
         import argcomplete  # an extra, and only the shell's completion calls for it

@@ -190,6 +190,23 @@ def build_parser() -> argparse.ArgumentParser:
         "showing",
     )
     _add_json(command)
+
+    command = _add(
+        commands,
+        "run",
+        "run a program with this library as its tensorflow_hub",
+        "Runs a Python program as python does, with this library in place of tensorflow_hub: "
+        "wherever the program, or a package that it uses, says `import tensorflow_hub`. Settings "
+        "come from the environment, as `run` must be the first word.",
+        """\
+        tfhub-cache run train.py --epochs 3
+        tfhub-cache run -m package.train --epochs 3
+        tfhub-cache run -c 'import tensorflow_hub as hub; print(hub)'
+        """,
+        "running",
+    )
+    command.usage = "tfhub-cache run [--] SCRIPT | -m MODULE | -c CODE [ARGUMENT ...]"
+    command.add_argument("program", nargs=argparse.REMAINDER, help="the program, and its arguments")
     return parser
 
 

@@ -74,5 +74,6 @@ def _already_imported(name: str, module: ModuleType | None) -> str:
         f"tfhub_cache can't stand in for tensorflow_hub: {name} is imported already ({origin}), "
         "and what holds it would go on using it. Call install_as_tensorflow_hub() at the top of "
         "the program, before any import that may bring tensorflow_hub along (in a notebook, "
-        "restart the kernel first)."
+        "restart the kernel first), or start the program with: "
+        "python -m tfhub_cache run script.py"
     )

@@ -1,0 +1,255 @@
+"""`python -m tfhub_cache run`: a program sees what `python` shows it, and this library."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from processes import Finished
+
+
+def python(*arguments: str | Path, cwd: Path, **environment: str) -> Finished:
+    """`python ...`, started in a folder."""
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+    return Finished(done.stdout, done.stderr, done.returncode)
+
+
+def run(*arguments: str | Path, cwd: Path, **environment: str) -> Finished:
+    """`python -m tfhub_cache run ...`, started in a folder."""
+    return python("-m", "tfhub_cache", "run", *arguments, cwd=cwd, **environment)
+
+
+@pytest.fixture
+def installed(write: Callable[[str, str], Path]) -> dict[str, str]:
+    """An environment in which a tensorflow_hub is installed that can't be imported."""
+    package = write("installed/tensorflow_hub/__init__.py", "import pkg_resources_of_old")
+    return {"PYTHONPATH": str(package.parent.parent)}
+
+
+def test_a_program_that_imports_tensorflow_hub_gets_this_library(
+    write: Callable[[str, str], Path], tmp_path: Path, installed: dict[str, str]
+) -> None:
+    write("package/__init__.py", "from tensorflow_hub import resolve")
+    code = "import sys, package; print(package.resolve(sys.argv[1]), package.resolve.__module__)"
+    write("program.py", code)
+    for program in ["program.py"], ["-m", "program"], ["-c", code]:
+        done = run(*program, tmp_path, cwd=tmp_path, **installed).check()
+        assert done.stdout == f"{tmp_path} tfhub_cache.loading\n"
+
+
+MULTIPROCESSING = """
+import multiprocessing
+
+def resolver():
+    import tensorflow_hub
+    return tensorflow_hub.registry.resolver
+
+if __name__ == "__main__":
+    for how in multiprocessing.get_all_start_methods():
+        with multiprocessing.get_context(how).Pool(1) as pool:
+            print(type(pool.apply(resolver)).__module__)
+"""
+
+
+def test_processes_of_multiprocessing_get_this_library_too(
+    write: Callable[[str, str], Path], tmp_path: Path, installed: dict[str, str]
+) -> None:
+    write("program.py", MULTIPROCESSING)
+    ours = ["tfhub_cache.registry"] * len(multiprocessing.get_all_start_methods())
+    for program in ["program.py"], ["-m", "program"]:
+        done = run(*program, cwd=tmp_path, **installed).check()
+        assert done.stdout.split() == ours
+
+
+# As python itself.
+
+SHOW = """
+'''A program.'''
+import os, pickle, sys
+
+class Thing:
+    size: int = 1
+
+print(sys.argv)
+print([entry for entry in sys.path if not entry.endswith("stand_in/site-packages")])
+print(__name__, __package__, __doc__, globals().get("__file__"))
+print(getattr(__spec__, "name", None), sys.modules["__main__"].Thing is Thing)
+print(type(pickle.loads(pickle.dumps(Thing()))) is Thing, Thing.__annotations__)
+"""
+
+
+@pytest.fixture
+def programs(write: Callable[[str, str], Path], tmp_path: Path) -> Path:
+    """One program in all the forms that python starts."""
+    script = write("folder/show.py", SHOW)
+    write("package/__init__.py", "VALUE = 7")
+    write("package/sub.py", SHOW + "from . import VALUE; print(VALUE)")
+    write("package/__main__.py", SHOW + "from .sub import VALUE; print(VALUE)")
+    write("-odd.py", SHOW)
+    shutil.copy(script, tmp_path / "show.py")
+    shutil.copy(script, tmp_path / "folder" / "__main__.py")
+    (tmp_path / "link.py").symlink_to(script)
+    with zipfile.ZipFile(tmp_path / "app.zip", "w") as archive:
+        archive.write(script, "__main__.py")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["show.py"],
+        ["folder/show.py", "a", "-b", "--", "--help", "-m"],
+        ["link.py"],
+        ["./folder", "a"],
+        ["./app.zip", "a"],
+        ["-m", "show", "a", "-m"],
+        ["-m", "package", "a"],
+        ["-m", "package.sub", "--flag=1"],
+        ["-c", SHOW, "a", "-c"],
+        ["--", "-odd.py", "a"],
+    ],
+    ids=lambda arguments: " ".join(arguments[:2]).split("\n")[0],
+)
+def test_a_program_sees_what_python_shows_it(programs: Path, arguments: list[str]) -> None:
+    # runpy puts the whole path of a folder or zip file into sys.argv, whatever was typed.
+    arguments = [argument.replace("./", f"{programs}/") for argument in arguments]
+    expected = python(*arguments, cwd=programs).check()
+    found = run(*arguments, cwd=programs).check()
+    assert found.stdout == expected.stdout
+    assert found.stderr == expected.stderr == ""
+
+
+ENDINGS = {
+    "status": "import sys; sys.exit(3)",
+    "no status": "raise SystemExit",
+    "text": "import sys; sys.exit('that is enough')",
+    "error": "def fail(): raise ValueError('no')\nfail()",
+    "error with a cause": "try: 1 / 0\nexcept ZeroDivisionError as e: raise KeyError('k') from e",
+    "error of an import": "import no_such_module",
+    "error in an imported module": "import broken",
+    "syntax": "x = = 1",
+    "encoding": "# coding: latin-1\nraise ValueError('\xe4')",
+    "warning": "import warnings; warnings.warn('old', DeprecationWarning)",
+    "interrupt": "raise KeyboardInterrupt",
+    "hook": "import sys; sys.excepthook = lambda *a: print('hook', a[1]); raise ValueError('no')",
+    "at exit": "import atexit\natexit.register(lambda: print(__import__('__main__').x)); x = 1",
+    "thread": "import threading, sys\n"
+    "def late(): threading.main_thread().join(); print(sys.modules['__main__'].late is late)\n"
+    "threading.Thread(target=late).start()",
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_program_ends_as_under_python(
+    write: Callable[[str, str], Path], tmp_path: Path, ending: str
+) -> None:
+    program = write("program.py", ENDINGS[ending])
+    if ending == "encoding":
+        program.write_text(ENDINGS[ending], encoding="latin-1")
+    write("broken.py", "def fail(): raise ImportError('broken')\nfail()")
+    expected = python("program.py", cwd=tmp_path, PYTHONIOENCODING="utf-8")
+    found = run("program.py", cwd=tmp_path, PYTHONIOENCODING="utf-8")
+    assert found == expected
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such signals")
+def test_a_program_that_is_interrupted_ends_by_the_signal(
+    write: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    write("program.py", "import os, signal, time; os.kill(os.getpid(), signal.SIGINT)")
+    assert run("program.py", cwd=tmp_path).returncode == -signal.SIGINT
+
+
+def test_an_error_of_a_module_is_shown_without_our_frames(
+    write: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    module = write("failing.py", "raise ValueError('no')")
+    done = run("-m", "failing", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[:2] == [
+        "Traceback (most recent call last):",
+        f'  File "{module}", line 1, in <module>',
+    ]
+
+
+def test_a_script_that_is_not_there_is_status_2_and_a_line_that_names_it(tmp_path: Path) -> None:
+    done = run("no/train.py", "--epochs", "3", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "tfhub_cache run: can't open 'no/train.py': No such file or directory.\n"
+    )
+
+
+@pytest.mark.parametrize("arguments", [["-m", "no_such_module"], ["empty"]])
+def test_nothing_to_run_is_what_python_says(tmp_path: Path, arguments: list[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    expected = python(*arguments, cwd=tmp_path)
+    found = run(*arguments, cwd=tmp_path)
+    assert found.returncode == expected.returncode == 1
+    assert found.stderr == expected.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["-m"], ["-c"], ["--"], ["-u", "show.py"]])
+def test_arguments_that_make_no_sense_are_status_2_and_the_usage(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("tfhub_cache run: ")
+    assert "\nusage: python -m tfhub_cache run" in done.stderr
+
+
+def test_help_has_examples(tmp_path: Path) -> None:
+    for arguments in ["--help"], ["-h"]:
+        done = run(*arguments, cwd=tmp_path).check()
+        assert "usage: python -m tfhub_cache run" in done.stdout
+        assert "python -m tfhub_cache run -m package.train" in done.stdout
+
+
+def test_options_of_python_itself_stay_in_force(
+    write: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    write("program.py", "import sys; print(sys.flags.optimize, sys.path[0]); assert False")
+    done = python("-O", "-m", "tfhub_cache", "run", "program.py", cwd=tmp_path).check()
+    assert done.stdout == f"1 {tmp_path}\n"
+    done = python("-I", "-O", "-m", "tfhub_cache", "run", "program.py", cwd=tmp_path).check()
+    assert str(tmp_path) not in done.stdout
+
+
+def test_flags_of_absl_are_the_programs_own(
+    write: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    write(
+        "program.py",
+        """
+        from absl import app, flags
+        import tensorflow_hub as hub
+
+        EPOCHS = flags.DEFINE_integer("epochs", 1, "How often.")
+
+        def main(arguments):
+            print(EPOCHS.value, hub.resolver.tfhub_cache_dir(), arguments[1:])
+
+        if __name__ == "__main__":
+            app.run(main)
+        """,
+    )
+    done = run("program.py", "--epochs=3", "--tfhub_cache_dir=/c", "x", cwd=tmp_path).check()
+    assert done.stdout == "3 /c ['x']\n"
