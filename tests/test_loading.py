@@ -163,10 +163,15 @@ def test_a_tf1_hub_module_is_loaded_in_graph_mode(tf1_hub_module: Path) -> None:
 
 @pytest.mark.tensorflow
 def test_a_model_of_100_mb_is_downloaded_and_loaded(
-    host: Host, large_archive: Path, large_model: Path, cache_dir: Path
+    host: Host,
+    large_archive: Path,
+    large_model: Path,
+    cache_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import numpy as np
 
+    monkeypatch.setenv("TFHUB_DOWNLOAD_CONNECTIONS", "1")
     handle = host.publish("/large/1", large_archive)
     model = hub.load(handle)
     means = model().numpy()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import email.utils
 import hashlib
 import itertools
 import os
@@ -15,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from models import fake_model, pack_files, read_files
+from models import fake_model, member, pack_files, read_files
 from servers import (
     SIGNED_QUERY,
     Host,
@@ -27,12 +29,14 @@ from servers import (
     redirect,
     stall,
     status,
+    web_page,
 )
 
 import tfhub_cache as hub
-from tfhub_cache.errors import DownloadError
+from tfhub_cache.errors import ArchiveError, DownloadError, UnsafeArchiveError
+from tfhub_cache.store.spool import Identity, MemorySpool
 from tfhub_cache.transfer.pace import Pace
-from tfhub_cache.transfer.pieces import Pieces
+from tfhub_cache.transfer.plan import Plan
 
 MODEL = fake_model(size=6_000_000)
 ARCHIVE = pack_files(MODEL)
@@ -119,7 +123,6 @@ def test_an_archive_that_has_changed_on_the_way_is_fetched_anew(
 
 def test_a_part_of_another_version_is_not_taken(host: Host, impatient: None) -> None:
     """By a host that looks at Range and not at If-Range."""
-    part = OTHER_ARCHIVE[AT_90_PERCENT:]
 
     def careless(request: Request) -> None:
         size = len(OTHER_ARCHIVE)
@@ -131,7 +134,6 @@ def test_a_part_of_another_version_is_not_taken(host: Host, impatient: None) -> 
         )
 
     handle = published(host, cut(ARCHIVE, AT_90_PERCENT), careless, archive(OTHER_ARCHIVE))
-    assert part
     assert read_files(hub.resolve(handle)) == OTHER_MODEL
     assert len(host.requests) == 3
 
@@ -369,6 +371,197 @@ def test_a_second_connection_that_gets_the_whole_ends(host: Host) -> None:
     assert next(counts) <= 2
 
 
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        "another ETag",
+        "no ETag",
+        "a reset",
+        "a web page",
+        "a part of unknown size",
+        "silence",
+        "another byte",
+    ],
+)
+def test_trouble_with_further_connections_leaves_the_first_one_alone(
+    host: Host, trouble: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Load balancers, proxies and odd servers: it is as if there had been one connection."""
+    monkeypatch.setenv("TFHUB_HTTP_TIMEOUT", "30")
+    first = archive(ARCHIVE, rate=SLOW)
+    part = {"Content-Range": f"bytes {{first}}-{SIZE - 1}/{SIZE}", "ETag": first.tag}
+    if trouble == "another ETag":
+        part["ETag"] = '"of another backend"'
+    elif trouble == "no ETag":
+        del part["ETag"]
+    elif trouble == "a part of unknown size":
+        part["Content-Range"] = "bytes {first}-{last}/*"
+    elif trouble == "another byte":
+        part["Content-Range"] = f"bytes 0-{SIZE - 1}/{SIZE}"
+
+    def answer(request: Request) -> None:
+        if "Range" not in request.headers:
+            first(request)
+        elif trouble == "a reset":
+            request.cut(reset=True)
+        elif trouble == "a web page":
+            web_page()(request)
+        elif trouble == "silence":
+            request.wait(600)
+        else:
+            at = first_byte_of(request)
+            fields = {name: value.format(first=at, last=SIZE - 1) for name, value in part.items()}
+            request.answer(206, ARCHIVE[at:], fields)
+
+    handle = host.publish("/m/1", answer)
+    assert read_files(hub.resolve(handle)) == MODEL
+    assert ["Range" in request.headers for request in host.requests].count(False) == 1
+    assert len(host.requests) >= 2
+
+
+def test_a_connection_that_trickles_does_not_hold_up_the_others(host: Host) -> None:
+    model = fake_model(size=12_000_000, seed=4)
+    packed = pack_files(model)
+    rates = itertools.chain([4e6, 2e3], itertools.repeat(4e6))
+
+    def answer(request: Request) -> None:
+        with lock:
+            rate = next(rates)
+        archive(packed, rate=rate)(request)
+
+    lock = threading.Lock()
+    assert read_files(hub.resolve(host.publish("/m/1", answer))) == model
+
+
+@pytest.mark.parametrize("code", [400, 403, 501])
+def test_what_is_kept_never_makes_a_handle_impossible_to_resolve(
+    host: Host, cache_dir: Path, impatient: None, code: int
+) -> None:
+    """A host that has sent parts may stop doing so."""
+
+    def answer(request: Request) -> None:
+        if "Range" in request.headers:
+            request.answer(code)
+        else:
+            archive(ARCHIVE)(request)
+
+    handle = interrupted(host, cache_dir, answer)
+    assert read_files(hub.resolve(handle)) == MODEL
+    assert names(cache_dir) == {"", "manifest.json", "descriptor.txt"}
+
+
+def test_a_captive_portal_does_not_cost_what_is_kept(
+    host: Host, cache_dir: Path, impatient: None
+) -> None:
+    handle = interrupted(host, cache_dir, web_page("Please log in"))
+    with pytest.raises(ArchiveError, match="web page"):
+        hub.resolve(handle)
+    published(host, archive(ARCHIVE))
+    assert read_files(hub.resolve(handle)) == MODEL
+    assert first_byte(host.requests[-1]) > AT_90_PERCENT * 0.98
+
+
+def test_checksums_that_only_the_first_answer_told_are_kept_too(
+    host: Host, cache_dir: Path, impatient: None
+) -> None:
+    packed = pack_files(MODEL, compression=None)
+    told = {"Content-MD5": base64.b64encode(hashlib.md5(packed).digest()).decode()}
+    whole = archive(packed, hashes=False)
+
+    def answer(request: Request) -> None:
+        if "Range" in request.headers:
+            whole(request)
+            return
+        fields = [*whole._fixed, *told.items(), ("Content-Length", str(len(packed)))]
+        request.start(200, fields)
+        request.send(packed[: len(packed) * 9 // 10])
+        request.cut()
+
+    handle = host.publish("/m/1", in_turn(answer, *[status(404)] * 2))
+    with pytest.raises(DownloadError):
+        hub.resolve(handle)
+    with open(cache_dir / f"{key(handle)}.part", "r+b") as file:
+        file.seek(len(packed) // 2)
+        file.write(b"rotten" * 1000)
+    host.publish("/m/1", whole)
+    assert read_files(hub.resolve(handle)) == MODEL
+
+
+def test_a_date_that_may_be_of_two_versions_is_no_version(host: Host, impatient: None) -> None:
+    """RFC 9110, 8.8.2.2: within the second in which it was modified, much can happen."""
+    fresh = email.utils.formatdate(usegmt=True)
+
+    def dated(data: bytes, after: int | None = None) -> Callable[[Request], None]:
+        def answer(request: Request) -> None:
+            first = first_byte_of(request) if "Range" in request.headers else 0
+            fields = {"Last-Modified": fresh, "Accept-Ranges": "bytes"}
+            if first:
+                fields["Content-Range"] = f"bytes {first}-{len(data) - 1}/{len(data)}"
+            body = data[first:]
+            request.start(206 if first else 200, {**fields, "Content-Length": str(len(body))})
+            request.send(body[:after])
+            if after is not None:
+                request.cut()
+
+        return answer
+
+    size = min(len(ARCHIVE), len(OTHER_ARCHIVE))
+    handle = published(host, dated(ARCHIVE, size // 2), dated(OTHER_ARCHIVE))
+    assert read_files(hub.resolve(handle)) == OTHER_MODEL
+
+
+def test_an_archive_that_is_refused_in_the_middle_ends_at_once(host: Host, cache_dir: Path) -> None:
+    """With much received, inflated and digested ahead, at any distance from the trouble."""
+    noise = os.urandom(300_000)
+    for before in range(12, 24, 2):
+        good = [member(f"{number:04}.bin", data=noise) for number in range(before)]
+        tail = [member(f"tail/{number:04}.bin", data=noise) for number in range(20)]
+        members = [*good, member("../evil", data=b"x"), *tail]
+        packed = pack_files({}, compression=None, extra_members=members)
+        handle = host.publish(f"/m/{before}", archive(packed))
+        with pytest.raises(UnsafeArchiveError):
+            hub.resolve(handle)
+        assert names(cache_dir) == set()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no FIFOs")
+def test_a_fifo_in_place_of_the_part_file_stops_nobody(
+    host: Host, cache_dir: Path, impatient: None
+) -> None:
+    handle = interrupted(host, cache_dir, archive(ARCHIVE))
+    part = cache_dir / f"{key(handle)}.part"
+    part.unlink()
+    os.mkfifo(part)
+    assert read_files(hub.resolve(handle)) == MODEL
+
+
+def test_a_server_that_sends_a_byte_at_a_time_costs_no_memory() -> None:
+    spool = MemorySpool(Identity(None, None))
+    for position in range(1 << 20):
+        spool.write(position, b"x")
+    assert len(spool._pieces) <= 1 + (1 << 20) // (64 << 10)
+    data = b""
+    while len(data) < 1 << 20:
+        data += spool.read(len(data), 1000)
+    assert data == b"x" * (1 << 20)
+
+
+def test_a_machine_without_more_threads_goes_on_with_those_it_has(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, counted = threading.Thread.start, itertools.count()
+
+    def start_one(thread: threading.Thread) -> None:
+        if getattr(thread, "_target", None).__qualname__ == "Transfer._run" and next(counted):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_one)
+    assert hub.resolve(host.publish("/m/1", archive(ARCHIVE, rate=SLOW)))
+    assert next(counted) >= 2
+    assert len(host.requests) == 1
+
+
 # How many connections: the rule, without a network.
 
 
@@ -416,13 +609,87 @@ def test_connections_that_are_still_being_made_are_not_judged() -> None:
         assert pace.consider(step * 0.05, step * 1_000_000, step * 0.05, 1) == 2
 
 
-def test_pieces_cover_what_is_missing_and_nothing_else() -> None:
-    pieces = Pieces([(0, 10_000_000), (20_000_000, 90_000_000)], None)
+# Who brings what: the plan, without a network.
+
+
+def bring_all(plan: Plan[str], who: str, now: float, connections: int = 1) -> list[int]:
+    """Lets a connection bring all it gets; where its pieces began."""
+    starts: list[int] = []
+    at = None
+    while (start := plan.take(who, at, connections, now)) is not None:
+        piece = plan.piece(who)
+        assert piece is not None
+        plan.brought(who, piece[1] - piece[0], now + 0.1)
+        starts.append(start)
+        at = piece[1]
+        now += 0.1
+    return starts
+
+
+def test_one_connection_brings_all_that_is_missing_in_order() -> None:
+    plan: Plan[str] = Plan([(0, 10_000_000), (20_000_000, 90_000_000)], None)
+    starts = bring_all(plan, "one", 0.0)
+    assert starts == sorted(starts)
+    assert plan.left() == 0
+
+
+def test_a_new_connection_begins_ahead_of_what_is_needed_next() -> None:
+    plan: Plan[str] = Plan([(0, 100_000_000)], None)
+    plan.take("old", None, 1, 0.0)
+    plan.brought("old", 1_000_000, 0.1)
+    start = plan.take("new", None, 2, 0.2)
+    _, stop = plan.piece("old") or (0, 0)
+    assert start is not None
+    assert start >= stop + (1 << 20)
+    assert plan.first() == stop  # which is left for whoever has shown that it brings something
+
+
+def test_what_a_new_connection_never_brought_is_taken_over_by_a_stream_that_gets_there() -> None:
+    plan: Plan[str] = Plan([(0, 30_000_000)], None)
+    plan.take("old", None, 1, 0.0)
+    plan.brought("old", 1, 0.1)
+    assert plan.take("hangs", None, 2, 0.2) is not None
+    at, stop = plan.piece("old") or (0, 0)
+    plan.brought("old", stop - at, 0.3)
     taken = []
-    while (piece := pieces.take(8)) is not None:
-        taken.append(piece)
-    assert sum(stop - start for start, stop in taken) == 80_000_000
-    assert taken == sorted(taken)
-    assert all(
-        one[1] == other[0] or other[0] == 20_000_000 for one, other in itertools.pairwise(taken)
-    )
+    while (start := plan.take("old", stop, 2, 0.4)) is not None:
+        assert start == stop  # the stream just goes on
+        taken.append(start)
+        _, stop = plan.piece("old") or (0, 0)
+        plan.brought("old", stop - start, 0.5)
+    assert stop == 30_000_000
+    assert plan.piece("hangs") is None
+
+
+def test_a_slow_connection_loses_its_piece_and_only_if_others_are_much_faster() -> None:
+    plan: Plan[str] = Plan([(0, 60_000_000)], None)
+    plan.take("fast", None, 1, 0.0)
+    at, stop = plan.piece("fast") or (0, 0)
+    plan.brought("fast", stop - at, 1.0)
+    assert plan.take("slow", None, 2, 1.0) is not None
+    position, _ = plan.piece("slow") or (0, 0)
+    plan.brought("slow", 1000, 1.1)
+    assert plan.slow(position + 1000, 2.0) is None  # not yet
+    assert plan.slow(position + 1000, 4.0) == "slow"
+    assert plan.slow(position + 999, 4.0) is None  # it is not what the reader waits for
+    plan.take_away("slow")
+    assert plan.piece("slow") is None
+    assert bring_all(plan, "fast", 5.0)
+    assert plan.left() == 0
+
+
+def test_where_all_have_become_slow_nobody_is_sent_away_for_ever() -> None:
+    plan: Plan[str] = Plan([(0, 60_000_000)], None)
+    plan.take("one", None, 1, 0.0)
+    at, stop = plan.piece("one") or (0, 0)
+    plan.brought("one", stop - at, 1.0)
+    sent_away = 0
+    for number in range(20):
+        who = f"other {number}"
+        start = plan.take(who, None, 1, 10.0 * number)
+        plan.brought(who, 1000, 10.0 * number + 1)
+        if plan.slow((start or 0) + 1000, 10.0 * number + 9) is None:
+            break
+        plan.take_away(who)
+        sent_away += 1
+    assert 1 <= sent_away <= 16

@@ -55,7 +55,7 @@ class Progress:
             if self._draws:
                 if now >= self._draw_at:
                     self._draw_at = now + _BAR_EVERY_SECONDS
-                    with contextlib.suppress(OSError, ValueError):  # stderr is closed: no harm done
+                    with contextlib.suppress(Exception):  # stderr is what it is: no harm done
                         self._draw(received, total)
             elif now >= self._log_at:
                 self._log_at = now + _LOG_EVERY_SECONDS
@@ -84,15 +84,17 @@ class Progress:
         with self._lock:
             self._closed = True
             if self._bar is not None:
-                with contextlib.suppress(OSError, ValueError):
+                with contextlib.suppress(Exception):
                     self._draw(*self._latest)
                     self._bar.close()
 
 
 def _somebody_looks() -> bool:
     """Whether there is a terminal or a notebook to draw on."""
-    if sys.stderr is None:  # a program without a console
-        return False
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    return sys.stderr.isatty() or "IPKernelApp" in getattr(shell, "config", ())
+    # Programs put all sorts of things in place of stderr, or close it.
+    with contextlib.suppress(Exception):
+        if sys.stderr.isatty():
+            return True
+    with contextlib.suppress(Exception):
+        return "IPKernelApp" in sys.modules["IPython"].get_ipython().config
+    return False

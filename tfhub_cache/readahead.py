@@ -6,8 +6,7 @@ core busy.
 
 from __future__ import annotations
 
-import contextlib
-import queue
+import collections
 import threading
 
 from tfhub_cache.source import ByteStream
@@ -22,37 +21,49 @@ class ReadAhead:
 
     def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
-        self._chunk = b""
-        self._end: Exception | None = None
-        self._queue: queue.Queue[bytes | Exception] = queue.Queue(_MOST_WAITING)
+        self._changed = threading.Condition()  # guards all that follows
+        self._chunks: collections.deque[bytes] = collections.deque()
+        self._error: Exception | None = None
+        self._ended = False
         self._thread = threading.Thread(target=self._read_all, daemon=True)
         self._thread.start()
 
     def read(self, size: int, /) -> bytes:
-        if not self._chunk and self._end is None:
-            item = self._queue.get()
-            if isinstance(item, Exception):
-                self._end = item
-            else:
-                self._chunk = item
-        if self._end is not None and not isinstance(self._end, EOFError):
-            raise self._end
-        chunk, self._chunk = self._chunk, b""
-        if len(chunk) > size:
-            chunk, self._chunk = chunk[:size], chunk[size:]
-        return chunk
+        with self._changed:
+            self._changed.wait_for(lambda: self._chunks or self._ended)
+            if not self._chunks:
+                if self._error is not None:
+                    raise self._error
+                return b""
+            chunk = self._chunks.popleft()
+            if len(chunk) > size:
+                self._chunks.appendleft(chunk[size:])
+                chunk = chunk[:size]
+            self._changed.notify_all()
+            return chunk
 
     def close(self) -> None:
         self._stream.close()
-        while self._thread.is_alive():  # it may wait for room in the queue
-            with contextlib.suppress(queue.Empty):
-                self._queue.get(timeout=0.01)
-        self._queue.put(ValueError("the stream is closed"))  # for a reader that waits
+        with self._changed:
+            self._chunks.clear()
+            self._error = self._error or ValueError("the stream is closed")
+            self._ended = True
+            self._changed.notify_all()
+        self._thread.join(1.0)
 
     def _read_all(self) -> None:
         try:
             while data := self._stream.read(_CHUNK):
-                self._queue.put(data)
-            self._queue.put(EOFError())
-        except Exception as error:  # raised to the reader
-            self._queue.put(error)
+                with self._changed:
+                    self._changed.wait_for(lambda: len(self._chunks) < _MOST_WAITING or self._ended)
+                    if self._ended:
+                        return
+                    self._chunks.append(data)
+                    self._changed.notify_all()
+            error = None
+        except Exception as raised:  # raised to the reader
+            error = raised
+        with self._changed:
+            self._error = self._error or error
+            self._ended = True
+            self._changed.notify_all()

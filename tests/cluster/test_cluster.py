@@ -145,7 +145,11 @@ class Cluster:
         for _ in range(count):
             number = len(self.machines)
             name = "" if one_host else f"machine-{number}.example"
-            settings = {"STORAGE_EMULATOR_HOST": self.storage.url, **env}
+            settings = {
+                "STORAGE_EMULATOR_HOST": self.storage.url,
+                "TFHUB_DOWNLOAD_CONNECTIONS": "1",  # these tests count requests
+                **env,
+            }
             folder = self.folder / f"machine-{number}"
             added.append(Machine(folder, handle, name, what, settings))
             self.machines.append(added[-1])

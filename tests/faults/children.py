@@ -255,7 +255,8 @@ class Child:
 def _main(job: _Job, pipe: Connection) -> None:
     import tfhub_cache
 
-    os.environ.update({"NO_PROXY": "127.0.0.1", "TFHUB_CACHE_DIR": job.cache, **job.env})
+    always = {"NO_PROXY": "127.0.0.1", "TFHUB_DOWNLOAD_CONNECTIONS": "1"}
+    os.environ.update({**always, "TFHUB_CACHE_DIR": job.cache, **job.env})
     log = _keep_log(pipe)
     interruptible = [False]
 

@@ -18,6 +18,12 @@ from children import Child
 collect_ignore_glob = [] if os.name == "posix" else ["test_*.py"]  # these are POSIX's signals
 
 
+@pytest.fixture(autouse=True)
+def _one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests count requests; what several connections do is in test_transfer.py."""
+    monkeypatch.setenv("TFHUB_DOWNLOAD_CONNECTIONS", "1")
+
+
 @pytest.fixture
 def child(cache_dir: Path) -> Iterator[Callable[..., Child]]:
     """Makes children that resolve into this test's cache, and ends them.

@@ -7,7 +7,9 @@ for the right to make it; one gets it, the others wait for the entry. docs/desig
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
+import errno
 import functools
 import hashlib
 import os
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from tfhub_cache.transfer import Transfer
 
 _LONG_WAIT = 10.0
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 _LEAST_PARALLEL = 4 << 20
 """Bytes of an archive from which on it pays to inflate and to digest in threads of their own."""
 
@@ -188,7 +191,8 @@ class Cache:
                     )
                     tell_after, level = next(lines, (float("inf"), level))
                 if progress.is_due():
-                    progress(*contender.progress())
+                    with contextlib.suppress(OSError):  # it is only for people
+                        progress(*contender.progress())
                 time.sleep(contender.poll_seconds)
                 interruption.check()
                 if not options.refresh and self._store.flaw(key) is None:
@@ -229,29 +233,36 @@ def _open_cache(root: str, folder: str) -> Cache:
 
 
 def _download(handle: str, source: Source, claim: Claim, options: FetchOptions) -> Manifest:
-    """Fills the claim's folder; once more from the start if damaged bytes arrive."""
+    """Fills the claim's folder; once more from the start where that may help."""
     with _transfer(handle, source, claim, options) as transfer:
         try:
             return _receive(handle, transfer, claim, options)
-        except (ArchiveError, DownloadError) as error:
+        except OSError as error:
             interruption.check()
-            if transfer.broke_off or _is_web_page(transfer.download):
+            in_memory = error.errno in _NO_ROOM and transfer.takes_room
+            is_damaged = isinstance(error, ArchiveError | DownloadError)
+            is_final = transfer.broke_off or transfer.download.is_web_page
+            if not in_memory and (is_final or not is_damaged):
                 raise
             logging.warning("%s Trying once more from the start.", error)
     claim.clear()
-    with _transfer(handle, source, claim, options) as transfer:
+    # With what may have been the trouble left out: several connections, a file beside the model.
+    simply = dataclasses.replace(options, connections=1)
+    with _transfer(handle, source, claim, simply, in_memory=in_memory) as transfer:
         return _receive(handle, transfer, claim, options)
 
 
 @contextlib.contextmanager
 def _transfer(
-    handle: str, source: Source, claim: Claim, options: FetchOptions
+    handle: str, source: Source, claim: Claim, options: FetchOptions, *, in_memory: bool = False
 ) -> Iterator[Transfer]:
     from tfhub_cache.transfer import Transfer  # for downloads only
 
     with (
         Progress(f"Downloading {redact(handle)}", options.show_progress) as progress,
-        Transfer(handle, source, claim, options.connections, progress) as transfer,
+        Transfer(
+            handle, source, claim, options.connections, progress, in_memory=in_memory
+        ) as transfer,
         interruption.closes(transfer),
     ):
         yield transfer
@@ -321,7 +332,7 @@ def _failure(handle: str, root: str, flaw: str | None, error: OSError) -> Resolv
 
 
 def _no_module(handle: str, download: Download, error: ArchiveError) -> ArchiveError:
-    if _is_web_page(download):
+    if download.is_web_page:
         advice = (
             "The server sent a web page: open the handle in a browser; the model may need a "
             "login, or the handle may lack its version"
@@ -334,7 +345,3 @@ def _no_module(handle: str, download: Download, error: ArchiveError) -> ArchiveE
         handle=redact(handle),
         url=download.url,
     )
-
-
-def _is_web_page(download: Download) -> bool:
-    return download.media_type in ("text/html", "application/xhtml+xml")

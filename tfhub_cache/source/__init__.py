@@ -55,6 +55,11 @@ class Download:
     version: str | None = None
     divisible: bool = False
 
+    @property
+    def is_web_page(self) -> bool:
+        """Whether it is a page for people, by the server's own word."""
+        return self.media_type in ("text/html", "application/xhtml+xml")
+
 
 class Source(abc.ABC):
     """One archive, wherever it is. Several threads may open it at once."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import datetime
+import email.utils
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -18,8 +20,11 @@ from tfhub_cache.source import Download, Source
 _VALIDATORS = ("ETag", "Last-Modified", "x-goog-generation", "x-goog-hash")
 _EXPIRED = frozenset({400, 401, 403, 404, 410})
 """How a server answers to a signed URL when its time is over."""
+_SERVER_ERROR = 500
 _PARTIAL_CONTENT = 206
 _NOT_SATISFIABLE = 416
+_SETTLED = datetime.timedelta(minutes=1)
+"""How old what was modified must be: dates count seconds, in which much can happen."""
 
 
 class HttpArchive(Source):
@@ -69,58 +74,71 @@ class HttpArchive(Source):
         """Asks where the archive was found the last time, or as if for the first time."""
         with self._lock:
             known = self._address
-        addresses: list[str | http.Address] = [self._url] if known is None else [known, self._url]
-        for address in addresses:
-            with http.get(
-                self._handle,
-                address,
-                timeout=self._timeout,
-                verify=self._verify,
-                headers=headers,
-                retries=retries,
-                pause=pause,
-            ) as response:
-                if address is known and response.status_code in _EXPIRED:
-                    continue
+        with contextlib.ExitStack() as stack:
+            response = None
+            if known is not None and known.url != self._url:
+                # If that host is down, the handle may lead to another by now.
+                with contextlib.suppress(DownloadError):
+                    response = stack.enter_context(self._get(known, headers, retries, pause))
+            if response is not None and self._is_over(response, retries):
+                stack.close()
+                response = None
+            if response is None:
+                response = stack.enter_context(self._get(self._url, headers, retries, pause))
                 with self._lock:
                     self._address = http.address_of(response)
-                yield response
-                return
+            yield response
+
+    def _get(
+        self,
+        address: str | http.Address,
+        headers: Mapping[str, str],
+        retries: int,
+        pause: Callable[[float], object] | None,
+    ) -> contextlib.AbstractContextManager[requests.Response]:
+        return http.get(
+            self._handle,
+            address,
+            timeout=self._timeout,
+            verify=self._verify,
+            headers=headers,
+            retries=retries,
+            pause=pause,
+        )
+
+    def _is_over(self, response: requests.Response, retries: int) -> bool:
+        """Whether an address is of no use any more. Who is not patient has no say in that."""
+        status = response.status_code
+        return status in _EXPIRED or (status >= _SERVER_ERROR and retries > 0)
 
     def _download(self, response: requests.Response, asked: int, version: str | None) -> Download:
         headers = response.headers
-        first, size = 0, _size(headers)
-        if response.status_code == _PARTIAL_CONTENT:
-            first, size = self._part(response)
-            if first != asked:
-                raise failure(
-                    self._handle,
-                    response.url or "",
-                    f"the server was asked for byte {asked} and sent byte {first}. Try again",
-                    response.status_code,
-                )
-        elif response.status_code != requests.codes.ok:
+        is_part = response.status_code == _PARTIAL_CONTENT
+        first, size = self._part(response) if is_part else (0, _size(headers))
+        if is_part and first != asked:
+            raise self._nonsense(response, f"byte {first}, and was asked for byte {asked}")
+        if not is_part and response.status_code != requests.codes.ok:
             raise refusal(self._handle, response)
+        found = _version(headers)
+        if found is None and is_part and version is not None and not _is_etag(version):
+            found = version  # a part need not repeat the date, but must repeat the ETag
         return Download(
             stream=_Body(self._handle, response),
             url=http.shown_url(response),
             size=size,
             media_type=headers.get("Content-Type", "").partition(";")[0].strip().lower(),
-            checksums=_checksums(headers, is_whole=response.status_code == requests.codes.ok),
+            checksums=_checksums(headers, is_whole=not is_part),
             validators={name: headers[name] for name in _VALIDATORS if name in headers},
             first=first,
-            # A 206 need not repeat what the If-Range said.
-            version=_version(headers) or (version if first else None),
-            divisible=bool(first) or headers.get("Accept-Ranges", "").strip().lower() == "bytes",
+            version=found,
+            divisible=is_part or headers.get("Accept-Ranges", "").strip().lower() == "bytes",
         )
 
     def _part(self, response: requests.Response) -> tuple[int, int]:
         """The first byte of a partial answer, and the size of the whole."""
         told = response.headers.get("Content-Range", "")
         match = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", told.strip())
-        if match is None:
-            raise self._nonsense(response, f"a part of it as {told[:100]!r}")
-        first, last, size = map(int, match.groups())
+        first, last, size = map(int, match.groups()) if match else (0, 0, 0)
         if not first <= last < size:
             raise self._nonsense(response, f"a part of it as {told[:100]!r}")
         return first, size
@@ -142,14 +160,25 @@ def _size(headers: Mapping[str, str]) -> int | None:
 
 
 def _version(headers: Mapping[str, str]) -> str | None:
-    """What If-Range takes: a strong ETag, or else a date.
+    """What If-Range takes: a strong ETag, or else a date that is one version's only.
 
     See https://www.rfc-editor.org/rfc/rfc9110#name-if-range
     """
     etag = headers.get("ETag", "")
-    if etag.startswith('"'):
-        return etag
-    return headers.get("Last-Modified") or None
+    if etag:
+        return etag if _is_etag(etag) else None
+    try:
+        modified, now = (
+            email.utils.parsedate_to_datetime(headers[name]) for name in ("Last-Modified", "Date")
+        )
+        is_strong = now - modified >= _SETTLED
+    except (KeyError, ValueError, TypeError):
+        return None
+    return headers["Last-Modified"] if is_strong else None
+
+
+def _is_etag(version: str) -> bool:
+    return version.startswith('"')
 
 
 def _checksums(headers: Mapping[str, str], *, is_whole: bool) -> dict[str, bytes]:

@@ -24,7 +24,6 @@ from types import TracebackType
 from typing import BinaryIO
 
 from tfhub_cache.manifest import Manifest
-from tfhub_cache.ranges import ByteRanges
 from tfhub_cache.store.entry import ABSENT, Condition, Entry
 from tfhub_cache.store.spool import Identity, Spool
 
@@ -64,16 +63,12 @@ class Claim(Staging):
     """
 
     @abc.abstractmethod
-    def leftover(self) -> tuple[Identity, ByteRanges] | None:
-        """What an earlier attempt has received of the archive, if it can be used."""
+    def leftover(self) -> Spool | None:
+        """What an earlier attempt has received of an archive, to go on with if it is the same."""
 
     @abc.abstractmethod
-    def spool(self, identity: Identity, received: ByteRanges | None) -> Spool:
-        """A place for the archive's bytes.
-
-        Args:
-            identity: the archive.
-            received: what `leftover` told, to go on with it; None: begin anew.
+    def spool(self, identity: Identity) -> Spool:
+        """A place for an archive's bytes, empty. It replaces what an earlier attempt has left.
 
         Raises:
             OSError: if the store refuses.

@@ -22,7 +22,6 @@ from typing import BinaryIO
 
 from tfhub_cache.errors import CacheError
 from tfhub_cache.manifest import Manifest, UnknownFormat
-from tfhub_cache.ranges import ByteRanges
 from tfhub_cache.store import Claim, Contender, Store, bucket_entries, descriptor
 from tfhub_cache.store.bucket_entries import flaw_with_manifest, flaw_without_manifest, last_use
 from tfhub_cache.store.bucket_lock import LockObject
@@ -232,8 +231,8 @@ class _BucketClaim(Claim):
     def leftover(self) -> None:
         return None  # an object can't be added to, and this machine's disk may be small
 
-    def spool(self, identity: Identity, received: ByteRanges | None) -> Spool:
-        return MemorySpool()
+    def spool(self, identity: Identity) -> Spool:
+        return MemorySpool(identity)
 
     def make_folder(self, path: str) -> None:
         pass  # an object store has no empty folders

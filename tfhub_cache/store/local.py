@@ -13,11 +13,10 @@ from typing import BinaryIO
 from absl import logging
 
 from tfhub_cache.manifest import Manifest, UnknownFormat
-from tfhub_cache.ranges import ByteRanges
 from tfhub_cache.store import ABSENT, Claim, Contender, Store, descriptor, saved_model
 from tfhub_cache.store.entry import RECORD_SECONDS, Condition, Entry
 from tfhub_cache.store.lock import HeldLock, LockContender, discard, staging_folder
-from tfhub_cache.store.part import PartFile, discard_part, read_part
+from tfhub_cache.store.part import begin_part, discard_part, open_part, progress_of_part
 from tfhub_cache.store.spool import Identity, MemorySpool, Spool
 
 _LEAST_SPOOLED = 4 << 20
@@ -161,11 +160,8 @@ class _LocalContender(Contender):
         return _LocalClaim(self._store, self._key, self._root, lock, self._keep_free, self._replace)
 
     def progress(self) -> tuple[int, int | None]:
-        part = read_part(os.path.join(self._root, self._key))
-        if part is not None:
-            identity, received = part
-            return received.total(), identity.size
-        return self._lock.unpacked(), None
+        part = progress_of_part(os.path.join(self._root, self._key))
+        return part or (self._lock.unpacked(), None)
 
 
 class _LocalClaim(Claim):
@@ -193,20 +189,20 @@ class _LocalClaim(Claim):
             lock.release()
             raise
 
-    def leftover(self) -> tuple[Identity, ByteRanges] | None:
-        return read_part(self._entry)
+    def leftover(self) -> Spool | None:
+        return open_part(self._entry)
 
-    def spool(self, identity: Identity, received: ByteRanges | None) -> Spool:
-        if received is not None:
-            return PartFile(self._entry, identity, received)
-        discard_part(self._entry)
-        # Without a version nobody could go on with it. And it must not take the model's room.
-        is_of_use = identity.version is not None and (identity.size or 0) >= _LEAST_SPOOLED
+    def spool(self, identity: Identity) -> Spool:
+        size = identity.size or 0
         free = shutil.disk_usage(self._root).free - self._keep_free
-        if is_of_use and free > _ROOM * (identity.size or 0):
-            with contextlib.suppress(PermissionError):  # somebody else's, or on a squashing NFS
-                return PartFile(self._entry, identity, None)
-        return MemorySpool()
+        # Without a version nobody could go on with it. And it must not take the model's room.
+        is_of_use = identity.version is not None and size >= _LEAST_SPOOLED
+        # What can't be removed is another user's.
+        with contextlib.suppress(PermissionError, FileExistsError):
+            if is_of_use and free > _ROOM * size:
+                return begin_part(self._entry, identity)
+            discard_part(self._entry)
+        return MemorySpool(identity)
 
     def make_folder(self, path: str) -> None:
         # Not os.makedirs: the staging folder itself must not be made again. If it is gone, somebody

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from tfhub_cache.ranges import ByteRanges
 
+_LEAST_PIECE = 64 << 10
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -30,13 +32,15 @@ class Spool(abc.ABC):
     """A place for received bytes. Its user sees to it that one thread at a time is in it.
 
     Attributes:
+        identity: which archive they belong to.
         received: which bytes are there, or were and have been read.
         window: how many bytes beyond those that were read may be written; None: any number.
     """
 
     window: int | None = None
 
-    def __init__(self, received: ByteRanges) -> None:
+    def __init__(self, identity: Identity, received: ByteRanges) -> None:
+        self.identity = identity
         self.received = received
 
     @abc.abstractmethod
@@ -65,19 +69,32 @@ class MemorySpool(Spool):
 
     window = 32 << 20
 
-    def __init__(self) -> None:
-        super().__init__(ByteRanges())
-        self._pieces: dict[int, bytes] = {}
+    def __init__(self, identity: Identity) -> None:
+        super().__init__(identity, ByteRanges())
+        self._pieces: dict[int, bytearray] = {}
+        self._ends: dict[int, int] = {}  # where a piece ends, and where it begins
 
     def write(self, position: int, data: bytes) -> None:
-        self._pieces[position] = data
-        self.received.add(position, position + len(data))
+        start = self._ends.pop(position, position)
+        piece = self._pieces.get(start)
+        # Joined, since a server may send a byte at a time, each of which would cost a hundred.
+        if piece is not None and len(piece) < _LEAST_PIECE:
+            piece += data
+        else:
+            start = position
+            self._pieces[start] = bytearray(data)
+        stop = position + len(data)
+        self._ends[stop] = start
+        self.received.add(position, stop)
 
     def read(self, position: int, size: int) -> bytes:
         piece = self._pieces.pop(position)
+        stop = position + len(piece)
+        self._ends.pop(stop, None)
         if len(piece) > size:
             self._pieces[position + size] = piece[size:]
-        return piece[:size]
+            self._ends[stop] = position + size
+        return bytes(piece[:size])
 
     def kept(self) -> int:
         return 0

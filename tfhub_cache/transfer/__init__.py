@@ -2,7 +2,8 @@
 
 Each connection is a thread that brings one piece of the archive after another into a spool. The
 reader, who unpacks, takes the bytes out of it in order. When they run short, more connections are
-made, as long as that pays (`pace`). One that breaks off goes on where it was.
+made, as long as that pays (`pace`); who brings what is in the `plan`. One that breaks off goes on
+where it was.
 """
 
 from __future__ import annotations
@@ -16,13 +17,12 @@ from collections.abc import Callable
 from types import TracebackType
 
 from tfhub_cache.errors import CacheError, DownloadError
-from tfhub_cache.ranges import ByteRanges
 from tfhub_cache.source import Download, Source
 from tfhub_cache.store import Claim
-from tfhub_cache.store.spool import Identity
-from tfhub_cache.transfer.connection import CannotResumeError, Connection, NoPartsError
+from tfhub_cache.store.spool import Identity, MemorySpool, Spool
+from tfhub_cache.transfer.connection import CannotResumeError, Connection
 from tfhub_cache.transfer.pace import Pace
-from tfhub_cache.transfer.pieces import Pieces
+from tfhub_cache.transfer.plan import Plan
 from tfhub_cache.urls import redact
 
 _LEAST_DIVIDED = 4 << 20
@@ -53,6 +53,8 @@ class Transfer:
         claim: Claim,
         connections: int,
         tell: Callable[[int, int | None], object],
+        *,
+        in_memory: bool = False,
     ) -> None:
         """Prepares a transfer; entering it begins it.
 
@@ -62,11 +64,13 @@ class Transfer:
             claim: where it is unpacked to, and may have left bytes of an earlier attempt.
             connections: how many there may be at most.
             tell: is called with the number of bytes received, and their number in all.
+            in_memory: whether to take no room on the disk.
         """
         self._handle = handle
         self._source = source
         self._claim = claim
         self._tell = tell
+        self._in_memory = in_memory
         self._pace = Pace(connections, time.monotonic())
         self._changed = threading.Condition()  # guards all that follows
         self._position = 0
@@ -76,17 +80,18 @@ class Transfer:
         self._closed = False
 
     def __enter__(self) -> Transfer:
-        with contextlib.ExitStack() as opened:
-            self.download, received = self._ask(opened)
+        with contextlib.ExitStack() as opened, contextlib.ExitStack() as undo:
+            self.download, self._spool = self._ask(opened)
+            undo.callback(self._spool.close, keep=True)
             self._size = self.download.size
-            identity = Identity(self._size, self.download.version, dict(self.download.checksums))
-            self._spool = self._claim.spool(identity, received)
             end = sys.maxsize if self._size is None else self._size
-            self._pieces = Pieces(self._spool.received.missing(end), self._spool.window)
+            missing = self._spool.received.missing(end)
+            self._plan: Plan[Connection] = Plan(missing, self._spool.window)
             self._received = self._spool.received.total()
-            if not (self.download.divisible and self._can_resume):
+            if not (self.download.divisible and self._is_resumable):
                 self._pace.settle(1)
-            self._connect(opened.pop_all())
+            self._connect(opened)
+            undo.pop_all()
         return self
 
     def __exit__(
@@ -105,16 +110,23 @@ class Transfer:
 
     @property
     def broke_off(self) -> bool:
-        """Whether the connection failed for good, and a later attempt can go on where it was."""
+        """Whether the network failed for good, and a later attempt can go on where it was."""
         return (
-            self._can_resume
+            self._is_resumable
             and isinstance(self._error, DownloadError)
             and not isinstance(self._error, CannotResumeError)
         )
 
+    @property
+    def takes_room(self) -> bool:
+        """Whether what was received is on the cache's disk."""
+        return self._spool.window is None
+
     def read(self, size: int, /) -> bytes:
         with self._changed:
             while True:
+                if self._closed:
+                    raise DownloadError(f"The download of {self._shown} was ended.")
                 if self._spool.received.end_of_run(self._position) > self._position:
                     data = self._spool.read(self._position, size)
                     if not data:
@@ -126,12 +138,10 @@ class Transfer:
                     return b""
                 if self._error is not None:
                     raise self._error
-                if self._closed:
-                    raise DownloadError(f"The download of {self._shown} was ended.")
                 began = time.monotonic()
                 self._changed.wait(_POLL)
                 self._waited += time.monotonic() - began
-                self._consider_more()
+                self._look_after_connections()
 
     def close(self) -> None:
         with self._changed:
@@ -139,58 +149,82 @@ class Transfer:
             self._changed.notify_all()
             connections = list(self._connections)
         for connection in connections:
-            connection.close()
+            connection.end()
 
     @property
     def _shown(self) -> str:
         return redact(self._handle)
 
     @property
-    def _can_resume(self) -> bool:
+    def _is_resumable(self) -> bool:
         return self.download.version is not None and self._size is not None
 
-    def _ask(self, opened: contextlib.ExitStack) -> tuple[Download, ByteRanges | None]:
-        """Asks for what is missing; what is there is None if it is of no use."""
-        leftover = self._claim.leftover()
-        if leftover is None:
-            return opened.enter_context(self._source.open()), None
-        identity, received = leftover
-        assert identity.size is not None
-        # If nothing is missing, the last byte tells whether it is still the same archive.
-        first = min(received.end_of_run(0), identity.size - 1)
-        download = opened.enter_context(self._source.open(first, version=identity.version))
-        told = download.first, download.version, download.size
-        if told == (first, identity.version, identity.size):
-            # An answer with a part may say less of the whole than the one that began.
-            checksums = {**identity.checksums, **download.checksums}
-            return dataclasses.replace(download, checksums=checksums), received
-        if download.first:  # by a server that looks at Range and not at If-Range
+    def _ask(self, opened: contextlib.ExitStack) -> tuple[Download, Spool]:
+        """Asks for what is missing of an earlier attempt's bytes, or else for all."""
+        leftover = None if self._in_memory else self._claim.leftover()
+        if leftover is not None:
+            identity = leftover.identity
+            assert identity.size is not None
+            # If nothing is missing, the last byte tells whether it is still the same archive.
+            first = min(leftover.received.end_of_run(0), identity.size - 1)
+            expected = first, identity.version, identity.size
+            with contextlib.ExitStack() as undo:
+                undo.callback(leftover.close, keep=True)
+                # However it fails, it may be for want of parts, and the whole may still be had.
+                with contextlib.suppress(DownloadError):
+                    download = opened.enter_context(
+                        self._source.open(first, version=identity.version)
+                    )
+                    if (download.first, download.version, download.size) == expected:
+                        undo.pop_all()
+                        # An answer with a part may say less of the whole than one with all.
+                        checksums = {**identity.checksums, **download.checksums}
+                        return dataclasses.replace(download, checksums=checksums), leftover
             opened.close()
-            download = opened.enter_context(self._source.open())
-        return download, None
+        download = opened.enter_context(self._source.open())
+        identity = Identity(download.size, download.version, dict(download.checksums))
+        if self._in_memory or download.is_web_page:  # what is kept may still be of use
+            return download, MemorySpool(identity)
+        return download, self._claim.spool(identity)
 
-    def _consider_more(self) -> None:
-        """Makes more connections if bytes run short, and more have paid so far."""
-        receiving = sum(connection.is_receiving for connection in self._connections)
-        wanted = self._pace.consider(time.monotonic(), self._received, self._waited, receiving)
-        while len(self._connections) < wanted and self._pieces.left() >= _LEAST_DIVIDED:
-            self._connect(None)
+    def _look_after_connections(self) -> None:
+        """Makes more if bytes run short and more have paid so far; ends one that is too slow."""
+        now = time.monotonic()
+        slow = self._plan.slow(self._position, now)
+        if slow is not None:
+            # Not waited for: it may hang in what can't be interrupted. What it does later is void.
+            self._plan.take_away(slow)
+            del self._connections[slow]
+            slow.end()
+            self._pace.settle(len(self._connections))
+        wanted = self._pace.consider(now, self._received, self._waited, self._proven())
+        while len(self._connections) < wanted:
+            is_worth_it = self._plan.left() >= _LEAST_DIVIDED or not self._connections
+            if not is_worth_it or not self._connect(None):
+                break
 
-    def _connect(self, opened: contextlib.ExitStack | None) -> None:
+    def _proven(self) -> int:
+        """How many connections have brought anything."""
+        return sum(self._plan.is_proven(connection) for connection in self._connections)
+
+    def _connect(self, opened: contextlib.ExitStack | None) -> bool:
+        """Starts a connection, the first one with the answer that is there."""
         connection = Connection(self._handle, self, self._source, self.download.version, self._size)
         if opened is not None:
-            connection.adopt(opened, self.download)
+            connection.adopt(opened.pop_all(), self.download)
         thread = threading.Thread(target=self._run, args=(connection,), daemon=True)
         with self._changed:
             self._connections[connection] = thread
-        try:
-            thread.start()
-        except RuntimeError:  # the system has no more threads for us
-            with self._changed:
+            try:
+                thread.start()
+            except RuntimeError as error:  # the system has no more threads for us
                 del self._connections[connection]
+                connection.close()
+                if opened is not None:
+                    raise DownloadError(f"Could not download {self._shown}: {error}.") from error
                 self._pace.settle(len(self._connections))
-            if opened is not None:
-                raise
+                return False
+        return True
 
     # What follows is called by the connections' threads.
 
@@ -199,6 +233,7 @@ class Transfer:
             connection.run()
         except Exception as error:  # told to the reader
             with self._changed:
+                self._plan.give_back(connection)
                 if not self._closed:
                     self._error = self._error or error
         finally:
@@ -206,25 +241,38 @@ class Transfer:
                 self._connections.pop(connection, None)
                 self._changed.notify_all()
 
-    def take(self, connection: Connection) -> tuple[int, int] | None:
+    def take(self, connection: Connection, at: int | None) -> tuple[int, bool] | None:
         with self._changed:
+            if connection not in self._connections:
+                return None
             count = len(self._connections)
-            is_over = self._closed or self._error is not None or count > self._pace.wanted
-            piece = None if is_over else self._pieces.take(count)
-            if piece is None:
-                del self._connections[connection]  # at once, lest two leave instead of one
-            return piece
+            start = None
+            if not self._closed and self._error is None and not self._is_superfluous(connection):
+                start = self._plan.take(connection, at, count, time.monotonic())
+            if start is None:
+                # At once, and not when its thread ends: two must not leave where one is too many.
+                del self._connections[connection]
+                return None
+            return start, count > 1
 
-    def put(self, position: int, data: bytes) -> bool:
-        stop = position + len(data)
+    def piece(self, connection: Connection) -> tuple[int, int] | None:
         with self._changed:
-            while not self._closed and self._is_beyond_window(stop):
-                first = self._pieces.first()
+            return None if self._closed else self._plan.piece(connection)
+
+    def put(self, connection: Connection, data: bytes) -> bool:
+        with self._changed:
+            while True:
+                piece = self._plan.piece(connection)
+                if self._closed or piece is None:
+                    return False
+                position, _ = piece
+                if not self._is_beyond_window(position + len(data)):
+                    break
+                first = self._plan.first()
                 if first is not None and first < position:
+                    self._plan.give_back(connection)
                     return False  # what is needed next waits for somebody to bring it
                 self._changed.wait()
-            if self._closed:
-                return False
             try:
                 self._spool.write(position, data)
             except OSError as error:
@@ -232,38 +280,37 @@ class Transfer:
                     f"Could not keep what was received of {self._shown}: "
                     f"{error.strerror or error}. Check the cache's free space and permissions."
                 ) from error
+            self._plan.brought(connection, len(data), time.monotonic())
             self._received += len(data)
-            received = self._received
             self._changed.notify_all()
-        self._tell(received, self._size)
+        self._tell(self._received, self._size)
         return True
 
-    def end(self, position: int) -> None:
+    def end(self, connection: Connection) -> None:
         with self._changed:
-            self._size = position
-            self._pieces = Pieces((), None)
+            piece = self._plan.piece(connection)
+            assert piece is not None
+            self._size = piece[0]
+            self._plan.end()
             self._changed.notify_all()
 
-    def leave(self, start: int, stop: int) -> None:
+    def fail(self, connection: Connection, error: DownloadError, failures: int) -> None:
         with self._changed:
-            self._pieces.give_back(start, stop)
+            self._plan.give_back(connection)
             self._changed.notify_all()
-
-    def fail(self, start: int, stop: int, error: DownloadError, failures: int) -> None:
-        with self._changed:
-            self._pieces.give_back(start, stop)
-            self._changed.notify_all()
+            if self._closed or connection not in self._connections:
+                return
             others = len(self._connections) - 1
-            is_refusal = isinstance(error, NoPartsError) or (error.status or 0) >= _ERROR
-            if self._closed:
-                return
-            if others and (is_refusal or failures > _MOST_FAILURES):
-                self._pace.settle(others)  # the server has had enough of them
-                return
-            can_go_on = (
-                self._can_resume and not is_refusal and not isinstance(error, CannotResumeError)
+            # Which others may be spared, and the last one not.
+            is_final = (
+                failures > _MOST_FAILURES
+                or (error.status or 0) >= _ERROR
+                or isinstance(error, CannotResumeError)
             )
-            if not can_go_on or failures > _MOST_FAILURES:
+            if others and (is_final or not self._plan.is_proven(connection)):
+                self._pace.settle(others)
+                return
+            if is_final or not self._is_resumable:
                 self._error = self._told(error)
                 return
         self.pause(_FIRST_PAUSE * 2 ** (failures - 1))
@@ -273,9 +320,11 @@ class Transfer:
             if self._changed.wait_for(lambda: self._closed, seconds):
                 raise DownloadError(f"The download of {self._shown} was ended.")
 
-    def is_shared(self) -> bool:
-        with self._changed:
-            return len(self._connections) > 1
+    def _is_superfluous(self, connection: Connection) -> bool:
+        """Whether a connection is one too many. New ones, which may be stuck, don't count."""
+        if not self._plan.is_proven(connection):
+            return len(self._connections) > self._pace.wanted
+        return self._proven() > self._pace.wanted
 
     def _is_beyond_window(self, stop: int) -> bool:
         window = self._spool.window
@@ -283,11 +332,8 @@ class Transfer:
 
     def _told(self, error: DownloadError) -> DownloadError:
         """The error, and what becomes of the bytes that have arrived."""
-        kept = (
-            self._spool.kept()
-            if self._can_resume and not isinstance(error, CannotResumeError)
-            else 0
-        )
+        is_lost = not self._is_resumable or isinstance(error, CannotResumeError)
+        kept = 0 if is_lost else self._spool.kept()
         note = (
             f"{kept} of {self._size} bytes are kept: try again, and it goes on from there."
             if kept

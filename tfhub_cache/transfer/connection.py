@@ -17,36 +17,37 @@ _PROGRESS = 1 << 20
 
 
 class CannotResumeError(DownloadError):
-    """What the server sends does not belong to the bytes that are there."""
-
-
-class NoPartsError(CannotResumeError):
-    """The server sends the whole archive, whatever part of it was asked for."""
+    """What the server sends is not the rest of the bytes that are there."""
 
 
 class Work(Protocol):
     """What the connections of a transfer share."""
 
-    def take(self, connection: Connection) -> tuple[int, int] | None:
-        """The next piece `[start, stop)` to bring; None: the connection is not needed any more."""
+    def take(self, connection: Connection, at: int | None) -> tuple[int, bool] | None:
+        """The first byte of the next piece to bring, and whether others bring pieces, too.
 
-    def put(self, position: int, data: bytes) -> bool:
-        """Takes bytes; False if this piece is to be left for another."""
+        Args:
+            connection: who asks.
+            at: the byte that its stream brings next, if it has one.
 
-    def end(self, position: int) -> None:
-        """Is told where the archive ends, if nobody knew."""
+        Returns:
+            None if the connection is not needed any more; it must end then.
+        """
 
-    def leave(self, start: int, stop: int) -> None:
-        """Takes back the rest of a piece."""
+    def piece(self, connection: Connection) -> tuple[int, int] | None:
+        """What is left of its piece; None if another brings it now."""
 
-    def fail(self, start: int, stop: int, error: DownloadError, failures: int) -> None:
-        """Takes back the rest of a piece, and is told how often in a row this went wrong."""
+    def put(self, connection: Connection, data: bytes) -> bool:
+        """Takes the next bytes of its piece; False if they are not wanted any more."""
+
+    def end(self, connection: Connection) -> None:
+        """Is told that the archive ends where the connection is."""
+
+    def fail(self, connection: Connection, error: DownloadError, failures: int) -> None:
+        """Takes back the rest of a piece that failed, for the so manieth time in a row."""
 
     def pause(self, seconds: float) -> None:
         """Waits, as long as the transfer goes on."""
-
-    def is_shared(self) -> bool:
-        """Whether there are other connections."""
 
 
 class Connection:
@@ -55,7 +56,6 @@ class Connection:
     def __init__(
         self, handle: str, work: Work, source: Source, version: str | None, size: int | None
     ) -> None:
-        self.is_receiving = False
         self._handle = redact(handle)
         self._work = work
         self._source = source
@@ -64,7 +64,7 @@ class Connection:
         self._opened = contextlib.ExitStack()
         self._stream: ByteStream | None = None
         self._position = 0
-        self._until: int | None = None
+        self._end: int | None = None  # of the stream; None: not known
         self._failures = 0
         self._since_failure = 0
         self._closed = False
@@ -74,42 +74,52 @@ class Connection:
         self._opened = opened
         self._stream = download.stream
         self._position = download.first
-        self._until = self._size
+        self._end = self._size
 
     def run(self) -> None:
         """Brings pieces until there are none, or the transfer ends."""
         try:
-            while (piece := self._work.take(self)) is not None:
-                self._bring(*piece)
+            while (taken := self._work.take(self, self._goes_on_at())) is not None:
+                self._bring(*taken)
         finally:
             self._drop()
 
     def close(self) -> None:
-        """Ends it from another thread, soon."""
-        self._closed = True
+        """Ends what it is receiving, from another thread; it asks for another piece then."""
         if (stream := self._stream) is not None:
             stream.close()
 
-    def _bring(self, start: int, stop: int) -> None:
+    def end(self) -> None:
+        """Ends it for good, from another thread."""
+        self._closed = True
+        self.close()
+
+    def _goes_on_at(self) -> int | None:
+        has_more = self._stream is not None and self._position != self._end
+        return self._position if has_more else None
+
+    def _bring(self, start: int, is_shared: bool) -> None:
         last_byte = time.monotonic()
-        position = start
         try:
-            stream = self._at(start, stop)
-            while position < stop:
-                data = stream.read(min(_READ, stop - position))
+            if self._goes_on_at() != start:
+                self._open(start, is_shared)
+            while (piece := self._work.piece(self)) is not None:
+                position, stop = piece
+                assert self._stream is not None
+                data = self._stream.read(min(_READ, stop - position))
                 if not data and self._size is None:
-                    self._work.end(position)
+                    self._work.end(self)
                     return
                 if not data:
                     raise self._failure(DownloadError, "the download broke off too early")
-                if not self._work.put(position, data):
-                    self._drop()
-                    self._work.leave(position, stop)
-                    return
-                self.is_receiving = True
+                if not self._work.put(self, data):
+                    break
                 last_byte = time.monotonic()
                 self._since_failure += len(data)
-                self._position = position = position + len(data)
+                self._position += len(data)
+                if self._position == stop:
+                    return
+            self._drop()  # its stream is not where it was any more
         except DownloadError as error:
             self._drop()
             if self._since_failure >= _PROGRESS:
@@ -117,24 +127,18 @@ class Connection:
             self._since_failure = 0
             # Who has waited for long is not patient as many times.
             self._failures += 2 if time.monotonic() - last_byte > _LONG_SILENCE else 1
-            self._work.fail(position, stop, error, self._failures)
+            self._work.fail(self, error, self._failures)
 
-    def _at(self, start: int, stop: int) -> ByteStream:
-        """The stream at a position: the one that is there already, or another."""
-        if self._stream is not None and self._position == start and start != self._until:
-            return self._stream
+    def _open(self, start: int, is_shared: bool) -> None:
+        """Asks for a piece, or, alone, for all from there on: the next piece is what follows."""
         self._drop()
-        is_shared = self._work.is_shared()
-        # Alone, it goes on to the end, as the next piece is the one that follows.
-        until = stop if is_shared else self._size
+        piece = self._work.piece(self)
+        if piece is None:
+            return
+        stop = piece[1] if is_shared else None
+        retries = 0 if is_shared else 4
         download = self._opened.enter_context(
-            self._source.open(
-                start,
-                until if is_shared else None,
-                self._version,
-                retries=0 if is_shared else 4,
-                pause=self._work.pause,
-            )
+            self._source.open(start, stop, self._version, retries=retries, pause=self._work.pause)
         )
         if (download.version, download.size) != (self._version, self._size):
             raise self._failure(
@@ -142,12 +146,12 @@ class Connection:
             )
         if download.first != start:
             raise self._failure(
-                NoPartsError, "the download broke off, and the server sends no parts"
+                CannotResumeError, "the download broke off, and the server sends no parts"
             )
-        self._stream, self._position, self._until = download.stream, start, until
+        self._stream, self._position = download.stream, start
+        self._end = self._size if stop is None else stop
         if self._closed:
             self._stream.close()
-        return download.stream
 
     def _failure(self, kind: type[DownloadError], what: str) -> DownloadError:
         return kind(f"Could not download {self._handle}: {what}.", handle=self._handle)
