@@ -76,6 +76,7 @@ class Transfer:
         self._position = 0
         self._waited = 0.0
         self._connections: dict[Connection, threading.Thread] = {}
+        self._was_shared = False
         self._error: Exception | None = None
         self._closed = False
 
@@ -190,7 +191,8 @@ class Transfer:
     def _look_after_connections(self) -> None:
         """Makes more if bytes run short and more have paid so far; ends one that is too slow."""
         now = time.monotonic()
-        slow = self._plan.slow(self._position, now)
+        # One that has always been alone can't be slower than others, only the network can.
+        slow = self._plan.slow(self._position, now) if self._was_shared else None
         if slow is not None:
             # Not waited for: it may hang in what can't be interrupted. What it does later is void.
             self._plan.take_away(slow)
@@ -215,6 +217,7 @@ class Transfer:
         thread = threading.Thread(target=self._run, args=(connection,), daemon=True)
         with self._changed:
             self._connections[connection] = thread
+            self._was_shared = len(self._connections) > 1 or self._was_shared
             try:
                 thread.start()
             except RuntimeError as error:  # the system has no more threads for us
