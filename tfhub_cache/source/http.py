@@ -220,7 +220,7 @@ class _Body:
         return http.read(self._handle, self._response, size)
 
     def close(self) -> None:
+        # Not closed, which is for the thread that reads: urllib3 is not made for two at once. The
+        # end of the connection ends its waiting.
         with contextlib.suppress(OSError, RuntimeError, ValueError):
-            # Closing alone would leave a thread that waits for bytes waiting.
             self._response.raw.shutdown()
-        self._response.close()

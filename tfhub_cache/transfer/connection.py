@@ -157,7 +157,5 @@ class Connection:
         return kind(f"Could not download {self._handle}: {what}.", handle=self._handle)
 
     def _drop(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
         self._stream = None
         self._opened.close()
