@@ -10,7 +10,8 @@ import math
 from collections.abc import Callable
 
 from tfhub_cache import settings
-from tfhub_cache.cache.fetching import FetchOptions, open_cache
+from tfhub_cache.cache.fetching import open_cache
+from tfhub_cache.cache.options import FetchOptions
 from tfhub_cache.errors import ResolveError
 from tfhub_cache.resolver import HttpResolverBase, Resolver
 from tfhub_cache.source import Source

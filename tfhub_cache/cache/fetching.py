@@ -7,70 +7,22 @@ for the right to make it; one gets it, the others wait for the entry. docs/desig
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import datetime
-import errno
 import functools
 import hashlib
 import os
-import socket
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from absl import logging
 
 from tfhub_cache.cache import interruption
-from tfhub_cache.errors import (
-    ArchiveError,
-    CacheError,
-    DownloadError,
-    ResolveError,
-    UnsafeArchiveError,
-)
-from tfhub_cache.manifest import Manifest, Origin
+from tfhub_cache.cache.options import FetchOptions
+from tfhub_cache.errors import CacheError, ResolveError
 from tfhub_cache.progress import Progress
-from tfhub_cache.source import Download, Source
+from tfhub_cache.source import Source
 from tfhub_cache.store import ABSENT, Claim, Store, open_store
 from tfhub_cache.urls import redact
-from tfhub_cache.version import __version__
-
-if TYPE_CHECKING:
-    from tfhub_cache.transfer import Transfer
 
 _LONG_WAIT = 10.0
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
-_LEAST_PARALLEL = 4 << 20
-"""Bytes of an archive from which on it pays to inflate and to digest in threads of their own."""
-
-
-@dataclass(frozen=True)
-class FetchOptions:
-    """How to fetch.
-
-    Attributes:
-        lock_timeout: seconds without a sign of life after which another machine's download
-            counts as dead.
-        connections: how many connections a download may have at most.
-        show_progress: whether to draw a progress bar; None: where somebody looks.
-        max_ratio: how many times larger than its archive a model may be.
-        max_files: how many files and folders a model may have.
-        keep_free: bytes of the disk that are to stay free.
-        max_size: bytes that the cache may have afterwards; None: as many as it gets.
-        keep_used: seconds for which an entry stays after its last use, whatever `max_size` says.
-        refresh: whether to fetch what is there and whole, too. It can be used until it is replaced.
-    """
-
-    lock_timeout: float
-    connections: int
-    show_progress: bool | None
-    max_ratio: float
-    max_files: int
-    keep_free: int
-    max_size: int | None = None
-    keep_used: float = 0.0
-    refresh: bool = False
 
 
 class Cache:
@@ -203,11 +155,13 @@ class Cache:
         self, handle: str, flaw: str | None, source: Source, claim: Claim, options: FetchOptions
     ) -> None:
         """Downloads the archive and publishes what it holds."""
+        from tfhub_cache.cache.downloading import download  # for downloads only
+
         shown = redact(handle)
         if flaw not in (None, ABSENT):
             logging.warning("The cached '%s' is damaged: %s. Fetching it again.", shown, flaw)
         logging.info("Downloading TF-Hub Module '%s'.", shown)
-        claim.publish(_download(handle, source, claim, options))
+        claim.publish(download(handle, source, claim, options))
         logging.info("Downloaded TF-Hub Module '%s'.", shown)
 
 
@@ -230,75 +184,6 @@ def open_cache(root: str) -> Cache:
 def _open_cache(root: str, folder: str) -> Cache:
     logging.info("Using %s to cache modules.", root)
     return Cache(root, open_store(root))
-
-
-def _download(handle: str, source: Source, claim: Claim, options: FetchOptions) -> Manifest:
-    """Fills the claim's folder; once more from the start where that may help."""
-    with _transfer(handle, source, claim, options) as transfer:
-        try:
-            return _receive(handle, transfer, claim, options)
-        except OSError as error:
-            interruption.check()
-            in_memory = error.errno in _NO_ROOM and transfer.takes_room
-            is_damaged = isinstance(error, ArchiveError | DownloadError)
-            is_final = transfer.broke_off or transfer.download.is_web_page
-            if not in_memory and (is_final or not is_damaged):
-                raise
-            logging.warning("%s Trying once more from the start.", error)
-    claim.clear()
-    # With what may have been the trouble left out: several connections, a file beside the model.
-    simply = dataclasses.replace(options, connections=1)
-    with _transfer(handle, source, claim, simply, in_memory=in_memory) as transfer:
-        return _receive(handle, transfer, claim, options)
-
-
-@contextlib.contextmanager
-def _transfer(
-    handle: str, source: Source, claim: Claim, options: FetchOptions, *, in_memory: bool = False
-) -> Iterator[Transfer]:
-    from tfhub_cache.transfer import Transfer  # for downloads only
-
-    with (
-        Progress(f"Downloading {redact(handle)}", options.show_progress) as progress,
-        Transfer(
-            handle, source, claim, options.connections, progress, in_memory=in_memory
-        ) as transfer,
-        interruption.closes(transfer),
-    ):
-        yield transfer
-
-
-def _receive(handle: str, transfer: Transfer, claim: Claim, options: FetchOptions) -> Manifest:
-    # Needed for downloads only, and slow to import.
-    from tfhub_cache.archive import Limits, unpack
-    from tfhub_cache.integrity import CheckedStream
-    from tfhub_cache.readahead import ReadAhead
-
-    download = transfer.download
-    checked = CheckedStream(handle, download, transfer)
-    is_large = download.size is None or download.size >= _LEAST_PARALLEL
-    limits = Limits(options.max_ratio, options.max_files)
-    try:
-        files = unpack(ReadAhead(checked) if is_large else checked, claim, limits, is_large)
-    except ArchiveError as error:
-        raise _no_module(handle, download, error) from error
-    except UnsafeArchiveError as error:
-        raise UnsafeArchiveError(
-            f"{redact(handle)} is not unpacked, and nothing of it is kept. {error}"
-        ) from error
-    return Manifest(
-        handle=handle,
-        url=download.url,
-        archive=checked.archive(),
-        files=files,
-        downloaded=Origin(
-            time=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            library=f"tfhub-cache {__version__}",
-        ),
-        validators=dict(download.validators),
-    )
 
 
 def _is_lost(claim: Claim) -> bool:
@@ -328,20 +213,4 @@ def _failure(handle: str, root: str, flaw: str | None, error: OSError) -> Resolv
         handle=error.handle,
         url=error.url,
         status=error.status,
-    )
-
-
-def _no_module(handle: str, download: Download, error: ArchiveError) -> ArchiveError:
-    if download.is_web_page:
-        advice = (
-            "The server sent a web page: open the handle in a browser; the model may need a "
-            "login, or the handle may lack its version"
-        )
-    else:
-        advice = "The download may be damaged or the handle may not name a model; try again"
-    return ArchiveError(
-        f"{download.url} does not appear to be a valid module. Resolving {redact(handle)} "
-        f"failed: {error}. {advice}.",
-        handle=redact(handle),
-        url=download.url,
     )

@@ -1,0 +1,133 @@
+"""Downloading: an archive's source and a claim go in, a manifest of what was unpacked comes out.
+
+Nothing is published here. What arrives is checked on the way against what the server says of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from absl import logging
+
+from tfhub_cache.cache import interruption
+from tfhub_cache.cache.options import FetchOptions
+from tfhub_cache.errors import ArchiveError, DownloadError, UnsafeArchiveError
+from tfhub_cache.manifest import Manifest, Origin
+from tfhub_cache.progress import Progress
+from tfhub_cache.source import Download, Source
+from tfhub_cache.store import Claim
+from tfhub_cache.urls import redact
+from tfhub_cache.version import __version__
+
+if TYPE_CHECKING:
+    from tfhub_cache.transfer import Transfer
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+_LEAST_PARALLEL = 4 << 20
+"""Bytes of an archive from which on it pays to inflate and to digest in threads of their own."""
+
+
+def download(handle: str, source: Source, claim: Claim, options: FetchOptions) -> Manifest:
+    """Fills the claim's folder; once more from the start where that may help.
+
+    Args:
+        handle: the handle as the user wrote it.
+        source: where the archive is.
+        claim: where it is unpacked to.
+        options: how.
+
+    Returns:
+        What was unpacked.
+
+    Raises:
+        ResolveError: as `Cache.fetch`.
+        UnsafeArchiveError: if the archive must not be unpacked.
+    """
+    with _transfer(handle, source, claim, options) as transfer:
+        try:
+            return _receive(handle, transfer, claim, options)
+        except OSError as error:
+            interruption.check()
+            in_memory = error.errno in _NO_ROOM and transfer.takes_room
+            is_damaged = isinstance(error, ArchiveError | DownloadError)
+            is_final = transfer.broke_off or transfer.download.is_web_page
+            if not in_memory and (is_final or not is_damaged):
+                raise
+            logging.warning("%s Trying once more from the start.", error)
+    claim.clear()
+    # With what may have been the trouble left out: several connections, a file beside the model.
+    simply = dataclasses.replace(options, connections=1)
+    with _transfer(handle, source, claim, simply, in_memory=in_memory) as transfer:
+        return _receive(handle, transfer, claim, options)
+
+
+@contextlib.contextmanager
+def _transfer(
+    handle: str, source: Source, claim: Claim, options: FetchOptions, *, in_memory: bool = False
+) -> Iterator[Transfer]:
+    from tfhub_cache.transfer import Transfer  # for downloads only
+
+    with (
+        Progress(f"Downloading {redact(handle)}", options.show_progress) as progress,
+        Transfer(
+            handle, source, claim, options.connections, progress, in_memory=in_memory
+        ) as transfer,
+        interruption.closes(transfer),
+    ):
+        yield transfer
+
+
+def _receive(handle: str, transfer: Transfer, claim: Claim, options: FetchOptions) -> Manifest:
+    # Needed for downloads only, and slow to import.
+    from tfhub_cache.archive import Limits, unpack
+    from tfhub_cache.integrity import CheckedStream
+    from tfhub_cache.readahead import ReadAhead
+
+    download = transfer.download
+    checked = CheckedStream(handle, download, transfer)
+    is_large = download.size is None or download.size >= _LEAST_PARALLEL
+    limits = Limits(options.max_ratio, options.max_files)
+    try:
+        files = unpack(ReadAhead(checked) if is_large else checked, claim, limits, is_large)
+    except ArchiveError as error:
+        raise _no_module(handle, download, error) from error
+    except UnsafeArchiveError as error:
+        raise UnsafeArchiveError(
+            f"{redact(handle)} is not unpacked, and nothing of it is kept. {error}"
+        ) from error
+    return Manifest(
+        handle=handle,
+        url=download.url,
+        archive=checked.archive(),
+        files=files,
+        downloaded=Origin(
+            time=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            library=f"tfhub-cache {__version__}",
+        ),
+        validators=dict(download.validators),
+    )
+
+
+def _no_module(handle: str, download: Download, error: ArchiveError) -> ArchiveError:
+    if download.is_web_page:
+        advice = (
+            "The server sent a web page: open the handle in a browser; the model may need a "
+            "login, or the handle may lack its version"
+        )
+    else:
+        advice = "The download may be damaged or the handle may not name a model; try again"
+    return ArchiveError(
+        f"{download.url} does not appear to be a valid module. Resolving {redact(handle)} "
+        f"failed: {error}. {advice}.",
+        handle=redact(handle),
+        url=download.url,
+    )
