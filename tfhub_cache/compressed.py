@@ -78,7 +78,7 @@ def _from_cache(handle: str, source: Callable[[str], Source]) -> str:
 def _fetch(handle: str, source: Callable[[str], Source], *, refresh: bool = False) -> str:
     return open_cache(settings.cache_dir()).fetch(
         handle,
-        source(handle),
+        None if settings.offline() else source(handle),
         FetchOptions(
             lock_timeout=settings.lock_timeout(),
             connections=settings.download_connections(),

@@ -43,6 +43,10 @@ class CacheError(ResolveError):
     """The cache could not be read or written."""
 
 
+class OfflineError(ResolveError):
+    """It needs the network, which `TFHUB_OFFLINE` forbids."""
+
+
 class UnsafeArchiveError(ValueError):
     """An archive member would land outside its folder, or is neither a file nor a folder."""
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from tfhub_cache import settings
+from tfhub_cache import offline, settings
 from tfhub_cache.errors import CacheError, DownloadError, ResolveError
 from tfhub_cache.http.session import CONNECT_TIMEOUT
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 def file_system_of(url: str) -> fsspec.AbstractFileSystem:
     """The file system behind a URL: this module's for gs://, otherwise fsspec's for its scheme."""
+    offline.check_path(url)
     if url.startswith("gs://"):
         return file_system()
     import fsspec.core

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 
+from tfhub_cache import offline
 from tfhub_cache.errors import ResolveError
 from tfhub_cache.resolver import Resolver
 from tfhub_cache.urls import redact
@@ -43,12 +44,14 @@ def exists(path: str) -> bool:
     Raises:
         ResolveError: if nothing here can read that kind of file system.
         DownloadError: if the bucket of a gs:// path can't be asked.
+        OfflineError: if it is not on this machine, and the network must not be used.
     """
     scheme, separator, rest = path.partition("://")
     if not separator or not _SCHEME.fullmatch(scheme):
         return os.path.exists(path)
     if scheme == "file":
         return os.path.exists(rest)
+    offline.check_path(path)
     if scheme == "gs":
         from tfhub_cache import gcs  # imported for gs:// only, as gcsfs is slow to import
 

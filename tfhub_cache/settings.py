@@ -63,6 +63,13 @@ flags.DEFINE_string(
     allow_override=True,
 )
 
+flags.DEFINE_boolean(
+    "tfhub_offline",
+    False,
+    "Use no network: models in the cache resolve, others are errors.",
+    allow_override=True,
+)
+
 _overridden_defaults: dict[str, str] = {}
 
 
@@ -78,7 +85,7 @@ class Setting:
         """The value in force now, as text."""
         return (
             os.environ.get(self.env)
-            or (self.flag and flags.FLAGS[self.flag].value)
+            or (self.flag and str(flags.FLAGS[self.flag].value or ""))
             or (_overridden_defaults and _overridden_defaults.get(self.env))
             or self.default
         )
@@ -137,6 +144,7 @@ LOCK_TIMEOUT = Setting("TFHUB_LOCK_TIMEOUT", default="60")
 UNPACK_MAX_RATIO = Setting("TFHUB_UNPACK_MAX_RATIO", default="200")
 UNPACK_KEEP_FREE = Setting("TFHUB_UNPACK_KEEP_FREE", default="0")
 UNPACK_MAX_FILES = Setting("TFHUB_UNPACK_MAX_FILES", default="100000")
+OFFLINE = Setting("TFHUB_OFFLINE", "tfhub_offline")
 CACHE_MAX_SIZE = Setting("TFHUB_CACHE_MAX_SIZE", "tfhub_cache_max_size")
 CACHE_KEEP_USED = Setting("TFHUB_CACHE_KEEP_USED", default="1h")
 
@@ -147,6 +155,22 @@ def cache_dir() -> str:
     if given:
         return os.path.expanduser(given)
     return os.path.join(tempfile.gettempdir(), "tfhub_modules")
+
+
+def offline() -> bool:
+    """Whether the network must not be used.
+
+    Raises:
+        ValueError: if the setting is neither yes nor no.
+    """
+    text = OFFLINE.value()
+    if text.lower() in ("", "0", "false", "no"):
+        return False
+    if text.lower() in ("1", "true", "yes"):
+        return True
+    raise ValueError(
+        f"{OFFLINE.env} must be 1, true or yes, or else 0, false, no or empty, not {text!r}."
+    )
 
 
 def cache_max_size() -> int | None:
@@ -245,6 +269,7 @@ def problems() -> list[str]:
         model_load_format,
         http_timeout,
         lock_timeout,
+        offline,
         cache_max_size,
         cache_keep_used,
         UNPACK_MAX_RATIO.number,

@@ -6,7 +6,7 @@ gs:// folder. Protocol: https://www.tensorflow.org/hub/hosting
 
 from __future__ import annotations
 
-from tfhub_cache import settings
+from tfhub_cache import offline, settings
 from tfhub_cache.errors import ProtocolError
 from tfhub_cache.paths import PathResolver
 from tfhub_cache.resolver import HttpResolverBase
@@ -29,6 +29,7 @@ class HttpFolderResolver(HttpResolverBase):
         )
 
     def __call__(self, handle: str) -> str:
+        offline.check_uncompressed(handle)
         return self._path(_ask_for_folder(handle))
 
 

@@ -14,6 +14,7 @@ import time
 
 from absl import logging
 
+from tfhub_cache import offline
 from tfhub_cache.cache import interruption
 from tfhub_cache.cache.options import FetchOptions
 from tfhub_cache.errors import CacheError, ResolveError
@@ -56,12 +57,13 @@ class Cache:
             self._record_at[key] = now + self._store.record_use(key)
         return self._store.path(key)
 
-    def fetch(self, handle: str, source: Source, options: FetchOptions) -> str:
+    def fetch(self, handle: str, source: Source | None, options: FetchOptions) -> str:
         """Makes the handle's entry, or waits for whoever is making it.
 
         Args:
             handle: the handle as the user wrote it; its sha1 names the entry.
-            source: where the archive is; asked only if this call has to download.
+            source: where the archive is; asked only if this call has to download. None if nothing
+                may be.
             options: how.
 
         Returns:
@@ -72,11 +74,14 @@ class Cache:
             ArchiveError: if what was fetched is no sound archive.
             UnsafeArchiveError: if the archive must not be unpacked.
             CacheError: if the cache can't be written.
+            OfflineError: if nothing may be downloaded.
         """
         key = key_of(handle)
         flaw = self._store.flaw(key)
         made = False
         try:
+            if source is None:
+                raise offline.refusal(handle, self._root)
             while claim := self._claim(handle, key, options):
                 with claim:
                     # Whoever had the claim before may just have made the entry.

@@ -1,0 +1,58 @@
+"""`TFHUB_OFFLINE`: what would need the network is refused, with what to do instead.
+
+Nothing is asked, so nothing is waited for. Models in a cache on this machine are used as ever.
+"""
+
+from __future__ import annotations
+
+from tfhub_cache import settings
+from tfhub_cache.errors import OfflineError
+from tfhub_cache.urls import redact
+
+_ON_THIS_MACHINE = frozenset({"", "file", "local", "memory", "ram"})
+"""Schemes of which it is certain. Another one may be that of a disk, but nothing here knows."""
+
+
+def refusal(handle: str, root: str) -> OfflineError:
+    """What is raised in place of a download into a cache."""
+    shown = redact(handle)
+    hint = " (with the query of the handle, which is not shown here)" if "?" in handle else ""
+    return OfflineError(
+        f"{shown} would have to be downloaded into the cache {redact(root)}, but "
+        f"{settings.OFFLINE.env} is set. Fetch it beforehand, where there is a network: "
+        f"tfhub-cache resolve {shown}{hint}",
+        handle=shown,
+    )
+
+
+def check_uncompressed(handle: str) -> None:
+    """Refuses to ask a host for a model's folder.
+
+    Raises:
+        OfflineError: if the network must not be used.
+    """
+    if settings.offline():
+        shown = redact(handle)
+        raise OfflineError(
+            f"{shown} is read over the network in UNCOMPRESSED mode, and {settings.OFFLINE.env} is "
+            "set. Set TFHUB_MODEL_LOAD_FORMAT=COMPRESSED, and fetch it beforehand, where there is "
+            f"a network: tfhub-cache resolve --load-format COMPRESSED {shown}",
+            handle=shown,
+        )
+
+
+def check_path(path: str) -> None:
+    """Refuses a path, as a handle or as a cache, that is not on this machine.
+
+    Raises:
+        OfflineError: if the network must not be used.
+    """
+    scheme = path.partition("://")[0].lower() if "://" in path else ""
+    if scheme not in _ON_THIS_MACHINE and settings.offline():
+        shown = redact(path)
+        raise OfflineError(
+            f"{shown} is not on this machine, and {settings.OFFLINE.env} is set. Use a copy in a "
+            "folder here; if it is the cache, set TFHUB_CACHE_DIR to a folder here, and fill it "
+            "beforehand, where there is a network, with tfhub-cache resolve.",
+            handle=shown,
+        )
