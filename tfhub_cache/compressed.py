@@ -7,18 +7,22 @@ in every mode. Protocol: https://www.tensorflow.org/hub/hosting
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from tfhub_cache import settings
 from tfhub_cache.cache.fetching import open_cache
 from tfhub_cache.cache.options import FetchOptions
 from tfhub_cache.errors import ResolveError
+from tfhub_cache.mirrors import addresses
 from tfhub_cache.resolver import HttpResolverBase, Resolver
 from tfhub_cache.source import Source
 from tfhub_cache.urls import append_query, redact
 
 _CN_PAGES = "https://hub.tensorflow.google.cn/"
 _CN_ARCHIVES = "https://gcs.tensorflow.google.cn/tfhub-modules/"
+Sources: TypeAlias = Callable[[str], Sequence[Source]]
+"""Where the archive of a handle is, in the order in which it is asked for."""
 _ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 
 
@@ -32,10 +36,10 @@ class HttpArchiveResolver(HttpResolverBase):
         )
 
     def __call__(self, handle: str) -> str:
-        return _from_cache(handle, _http_source)
+        return _from_cache(handle, _http_sources)
 
     def refresh(self, handle: str) -> str:
-        return _fetch(handle, _http_source, refresh=True)
+        return _fetch(handle, _http_sources, refresh=True)
 
 
 class GcsArchiveResolver(Resolver):
@@ -45,10 +49,10 @@ class GcsArchiveResolver(Resolver):
         return handle.startswith("gs://") and handle.endswith(_ARCHIVE_SUFFIXES)
 
     def __call__(self, handle: str) -> str:
-        return _from_cache(handle, _gcs_source)
+        return _from_cache(handle, _gcs_sources)
 
     def refresh(self, handle: str) -> str:
-        return _fetch(handle, _gcs_source, refresh=True)
+        return _fetch(handle, _gcs_sources, refresh=True)
 
 
 def fetch_again(handle: str) -> str:
@@ -71,14 +75,14 @@ def archive_url(handle: str) -> str:
     return append_query(handle, "tf-hub-format", "compressed")
 
 
-def _from_cache(handle: str, source: Callable[[str], Source]) -> str:
-    return open_cache(settings.cache_dir()).lookup(handle) or _fetch(handle, source)
+def _from_cache(handle: str, sources: Sources) -> str:
+    return open_cache(settings.cache_dir()).lookup(handle) or _fetch(handle, sources)
 
 
-def _fetch(handle: str, source: Callable[[str], Source], *, refresh: bool = False) -> str:
+def _fetch(handle: str, sources: Sources, *, refresh: bool = False) -> str:
     return open_cache(settings.cache_dir()).fetch(
         handle,
-        None if settings.offline() else source(handle),
+        [] if settings.offline() else sources(handle),
         FetchOptions(
             lock_timeout=settings.lock_timeout(),
             connections=settings.download_connections(),
@@ -96,18 +100,22 @@ def _fetch(handle: str, source: Callable[[str], Source], *, refresh: bool = Fals
 # The sources are imported when something is downloaded: requests and gcsfs are slow to import.
 
 
-def _http_source(handle: str) -> Source:
+def _http_sources(handle: str) -> Sequence[Source]:
     from tfhub_cache.source.http import HttpArchive
 
-    return HttpArchive(
-        handle,
-        archive_url(handle),
-        timeout=settings.http_timeout(),
-        verify=settings.verify_certificates(),
-    )
+    return [
+        HttpArchive(
+            handle,
+            address.url,
+            timeout=settings.http_timeout(),
+            verify=settings.verify_certificates(),
+            is_mirror=address.is_mirror,
+        )
+        for address in addresses(handle, archive_url(handle), "compressed", settings.mirrors())
+    ]
 
 
-def _gcs_source(handle: str) -> Source:
+def _gcs_sources(handle: str) -> Sequence[Source]:
     from tfhub_cache.source.gcs import GcsArchive
 
-    return GcsArchive(handle)
+    return [GcsArchive(handle)]

@@ -18,6 +18,7 @@ from typing import Literal, TypeAlias
 from absl import flags
 
 from tfhub_cache import units
+from tfhub_cache.mirrors import parse as parse_mirrors
 
 
 class ModelLoadFormat(enum.Enum):
@@ -145,6 +146,7 @@ UNPACK_MAX_RATIO = Setting("TFHUB_UNPACK_MAX_RATIO", default="200")
 UNPACK_KEEP_FREE = Setting("TFHUB_UNPACK_KEEP_FREE", default="0")
 UNPACK_MAX_FILES = Setting("TFHUB_UNPACK_MAX_FILES", default="100000")
 OFFLINE = Setting("TFHUB_OFFLINE", "tfhub_offline")
+MIRROR = Setting("TFHUB_MIRROR")
 CACHE_MAX_SIZE = Setting("TFHUB_CACHE_MAX_SIZE", "tfhub_cache_max_size")
 CACHE_KEEP_USED = Setting("TFHUB_CACHE_KEEP_USED", default="1h")
 
@@ -171,6 +173,18 @@ def offline() -> bool:
     raise ValueError(
         f"{OFFLINE.env} must be 1, true or yes, or else 0, false, no or empty, not {text!r}."
     )
+
+
+def mirrors() -> tuple[str, ...]:
+    """Where models of the public hosts are asked for, in order; empty: there.
+
+    Raises:
+        ValueError: if a part is neither an http(s) URL nor `direct`.
+    """
+    try:
+        return parse_mirrors(MIRROR.value())
+    except ValueError as error:
+        raise ValueError(f"{MIRROR.env}: {error}.") from None
 
 
 def cache_max_size() -> int | None:
@@ -270,6 +284,7 @@ def problems() -> list[str]:
         http_timeout,
         lock_timeout,
         offline,
+        mirrors,
         cache_max_size,
         cache_keep_used,
         UNPACK_MAX_RATIO.number,

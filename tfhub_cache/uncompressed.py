@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tfhub_cache import offline, settings
 from tfhub_cache.errors import ProtocolError
+from tfhub_cache.mirrors import addresses, first_that_serves
 from tfhub_cache.paths import PathResolver
 from tfhub_cache.resolver import HttpResolverBase
 from tfhub_cache.urls import append_query, redact
@@ -30,15 +31,23 @@ class HttpFolderResolver(HttpResolverBase):
 
     def __call__(self, handle: str) -> str:
         offline.check_uncompressed(handle)
-        return self._path(_ask_for_folder(handle))
+        places = addresses(
+            handle,
+            append_query(handle, "tf-hub-format", "uncompressed"),
+            "uncompressed",
+            settings.mirrors(),
+        )
+        return first_that_serves(
+            handle, places, lambda place: self._path(_ask_for_folder(handle, place.url))
+        )
 
 
-def _ask_for_folder(handle: str) -> str:
+def _ask_for_folder(handle: str, url: str) -> str:
     from tfhub_cache import http  # requests: only when something is asked
 
     with http.get(
         handle,
-        append_query(handle, "tf-hub-format", "uncompressed"),
+        url,
         timeout=settings.http_timeout(),
         verify=settings.verify_certificates(),
         redirects=http.REDIRECTS - {_SEE_OTHER},

@@ -29,6 +29,15 @@ def redact(url: str) -> str:
     return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}..."
 
 
+def request_target(url: str) -> str:
+    """The part of a URL that goes into the request line."""
+    path = url.partition("://")[2].partition("#")[0]
+    for index, character in enumerate(path):
+        if character in "/?":
+            return path[index:] if character == "/" else "/" + path[index:]
+    return "/"
+
+
 def flaw_of(url: str) -> str | None:
     """Why an http(s) URL can't be asked, in words that quote nothing of it; None if it can."""
     if any(character <= " " or character == "\x7f" for character in url):

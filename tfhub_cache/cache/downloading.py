@@ -1,4 +1,4 @@
-"""Downloading: an archive's source and a claim go in, a manifest of what was unpacked comes out.
+"""Downloading: the archive's sources and a claim go in, a manifest of what was unpacked comes out.
 
 Nothing is published here. What arrives is checked on the way against what the server says of it.
 """
@@ -11,7 +11,7 @@ import datetime
 import errno
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from absl import logging
@@ -20,6 +20,7 @@ from tfhub_cache.cache import interruption
 from tfhub_cache.cache.options import FetchOptions
 from tfhub_cache.errors import ArchiveError, DownloadError, UnsafeArchiveError
 from tfhub_cache.manifest import Manifest, Origin
+from tfhub_cache.mirrors import first_that_serves
 from tfhub_cache.progress import Progress
 from tfhub_cache.source import Download, Source
 from tfhub_cache.store import Claim
@@ -34,12 +35,14 @@ _LEAST_PARALLEL = 4 << 20
 """Bytes of an archive from which on it pays to inflate and to digest in threads of their own."""
 
 
-def download(handle: str, source: Source, claim: Claim, options: FetchOptions) -> Manifest:
-    """Fills the claim's folder; once more from the start where that may help.
+def download(
+    handle: str, sources: Sequence[Source], claim: Claim, options: FetchOptions
+) -> Manifest:
+    """Fills the claim's folder from the first source that has the right bytes.
 
     Args:
         handle: the handle as the user wrote it.
-        source: where the archive is.
+        sources: where the archive is, in the order in which they are asked.
         claim: where it is unpacked to.
         options: how.
 
@@ -50,6 +53,18 @@ def download(handle: str, source: Source, claim: Claim, options: FetchOptions) -
         ResolveError: as `Cache.fetch`.
         UnsafeArchiveError: if the archive must not be unpacked.
     """
+
+    def begin_anew() -> None:
+        interruption.check()
+        claim.clear()
+
+    return first_that_serves(
+        handle, sources, lambda source: _download(handle, source, claim, options), begin_anew
+    )
+
+
+def _download(handle: str, source: Source, claim: Claim, options: FetchOptions) -> Manifest:
+    """Fills the claim's folder from a source; once more from the start where that may help."""
     with _transfer(handle, source, claim, options) as transfer:
         try:
             return _receive(handle, transfer, claim, options)

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import os
 import time
+from collections.abc import Sequence
 
 from absl import logging
 
@@ -57,13 +58,13 @@ class Cache:
             self._record_at[key] = now + self._store.record_use(key)
         return self._store.path(key)
 
-    def fetch(self, handle: str, source: Source | None, options: FetchOptions) -> str:
+    def fetch(self, handle: str, sources: Sequence[Source], options: FetchOptions) -> str:
         """Makes the handle's entry, or waits for whoever is making it.
 
         Args:
             handle: the handle as the user wrote it; its sha1 names the entry.
-            source: where the archive is; asked only if this call has to download. None if nothing
-                may be.
+            sources: where the archive is, in the order in which they are asked, if this call has
+                to download. None, if nothing may be downloaded.
             options: how.
 
         Returns:
@@ -80,7 +81,7 @@ class Cache:
         flaw = self._store.flaw(key)
         made = False
         try:
-            if source is None:
+            if not sources:
                 raise offline.refusal(handle, self._root)
             while claim := self._claim(handle, key, options):
                 with claim:
@@ -88,7 +89,7 @@ class Cache:
                     if not options.refresh and self._store.flaw(key) is None:
                         break
                     try:
-                        self._make(handle, flaw, source, claim, options)
+                        self._make(handle, flaw, sources, claim, options)
                         made = True
                         break
                     except OSError:
@@ -157,7 +158,12 @@ class Cache:
         return claim
 
     def _make(
-        self, handle: str, flaw: str | None, source: Source, claim: Claim, options: FetchOptions
+        self,
+        handle: str,
+        flaw: str | None,
+        sources: Sequence[Source],
+        claim: Claim,
+        options: FetchOptions,
     ) -> None:
         """Downloads the archive and publishes what it holds."""
         from tfhub_cache.cache.downloading import download  # for downloads only
@@ -166,7 +172,7 @@ class Cache:
         if flaw not in (None, ABSENT):
             logging.warning("The cached '%s' is damaged: %s. Fetching it again.", shown, flaw)
         logging.info("Downloading TF-Hub Module '%s'.", shown)
-        claim.publish(download(handle, source, claim, options))
+        claim.publish(download(handle, sources, claim, options))
         logging.info("Downloaded TF-Hub Module '%s'.", shown)
 
 

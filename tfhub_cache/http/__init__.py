@@ -24,11 +24,10 @@ from tfhub_cache.http.session import (
     CONNECT_TIMEOUT,
     ExactTarget,
     Retry,
-    request_target,
     shared_session,
 )
 from tfhub_cache.http.trouble import diagnosis, failure, reason
-from tfhub_cache.urls import encode, flaw_of, origin, redact
+from tfhub_cache.urls import encode, flaw_of, origin, redact, request_target
 
 MAX_REDIRECTS = 20
 REDIRECTS = frozenset({301, 302, 303, 307, 308})

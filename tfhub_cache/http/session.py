@@ -10,6 +10,7 @@ import requests
 import requests.adapters
 import urllib3
 
+from tfhub_cache.urls import request_target
 from tfhub_cache.version import __version__
 
 CONNECT_TIMEOUT = 10.0
@@ -114,12 +115,3 @@ class _Adapter(requests.adapters.HTTPAdapter):
         manager: urllib3.ProxyManager = super().proxy_manager_for(*args, **kwargs)
         manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
         return manager
-
-
-def request_target(url: str) -> str:
-    """The part of a URL that goes into the request line."""
-    path = url.partition("://")[2].partition("#")[0]
-    for index, character in enumerate(path):
-        if character in "/?":
-            return path[index:] if character == "/" else "/" + path[index:]
-    return "/"

@@ -62,7 +62,15 @@ class Download:
 
 
 class Source(abc.ABC):
-    """One archive, wherever it is. Several threads may open it at once."""
+    """One archive, wherever it is. Several threads may open it at once.
+
+    Attributes:
+        shown: where it is, as it may be shown.
+        is_mirror: whether it stands in for the host of the handle.
+    """
+
+    shown: str
+    is_mirror: bool = False
 
     @abc.abstractmethod
     def open(

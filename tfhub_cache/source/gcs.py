@@ -18,6 +18,7 @@ class GcsArchive(Source):
 
     def __init__(self, handle: str) -> None:
         self._handle = handle
+        self.shown = handle
 
     @contextlib.contextmanager
     def open(

@@ -16,6 +16,7 @@ from tfhub_cache import http
 from tfhub_cache.errors import DownloadError
 from tfhub_cache.http.trouble import failure, refusal
 from tfhub_cache.source import Download, Source
+from tfhub_cache.urls import redact
 
 _VALIDATORS = ("ETag", "Last-Modified", "x-goog-generation", "x-goog-hash")
 _EXPIRED = frozenset({400, 401, 403, 404, 410})
@@ -30,7 +31,9 @@ _SETTLED = datetime.timedelta(minutes=1)
 class HttpArchive(Source):
     """An archive behind a URL, which may redirect to a signed one that expires."""
 
-    def __init__(self, handle: str, url: str, *, timeout: float, verify: bool) -> None:
+    def __init__(
+        self, handle: str, url: str, *, timeout: float, verify: bool, is_mirror: bool = False
+    ) -> None:
         """An archive.
 
         Args:
@@ -38,11 +41,14 @@ class HttpArchive(Source):
             url: where to ask; redirects are followed.
             timeout: seconds without a byte after which it is given up.
             verify: whether TLS certificates are checked.
+            is_mirror: whether the URL is not of the handle's own host.
         """
         self._handle = handle
         self._url = url
         self._timeout = timeout
         self._verify = verify
+        self.shown = redact(url)
+        self.is_mirror = is_mirror
         self._lock = threading.Lock()
         self._address: http.Address | None = None
 

@@ -1,0 +1,175 @@
+"""Mirrors: models of the public hosts, asked for elsewhere, in an order that the user gives.
+
+`TFHUB_MIRROR=https://hub.example.com/models,direct` asks for `https://tfhub.dev/google/spice/2`
+at `https://hub.example.com/models/google/spice/2` first, and then where the handle says. It is the
+idea, and the word, of Go's GOPROXY: https://go.dev/ref/mod#goproxy-protocol.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from absl import logging
+
+from tfhub_cache.errors import CacheError, ProtocolError, ResolveError, UnsafeArchiveError
+from tfhub_cache.urls import append_query, flaw_of, origin, redact, request_target
+
+DIRECT = "direct"
+"""The host that the handle names."""
+PUBLIC_HOSTS = frozenset(
+    {"tfhub.dev", "www.tfhub.dev", "kaggle.com", "www.kaggle.com", "hub.tensorflow.google.cn"}
+)
+"""Whose models may be asked for elsewhere. Any other host is one that somebody has chosen."""
+
+
+class Place(Protocol):
+    """Where something can be asked for."""
+
+    @property
+    def shown(self) -> str:
+        """Its address as it may be shown."""
+
+    @property
+    def is_mirror(self) -> bool:
+        """Whether it stands in for the host of the handle."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """A URL, and whether it stands in for the host of the handle."""
+
+    url: str
+    is_mirror: bool = False
+
+    @property
+    def shown(self) -> str:
+        return redact(self.url)
+
+
+def parse(text: str) -> tuple[str, ...]:
+    """Reads a list of mirrors.
+
+    Args:
+        text: http(s) URLs and `direct`, with commas between.
+
+    Returns:
+        The parts in their order, each once; URLs without a slash at their end.
+
+    Raises:
+        ValueError: if one is neither; it says which, and shows no password.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    for number, part in enumerate(parts, 1):
+        if part and part != DIRECT and (flaw := _flaw_of_mirror(part)):
+            # It may be no URL, but have a password all the same, or half of one.
+            shown = redact(part).partition("?")[0].rpartition("@")[2]
+            shown = re.sub("(?<!/):(?!//)[^/]*", ":...", shown)
+            raise ValueError(f"part {number}, {shown!r}, is neither a URL nor 'direct': {flaw}")
+    mirrors = tuple(dict.fromkeys(part.rstrip("/") for part in parts if part))
+    if not mirrors and text:
+        raise ValueError("it names no mirror")
+    return mirrors
+
+
+def addresses(handle: str, direct: str, model_format: str, mirrors: Sequence[str]) -> list[Address]:
+    """Where a handle is asked for, in order.
+
+    Args:
+        handle: an http(s) handle.
+        direct: the URL at its own host.
+        model_format: what to ask the mirrors for, `compressed` or `uncompressed`.
+        mirrors: as of `parse`. They count for handles of the public hosts only.
+    """
+    if not mirrors or not _is_public(handle):
+        return [Address(direct)]
+    return [
+        Address(direct)
+        if mirror == DIRECT
+        else Address(
+            append_query(f"{mirror}{request_target(handle)}", "tf-hub-format", model_format), True
+        )
+        for mirror in mirrors
+    ]
+
+
+_P = TypeVar("_P", bound=Place)
+_R = TypeVar("_R")
+
+
+def first_that_serves(
+    handle: str,
+    places: Sequence[_P],
+    attempt: Callable[[_P], _R],
+    before_next: Callable[[], object] = lambda: None,
+) -> _R:
+    """Tries one place after another, until one has what is wanted, and the right bytes of it.
+
+    Args:
+        handle: what is wanted, for messages.
+        places: where to try, in order; at least one.
+        attempt: tries.
+        before_next: is called before another attempt.
+
+    Returns:
+        What the attempt returned that did not fail.
+
+    Raises:
+        ResolveError: as `attempt`, if all fail. It names each place and what happened there. A
+            `CacheError` ends it at once, as another place would not help.
+        ValueError: the same.
+    """
+    if len(places) == 1 and not places[0].is_mirror:
+        return attempt(places[0])
+    failures: list[tuple[str, ResolveError | ValueError]] = []
+    for place in places:
+        if failures:
+            logging.warning("Passing over %s: %s", *_told(handle, *failures[-1]))
+            before_next()
+        try:
+            return attempt(place)
+        except CacheError:
+            raise
+        except (ResolveError, UnsafeArchiveError, ProtocolError) as error:
+            failures.append((place.shown, error))
+    raise _none_serves(handle, failures, all(place.is_mirror for place in places))
+
+
+def _none_serves(
+    handle: str, failures: Sequence[tuple[str, ResolveError | ValueError]], is_direct_left_out: bool
+) -> ResolveError | ValueError:
+    shown = redact(handle)
+    tried = "".join("\n  {}: {}".format(*_told(handle, *failure)) for failure in failures)
+    advice = (
+        "Its own host was not asked: add 'direct' to TFHUB_MIRROR if it may be"
+        if is_direct_left_out
+        else "Check TFHUB_MIRROR and the network"
+    )
+    last = failures[-1][1]
+    message = f"Could not get {shown} from where TFHUB_MIRROR says:{tried}\n{advice}."
+    if isinstance(last, ResolveError):
+        return type(last)(message, handle=shown, url=last.url, status=last.status)
+    return type(last)(message)
+
+
+def _told(handle: str, place: str, error: Exception) -> tuple[str, str]:
+    """A place, and what happened there, without what the reader knows by now."""
+    shown, text = redact(handle), str(error)
+    for known in f"Could not download {shown} from {place}: ", f"Could not download {shown}: ":
+        text = text.removeprefix(known)
+    return place, text
+
+
+def _flaw_of_mirror(url: str) -> str | None:
+    if "?" in url or "#" in url:
+        return "a mirror has a path at most, and no query"
+    return flaw_of(url)
+
+
+def _is_public(handle: str) -> bool:
+    if flaw_of(handle) is not None:
+        return False
+    scheme, host, port = origin(handle)
+    return host in PUBLIC_HOSTS and port == {"http": 80, "https": 443}[scheme]
