@@ -96,7 +96,9 @@ def test_it_is_installed_as_tfhub_cache(tmp_path: Path) -> None:
     assert done.stdout == f"tfhub-cache {hub.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["", "resolve", "ls", "info", "verify", "rm", "prune", "env"])
+@pytest.mark.parametrize(
+    "command", ["", "resolve", "lock", "ls", "info", "verify", "rm", "prune", "env"]
+)
 def test_help_has_examples(run: Command, command: str) -> None:
     done = run(*command.split(), "--help").check()
     assert "examples:\n  tfhub-cache " in done.stdout

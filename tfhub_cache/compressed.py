@@ -10,10 +10,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from tfhub_cache import settings
-from tfhub_cache.cache.fetching import open_cache
+from tfhub_cache import lockfile, settings
+from tfhub_cache.cache.fetching import key_of, open_cache
 from tfhub_cache.cache.options import FetchOptions
-from tfhub_cache.errors import ResolveError
+from tfhub_cache.errors import CacheError, ResolveError
+from tfhub_cache.lockfile import Locked
+from tfhub_cache.manifest import Archive
 from tfhub_cache.mirrors import addresses
 from tfhub_cache.resolver import HttpResolverBase, Resolver
 from tfhub_cache.source import Source
@@ -39,7 +41,7 @@ class HttpArchiveResolver(HttpResolverBase):
         return _from_cache(handle, _http_sources)
 
     def refresh(self, handle: str) -> str:
-        return _fetch(handle, _http_sources, refresh=True)
+        return _fetch(handle, _http_sources, _locked(handle), refresh=True)
 
 
 class GcsArchiveResolver(Resolver):
@@ -52,7 +54,7 @@ class GcsArchiveResolver(Resolver):
         return _from_cache(handle, _gcs_sources)
 
     def refresh(self, handle: str) -> str:
-        return _fetch(handle, _gcs_sources, refresh=True)
+        return _fetch(handle, _gcs_sources, _locked(handle), refresh=True)
 
 
 def fetch_again(handle: str) -> str:
@@ -75,11 +77,53 @@ def archive_url(handle: str) -> str:
     return append_query(handle, "tf-hub-format", "compressed")
 
 
+def archive_of(handle: str, *, refresh: bool = False) -> Archive:
+    """The archive that a handle's entry is made of. It is fetched if nothing in the cache tells.
+
+    No lock file is looked at, as this is what they are made of.
+
+    Args:
+        handle: a handle of which `is_archive` says that it is one.
+        refresh: whether to fetch anew what is in the cache.
+
+    Raises:
+        ResolveError: if it can't be fetched.
+        UnsafeArchiveError: if its archive must not be unpacked.
+    """
+    cache = open_cache(settings.cache_dir())
+    key = key_of(handle)
+    is_there = cache.lookup(handle) is not None
+    archive = cache.store.archive(key) if is_there and not refresh else None
+    if archive is None:
+        sources = _gcs_sources if handle.startswith("gs://") else _http_sources
+        # What tensorflow_hub has downloaded has to be replaced, as nothing tells its digest.
+        _fetch(handle, sources, None, refresh=refresh or is_there)
+        archive = cache.store.archive(key) if cache.lookup(handle) else None
+    if archive is None:
+        shown = redact(handle)
+        raise CacheError(f"{shown} was removed just after it was fetched. Try again.", handle=shown)
+    return archive
+
+
+def is_archive(handle: str) -> bool:
+    """Whether a handle is served from the cache: in COMPRESSED mode, if it is an http(s) one."""
+    return HttpArchiveResolver().is_http_protocol(handle) or GcsArchiveResolver().is_supported(
+        handle
+    )
+
+
 def _from_cache(handle: str, sources: Sources) -> str:
-    return open_cache(settings.cache_dir()).lookup(handle) or _fetch(handle, sources)
+    locked = _locked(handle)
+    cache = open_cache(settings.cache_dir())
+    return cache.lookup(handle, locked) or _fetch(handle, sources, locked)
 
 
-def _fetch(handle: str, sources: Sources, *, refresh: bool = False) -> str:
+def _locked(handle: str) -> Locked | None:
+    file = settings.lockfile()
+    return None if file is None else lockfile.locked(handle, file)
+
+
+def _fetch(handle: str, sources: Sources, locked: Locked | None, *, refresh: bool = False) -> str:
     return open_cache(settings.cache_dir()).fetch(
         handle,
         [] if settings.offline() else sources(handle),
@@ -93,6 +137,7 @@ def _fetch(handle: str, sources: Sources, *, refresh: bool = False) -> str:
             max_size=settings.cache_max_size(),
             keep_used=settings.cache_keep_used(),
             refresh=refresh,
+            locked=locked,
         ),
     )
 

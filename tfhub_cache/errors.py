@@ -47,6 +47,10 @@ class OfflineError(ResolveError):
     """It needs the network, which `TFHUB_OFFLINE` forbids."""
 
 
+class LockfileError(ResolveError):
+    """The lock file (`TFHUB_LOCKFILE`) does not allow it, or can't be read."""
+
+
 class UnsafeArchiveError(ValueError):
     """An archive member would land outside its folder, or is neither a file nor a folder."""
 

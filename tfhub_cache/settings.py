@@ -70,6 +70,13 @@ flags.DEFINE_boolean(
     "Use no network: models in the cache resolve, others are errors.",
     allow_override=True,
 )
+flags.DEFINE_string(
+    "tfhub_lockfile",
+    None,
+    "File of the archives that models may be made of, by their SHA-256, as tfhub-cache lock "
+    "writes it.",
+    allow_override=True,
+)
 
 _overridden_defaults: dict[str, str] = {}
 
@@ -147,6 +154,7 @@ UNPACK_KEEP_FREE = Setting("TFHUB_UNPACK_KEEP_FREE", default="0")
 UNPACK_MAX_FILES = Setting("TFHUB_UNPACK_MAX_FILES", default="100000")
 OFFLINE = Setting("TFHUB_OFFLINE", "tfhub_offline")
 MIRROR = Setting("TFHUB_MIRROR")
+LOCKFILE = Setting("TFHUB_LOCKFILE", "tfhub_lockfile")
 CACHE_MAX_SIZE = Setting("TFHUB_CACHE_MAX_SIZE", "tfhub_cache_max_size")
 CACHE_KEEP_USED = Setting("TFHUB_CACHE_KEEP_USED", default="1h")
 
@@ -185,6 +193,12 @@ def mirrors() -> tuple[str, ...]:
         return parse_mirrors(MIRROR.value())
     except ValueError as error:
         raise ValueError(f"{MIRROR.env}: {error}.") from None
+
+
+def lockfile() -> str | None:
+    """The lock file in force, `~` expanded."""
+    given = LOCKFILE.value()
+    return os.path.expanduser(given) if given else None
 
 
 def cache_max_size() -> int | None:

@@ -7,7 +7,7 @@ gs:// folder. Protocol: https://www.tensorflow.org/hub/hosting
 from __future__ import annotations
 
 from tfhub_cache import offline, settings
-from tfhub_cache.errors import ProtocolError
+from tfhub_cache.errors import LockfileError, ProtocolError
 from tfhub_cache.mirrors import addresses, first_that_serves
 from tfhub_cache.paths import PathResolver
 from tfhub_cache.resolver import HttpResolverBase
@@ -31,6 +31,7 @@ class HttpFolderResolver(HttpResolverBase):
 
     def __call__(self, handle: str) -> str:
         offline.check_uncompressed(handle)
+        _check_not_locked(handle)
         places = addresses(
             handle,
             append_query(handle, "tf-hub-format", "uncompressed"),
@@ -39,6 +40,17 @@ class HttpFolderResolver(HttpResolverBase):
         )
         return first_that_serves(
             handle, places, lambda place: self._path(_ask_for_folder(handle, place.url))
+        )
+
+
+def _check_not_locked(handle: str) -> None:
+    if (file := settings.lockfile()) is not None:
+        shown = redact(handle)
+        raise LockfileError(
+            f"{shown} is read from a bucket in UNCOMPRESSED mode, where nothing can be compared "
+            f"with the lock file {file}. Set TFHUB_MODEL_LOAD_FORMAT=COMPRESSED, or unset "
+            f"{settings.LOCKFILE.env}.",
+            handle=shown,
         )
 
 

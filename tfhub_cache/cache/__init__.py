@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tfhub_cache.cache.details import Info, info
     from tfhub_cache.cache.listing import Entry, entries, find, free_space
+    from tfhub_cache.cache.locking import lock
     from tfhub_cache.cache.pruning import Pruned, prune
     from tfhub_cache.cache.removal import Removed, remove
     from tfhub_cache.cache.report import Environment, environment
@@ -36,6 +37,7 @@ __all__ = [
     "find",
     "free_space",
     "info",
+    "lock",
     "prune",
     "refresh",
     "remove",
@@ -46,6 +48,7 @@ __all__ = [
 _MODULES = {
     "details": ("Info", "info"),
     "listing": ("Entry", "entries", "find", "free_space"),
+    "locking": ("lock",),
     "pruning": ("Pruned", "prune"),
     "removal": ("Removed", "remove"),
     "report": ("Environment", "environment"),

@@ -1,6 +1,7 @@
 """Downloading: the archive's sources and a claim go in, a manifest of what was unpacked comes out.
 
-Nothing is published here. What arrives is checked on the way against what the server says of it.
+Nothing is published here. What arrives is checked on the way: against what the server says of it,
+and, where there is a lock file, against that.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from absl import logging
 
 from tfhub_cache.cache import interruption
 from tfhub_cache.cache.options import FetchOptions
-from tfhub_cache.errors import ArchiveError, DownloadError, UnsafeArchiveError
+from tfhub_cache.errors import ArchiveError, DownloadError, LockfileError, UnsafeArchiveError
 from tfhub_cache.manifest import Manifest, Origin
 from tfhub_cache.mirrors import first_that_serves
 from tfhub_cache.progress import Progress
@@ -70,17 +71,25 @@ def _download(handle: str, source: Source, claim: Claim, options: FetchOptions) 
             return _receive(handle, transfer, claim, options)
         except OSError as error:
             interruption.check()
-            in_memory = error.errno in _NO_ROOM and transfer.takes_room
-            is_damaged = isinstance(error, ArchiveError | DownloadError)
-            is_final = transfer.broke_off or transfer.download.is_web_page
-            if not in_memory and (is_final or not is_damaged):
+            if not _is_worth_repeating(error, transfer):
                 raise
+            in_memory = error.errno in _NO_ROOM
             logging.warning("%s Trying once more from the start.", error)
     claim.clear()
     # With what may have been the trouble left out: several connections, a file beside the model.
     simply = dataclasses.replace(options, connections=1)
     with _transfer(handle, source, claim, simply, in_memory=in_memory) as transfer:
         return _receive(handle, transfer, claim, options)
+
+
+def _is_worth_repeating(error: OSError, transfer: Transfer) -> bool:
+    """Whether to begin anew may help."""
+    if error.errno in _NO_ROOM:
+        return transfer.takes_room
+    if isinstance(error, LockfileError):
+        return transfer.resumed  # only what somebody else had begun can become another one
+    is_damaged = isinstance(error, ArchiveError | DownloadError)
+    return is_damaged and not transfer.broke_off and not transfer.download.is_web_page
 
 
 @contextlib.contextmanager
@@ -105,7 +114,9 @@ def _receive(handle: str, transfer: Transfer, claim: Claim, options: FetchOption
     from tfhub_cache.integrity import CheckedStream
     from tfhub_cache.readahead import ReadAhead
 
-    download = transfer.download
+    download, locked = transfer.download, options.locked
+    if locked is not None:
+        locked.check(handle, download.url, download.size, None)
     checked = CheckedStream(handle, download, transfer)
     is_large = download.size is None or download.size >= _LEAST_PARALLEL
     limits = Limits(options.max_ratio, options.max_files)
@@ -117,10 +128,13 @@ def _receive(handle: str, transfer: Transfer, claim: Claim, options: FetchOption
         raise UnsafeArchiveError(
             f"{redact(handle)} is not unpacked, and nothing of it is kept. {error}"
         ) from error
+    archive = checked.archive()
+    if locked is not None:
+        locked.check(handle, download.url, archive.size, archive.sha256)
     return Manifest(
         handle=handle,
         url=download.url,
-        archive=checked.archive(),
+        archive=archive,
         files=files,
         downloaded=Origin(
             time=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

@@ -12,6 +12,7 @@ import hashlib
 import os
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from absl import logging
 
@@ -19,12 +20,20 @@ from tfhub_cache import offline
 from tfhub_cache.cache import interruption
 from tfhub_cache.cache.options import FetchOptions
 from tfhub_cache.errors import CacheError, ResolveError
+from tfhub_cache.lockfile import Locked
 from tfhub_cache.progress import Progress
 from tfhub_cache.source import Source
 from tfhub_cache.store import ABSENT, Claim, Store, open_store
 from tfhub_cache.urls import redact
 
 _LONG_WAIT = 10.0
+
+
+class _Flaw(NamedTuple):
+    """Why an entry can't be used: what it is, and in detail."""
+
+    what: str
+    detail: str
 
 
 class Cache:
@@ -41,15 +50,17 @@ class Cache:
         """The file system that it is on."""
         return self._store
 
-    def lookup(self, handle: str) -> str | None:
+    def lookup(self, handle: str, locked: Locked | None = None) -> str | None:
         """The path of the handle's entry, or None if it must be fetched.
+
+        An entry that is made of another archive than the one that is locked must be fetched, too.
 
         No lock, no network, nothing written: this is what every resolve of a cached model costs,
         unless somebody who died after publishing the entry has to be tidied up after, or an hour
         has gone since its use was recorded.
         """
         key = key_of(handle)
-        if self._store.flaw(key) is not None:
+        if self._flaw(key, locked) is not None:
             return None
         if self._store.is_claimed(key):
             self._tidy(key)
@@ -76,9 +87,10 @@ class Cache:
             UnsafeArchiveError: if the archive must not be unpacked.
             CacheError: if the cache can't be written.
             OfflineError: if nothing may be downloaded.
+            LockfileError: if what was downloaded is not the archive that is locked.
         """
         key = key_of(handle)
-        flaw = self._store.flaw(key)
+        flaw = self._flaw(key, options.locked)
         made = False
         try:
             if not sources:
@@ -86,7 +98,7 @@ class Cache:
             while claim := self._claim(handle, key, options):
                 with claim:
                     # Whoever had the claim before may just have made the entry.
-                    if not options.refresh and self._store.flaw(key) is None:
+                    if self._is_there(key, options):
                         break
                     try:
                         self._make(handle, flaw, sources, claim, options)
@@ -132,7 +144,11 @@ class Cache:
     def _claim(self, handle: str, key: str, options: FetchOptions) -> Claim | None:
         """Waits for the claim, or for the entry (then None), whichever comes first."""
         contender = self._store.contend(
-            key, options.lock_timeout, options.keep_free, replace=options.refresh
+            key,
+            options.lock_timeout,
+            options.keep_free,
+            # Somebody without the lock file may make one of another archive meanwhile.
+            replace=options.refresh or options.locked is not None,
         )
         # tensorflow_hub's line, at its level; and one that is seen, if it takes long.
         lines = iter([(0.0, logging.INFO), (_LONG_WAIT, logging.WARNING)])
@@ -153,14 +169,14 @@ class Cache:
                         progress(*contender.progress())
                 time.sleep(contender.poll_seconds)
                 interruption.check()
-                if not options.refresh and self._store.flaw(key) is None:
+                if self._is_there(key, options):
                     return None
         return claim
 
     def _make(
         self,
         handle: str,
-        flaw: str | None,
+        flaw: _Flaw | None,
         sources: Sequence[Source],
         claim: Claim,
         options: FetchOptions,
@@ -169,11 +185,26 @@ class Cache:
         from tfhub_cache.cache.downloading import download  # for downloads only
 
         shown = redact(handle)
-        if flaw not in (None, ABSENT):
-            logging.warning("The cached '%s' is damaged: %s. Fetching it again.", shown, flaw)
+        if flaw is not None and flaw.detail != ABSENT:
+            logging.warning("The cached '%s' is %s: %s. Fetching it again.", shown, *flaw)
         logging.info("Downloading TF-Hub Module '%s'.", shown)
         claim.publish(download(handle, sources, claim, options))
         logging.info("Downloaded TF-Hub Module '%s'.", shown)
+
+    def _is_there(self, key: str, options: FetchOptions) -> bool:
+        """Whether nothing has to be made any more."""
+        return not options.refresh and self._flaw(key, options.locked) is None
+
+    def _flaw(self, key: str, locked: Locked | None) -> _Flaw | None:
+        """Why an entry can't be used, or None if it can."""
+        detail = self._store.flaw(key)
+        if detail is not None:
+            return _Flaw("damaged", detail)
+        if locked is None or (archive := self._store.archive(key)) == locked.archive:
+            return None
+        if archive is None:
+            return _Flaw("not as locked", "nothing tells of which archive it was made")
+        return _Flaw("not as locked", f"it was made of an archive with sha256 {archive.sha256}")
 
 
 def key_of(handle: str) -> str:
@@ -205,7 +236,7 @@ def _is_lost(claim: Claim) -> bool:
         return False
 
 
-def _failure(handle: str, root: str, flaw: str | None, error: OSError) -> ResolveError:
+def _failure(handle: str, root: str, flaw: _Flaw | None, error: OSError) -> ResolveError:
     """What is raised when there is no entry after all."""
     shown = redact(handle)
     if not isinstance(error, ResolveError):
@@ -217,10 +248,10 @@ def _failure(handle: str, root: str, flaw: str | None, error: OSError) -> Resolv
             handle=shown,
         )
     error.handle = error.handle or shown
-    if flaw in (None, ABSENT):
+    if flaw is None or flaw.detail == ABSENT:
         return error
     return type(error)(
-        f"The cached {shown} is damaged ({flaw}), and fetching it again failed. {error}",
+        f"The cached {shown} is {flaw.what} ({flaw.detail}), and fetching it again failed. {error}",
         handle=error.handle,
         url=error.url,
         status=error.status,

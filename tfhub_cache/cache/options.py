@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tfhub_cache.lockfile import Locked
+
 
 @dataclass(frozen=True)
 class FetchOptions:
@@ -20,6 +22,7 @@ class FetchOptions:
         max_size: bytes that the cache may have afterwards; None: as many as it gets.
         keep_used: seconds for which an entry stays after its last use, whatever `max_size` says.
         refresh: whether to fetch what is there and whole, too. It can be used until it is replaced.
+        locked: the archive that it has to be; None: any.
     """
 
     lock_timeout: float
@@ -31,3 +34,4 @@ class FetchOptions:
     max_size: int | None = None
     keep_used: float = 0.0
     refresh: bool = False
+    locked: Locked | None = None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from tfhub_cache import registry
 from tfhub_cache.cache.interruption import Interruption, run
@@ -77,12 +79,31 @@ def resolve_all(
         ```
     """
     resolve = registry.resolver.refresh if refresh else registry.resolver
+    with contextlib.closing(each(handles, resolve, jobs)) as outcomes:
+        for handle, outcome in outcomes:
+            if isinstance(outcome, Exception):
+                yield Resolved(handle, error=outcome)
+            else:
+                yield Resolved(handle, path=outcome)
+
+
+_Result = TypeVar("_Result")
+
+
+def each(
+    handles: Iterable[str], function: Callable[[str], _Result], jobs: int
+) -> Generator[tuple[str, _Result | Exception], None, None]:
+    """Calls a function for each handle, several at a time, so that it can be interrupted.
+
+    Yields:
+        Each handle, in order, with what the function returned or raised.
+    """
     current()  # or each of the threads would open the cache, and say so
     ordered = list(handles)
     pending: queue.SimpleQueue[str] = queue.SimpleQueue()
     distinct = dict.fromkeys(ordered)
     done = {handle: threading.Event() for handle in distinct}
-    outcomes: dict[str, Resolved] = {}
+    outcomes: dict[str, _Result | Exception] = {}
     interruption = Interruption()
 
     def work() -> None:
@@ -92,11 +113,11 @@ def resolve_all(
             except queue.Empty:
                 return
             try:
-                outcomes[handle] = Resolved(handle, path=resolve(handle))
+                outcomes[handle] = function(handle)
             except Exception as error:
-                outcomes[handle] = Resolved(handle, error=error)
+                outcomes[handle] = error
             except BaseException:  # as a rule nobody waits for it any more
-                outcomes[handle] = Resolved(handle, error=InterruptedError("It was interrupted."))
+                outcomes[handle] = InterruptedError("It was interrupted.")
             finally:
                 done[handle].set()
 
@@ -113,7 +134,7 @@ def resolve_all(
         for handle in ordered:
             while not done[handle].wait(_LOOK_EVERY):
                 pass  # on Windows, a wait without an end can't be interrupted
-            yield outcomes[handle]
+            yield handle, outcomes[handle]
     finally:
         interruption.set_off()
         deadline = time.monotonic() + _PATIENCE

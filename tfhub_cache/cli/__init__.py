@@ -18,7 +18,7 @@ from absl import logging as absl_logging
 from tfhub_cache import settings
 from tfhub_cache.cli import output
 from tfhub_cache.cli.parser import build_parser
-from tfhub_cache.settings import CACHE_DIR, LOAD_FORMAT, Setting
+from tfhub_cache.settings import CACHE_DIR, LOAD_FORMAT, LOCKFILE, Setting
 
 FAILED = 1
 MISUSED = 2
@@ -80,6 +80,9 @@ def _run(options: argparse.Namespace) -> int:
     _set("--load-format", options.load_format, LOAD_FORMAT)
     if not agree and options.removes(options):
         output.complain("nothing is done, as it is not certain which cache is meant.")
+        return MISUSED
+    if not _set("--locked", getattr(options, "locked", None), LOCKFILE):
+        output.complain("nothing is done, as it is not certain which lock file is meant.")
         return MISUSED
     status: int = options.run(options)
     return status

@@ -54,22 +54,47 @@ def build_parser() -> argparse.ArgumentParser:
         """,
         "resolving",
     )
-    command.add_argument("handles", metavar="HANDLE", nargs="*", help="what `hub.resolve` takes")
-    command.add_argument(
-        "-r",
-        dest="files",
-        metavar="FILE",
-        action="append",
-        default=[],
-        help="read handles from FILE, one a line; what follows a # is a comment; - is stdin. There "
-        "may be several",
-    )
+    _add_wanted(command, "what `hub.resolve` takes")
     _add_jobs(command, "how many handles are resolved at a time")
     command.add_argument(
         "--refresh",
         action="store_true",
         help="fetch anew what is in the cache, and replace it when the new one is complete. For "
         "handles without a version, which mean the latest",
+    )
+    command.add_argument(
+        "--locked",
+        metavar="LOCKFILE",
+        help="use only the archives that LOCKFILE names, as TFHUB_LOCKFILE does, which comes "
+        "before it. Without any HANDLE, those in it are resolved",
+    )
+    command.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
+
+    command = _add(
+        commands,
+        "lock",
+        "write a lock file, by which models are the same everywhere",
+        "Writes the size and the SHA-256 of each model's archive into a file. What is not in the "
+        "cache is downloaded. The file is written only if all succeed. Paths are left out.",
+        """\
+        tfhub-cache lock -r models.txt -o models.lock
+        tfhub-cache resolve --locked models.lock
+        """,
+        "locking",
+    )
+    _add_wanted(command, "an http(s) handle, or a `gs://` archive")
+    command.add_argument(
+        "-o",
+        dest="output",
+        metavar="LOCKFILE",
+        default="models.lock",
+        help="the file to write (default: %(default)s)",
+    )
+    _add_jobs(command, "how many models are downloaded at a time")
+    command.add_argument(
+        "--refresh",
+        action="store_true",
+        help="fetch anew what is in the cache, for handles without a version",
     )
     command.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
 
@@ -271,6 +296,20 @@ def _add_common(parser: argparse.ArgumentParser, *, with_defaults: bool) -> None
     )
     common.add_argument(
         "--debug", action="store_true", default=default, help="show where an error comes from"
+    )
+
+
+def _add_wanted(parser: argparse.ArgumentParser, text: str) -> None:
+    """Handles of models that need not be in the cache."""
+    parser.add_argument("handles", metavar="HANDLE", nargs="*", help=text)
+    parser.add_argument(
+        "-r",
+        dest="files",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="read handles from FILE, one a line; what follows a # is a comment; - is stdin. There "
+        "may be several",
     )
 
 

@@ -9,19 +9,18 @@ from collections.abc import Iterator
 
 from absl import logging as absl_logging
 
-from tfhub_cache import cache, settings
+from tfhub_cache import cache, lockfile, settings
 from tfhub_cache.cli import output
 
 
 def resolve(options: argparse.Namespace) -> int:
     """Prints the paths of handles."""
-    handles = [*options.handles]
-    for file in options.files:
-        handles += _read_handles(file)
-    if not handles and not options.files:
-        options.command.error("no handles: give some, or a file of them with -r")
+    if options.locked and not options.handles and not options.files:
+        handles = list(lockfile.read(settings.lockfile() or options.locked))
+    else:
+        handles = handles_of(options)
     if not options.quiet:
-        _show_progress()
+        show_progress()
     failed = False
     for resolved in cache.resolve_all(handles, jobs=options.jobs, refresh=options.refresh):
         if resolved.path is not None:
@@ -33,6 +32,16 @@ def resolve(options: argparse.Namespace) -> int:
             raise resolved.error
         output.complain(resolved.error)
     return int(failed)
+
+
+def handles_of(options: argparse.Namespace) -> list[str]:
+    """The handles of a command line, and of the files that it names."""
+    handles = [*options.handles]
+    for file in options.files:
+        handles += _read_handles(file)
+    if not handles and not options.files:
+        options.command.error("no handles: give some, or a file of them with -r")
+    return handles
 
 
 def _read_handles(file: str) -> Iterator[str]:
@@ -51,7 +60,8 @@ def _read_handles(file: str) -> Iterator[str]:
             yield handle
 
 
-def _show_progress() -> None:
+def show_progress() -> None:
+    """Draws bars on a terminal, and tells in lines elsewhere."""
     if sys.stderr.isatty():
         settings.DOWNLOAD_PROGRESS.set_default("1")
     elif absl_logging.get_verbosity() < absl_logging.INFO:

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import BinaryIO
 
-from tfhub_cache.manifest import Manifest
+from tfhub_cache.manifest import Archive, Manifest
 from tfhub_cache.store.entry import ABSENT, Condition, Entry
 from tfhub_cache.store.spool import Identity, Spool
 
@@ -156,6 +156,13 @@ class Store(abc.ABC):
 
         Returns:
             `ABSENT` if there is no entry, words for people if it is damaged, None if it is whole.
+        """
+
+    @abc.abstractmethod
+    def archive(self, key: str) -> Archive | None:
+        """The archive of which an entry was made that `flaw` has just found whole.
+
+        None if nothing tells it, as of an entry that tensorflow_hub made. Cheap, as `flaw`.
         """
 
     @abc.abstractmethod

@@ -21,7 +21,7 @@ import time
 from typing import BinaryIO
 
 from tfhub_cache.errors import CacheError
-from tfhub_cache.manifest import Manifest, UnknownFormat
+from tfhub_cache.manifest import Archive, Manifest, UnknownFormat
 from tfhub_cache.store import Claim, Contender, Store, bucket_entries, descriptor
 from tfhub_cache.store.bucket_entries import flaw_with_manifest, flaw_without_manifest, last_use
 from tfhub_cache.store.bucket_lock import LockObject
@@ -41,6 +41,7 @@ class BucketStore(Store):
     def __init__(self, root: str) -> None:
         self._root = root.rstrip("/")
         self._seen: dict[str, float] = {}
+        self._archives: dict[str, Archive] = {}
         self._used: dict[str, tuple[float | None, Listed | None]] = {}
         self._claimed: set[str] = set()
 
@@ -58,17 +59,24 @@ class BucketStore(Store):
             if key in self._claimed:
                 sizes.pop(f"{key}.lock", None)  # our own says nothing of who was there before
             if f"{key}.manifest.json" not in sizes:
+                self._archives.pop(key, None)
                 return flaw_without_manifest(key, sizes)
             try:
                 manifest = Manifest.from_json(objects.read(f"{key}.manifest.json"))
             except (UnknownFormat, FileNotFoundError):
+                self._archives.pop(key, None)
                 return flaw_without_manifest(key, sizes)
             except ValueError:
                 return "its manifest can't be read"
+        self._archives[key] = manifest.archive
         flaw = flaw_with_manifest(key, manifest, sizes)
-        if flaw is None and is_versioned(manifest.handle):
+        # What is about to be replaced must not be taken for what there will be.
+        if flaw is None and is_versioned(manifest.handle) and key not in self._claimed:
             self._seen[key] = time.monotonic()
         return flaw
+
+    def archive(self, key: str) -> Archive | None:
+        return self._archives.get(key)
 
     def is_claimed(self, key: str) -> bool:
         return False  # to ask would cost a request, and nothing but the lock can be left over
@@ -90,6 +98,7 @@ class BucketStore(Store):
     def contend(
         self, key: str, lock_timeout: float, keep_free: int, *, replace: bool = False
     ) -> Contender:
+        self._seen.pop(key, None)
         return _BucketContender(Objects(self._root), key, lock_timeout, self._claimed, replace)
 
     def entries(self, lock_timeout: float) -> list[Entry]:

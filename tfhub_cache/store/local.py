@@ -8,11 +8,11 @@ import os
 import shutil
 import stat
 import time
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from absl import logging
 
-from tfhub_cache.manifest import Manifest, UnknownFormat
+from tfhub_cache.manifest import Archive, Manifest, UnknownFormat
 from tfhub_cache.store import ABSENT, Claim, Contender, Store, descriptor, saved_model
 from tfhub_cache.store.entry import RECORD_SECONDS, Condition, Entry
 from tfhub_cache.store.lock import HeldLock, LockContender, discard, staging_folder
@@ -25,13 +25,20 @@ _ROOM = 4
 """How many times its archive's size must be free for the archive to be kept beside the model."""
 
 
+class _Expected(NamedTuple):
+    """What a manifest says: each file's path and size, and the archive."""
+
+    sizes: list[tuple[str, int]]
+    archive: Archive
+
+
 class LocalStore(Store):
     """Entries are folders; publishing is one rename."""
 
     def __init__(self, root: str) -> None:
         self._shown_root = root
         self._root = os.path.abspath(root.removeprefix("file://"))
-        self._expectations: dict[str, tuple[object, list[tuple[str, int]] | None]] = {}
+        self._expectations: dict[str, tuple[object, _Expected | None]] = {}
 
     def path(self, key: str) -> str:
         return os.path.join(self._shown_root, key)
@@ -42,10 +49,10 @@ class LocalStore(Store):
         try:
             if is_planted_link(self._root) or is_planted_link(entry):
                 return "another user has put a link in its place"
-            expected = self._expected_sizes(key, entry)
+            expected = self._expected(key, entry)
             if expected is None:
                 return _flaw_without_manifest(entry)
-            for path, size in expected:
+            for path, size in expected.sizes:
                 found = os.stat(path).st_size
                 if found != size:
                     return f"{path} has {found} bytes instead of {size}"
@@ -58,6 +65,13 @@ class LocalStore(Store):
                 return ABSENT
             return f"{error.filename} can't be read: {error.strerror}"
         return None
+
+    def archive(self, key: str) -> Archive | None:
+        try:
+            expected = self._expected(key, os.path.join(self._root, key))
+        except (OSError, ValueError):
+            return None
+        return None if expected is None else expected.archive
 
     def is_claimed(self, key: str) -> bool:
         return os.path.lexists(os.path.join(self._root, f"{key}.lock"))
@@ -119,8 +133,8 @@ class LocalStore(Store):
                 errno.EPERM, f"{self._root} is a link that another user has put there"
             )
 
-    def _expected_sizes(self, key: str, entry: str) -> list[tuple[str, int]] | None:
-        """Each file's path and size as the manifest has them; None without a manifest."""
+    def _expected(self, key: str, entry: str) -> _Expected | None:
+        """What the manifest says of an entry; None without a manifest."""
         path = f"{entry}.manifest.json"
         try:
             status = os.stat(path)
@@ -129,7 +143,7 @@ class LocalStore(Store):
         stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
         known = self._expectations.get(key)
         if known is None or known[0] != stamp:
-            known = self._expectations[key] = (stamp, _read_sizes(path, entry))
+            known = self._expectations[key] = (stamp, _read_expected(path, entry))
         return known[1]
 
 
@@ -297,13 +311,14 @@ def _user() -> int:
     return os.getuid() if hasattr(os, "getuid") else 0  # Windows tells no owners
 
 
-def _read_sizes(path: str, entry: str) -> list[tuple[str, int]] | None:
+def _read_expected(path: str, entry: str) -> _Expected | None:
     try:
         with open(path, "rb") as file:
             manifest = Manifest.from_json(file.read())
     except UnknownFormat:
         return None  # of a later version, perhaps: as good as none
-    return [(os.path.join(entry, file.path), file.size) for file in manifest.files]
+    sizes = [(os.path.join(entry, file.path), file.size) for file in manifest.files]
+    return _Expected(sizes, manifest.archive)
 
 
 def _flaw_without_manifest(entry: str) -> str | None:

@@ -42,9 +42,11 @@ class Transfer:
 
     Attributes:
         download: what the server says of the archive.
+        resumed: whether it goes on with what an earlier attempt has received.
     """
 
     download: Download
+    resumed: bool
 
     def __init__(
         self,
@@ -84,6 +86,7 @@ class Transfer:
         with contextlib.ExitStack() as opened, contextlib.ExitStack() as undo:
             self.download, self._spool = self._ask(opened)
             undo.callback(self._spool.close, keep=True)
+            self.resumed = self._spool.received.total() > 0
             self._size = self.download.size
             end = sys.maxsize if self._size is None else self._size
             missing = self._spool.received.missing(end)
@@ -279,10 +282,12 @@ class Transfer:
             try:
                 self._spool.write(position, data)
             except OSError as error:
-                raise CacheError(
+                failure = CacheError(
                     f"Could not keep what was received of {self._shown}: "
                     f"{error.strerror or error}. Check the cache's free space and permissions."
-                ) from error
+                )
+                failure.errno = error.errno
+                raise failure from error
             self._plan.brought(connection, len(data), time.monotonic())
             self._received += len(data)
             self._changed.notify_all()

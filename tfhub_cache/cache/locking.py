@@ -1,0 +1,86 @@
+"""Writing a lock file: the handles of a project, and the archives that their models are made of."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from functools import partial
+
+from absl import logging
+
+from tfhub_cache import lockfile
+from tfhub_cache.cache.resolving import each
+from tfhub_cache.compressed import archive_of, is_archive
+from tfhub_cache.errors import LockfileError
+from tfhub_cache.manifest import Archive
+from tfhub_cache.urls import redact
+
+
+def lock(
+    handles: Iterable[str],
+    file: str | os.PathLike[str],
+    *,
+    jobs: int = 4,
+    refresh: bool = False,
+) -> dict[str, Archive]:
+    """Writes a lock file: for each handle, the size and the SHA-256 of its archive.
+
+    With `TFHUB_LOCKFILE` naming the file, `hub.resolve` and `hub.load` use these archives and no
+    others. What is in the cache is locked as it is there. What is not, and what tensorflow_hub has
+    downloaded (which noted no digest), is downloaded. The file is written only if all succeed, and
+    in one step; a lock file that is in force is not looked at.
+
+    Args:
+        handles: of models that come from the cache: http(s) URLs and `gs://` archives. Paths are
+            left out, with a warning, as they are used where they are.
+        file: the lock file. It is replaced if it is there.
+        jobs: how many are downloaded at a time.
+        refresh: whether to fetch anew what is in the cache, for handles without a version.
+
+    Returns:
+        What was written, by handles.
+
+    Raises:
+        LockfileError: if one of them can't be had; it names all that failed. Or if the file can't
+            be written.
+
+    Example:
+        ```python
+        import tfhub_cache as hub
+
+        hub.cache.lock(["https://tfhub.dev/google/nnlm-en-dim128/2"], "models.lock")
+        ```
+    """
+    archives: dict[str, Archive] = {}
+    failures: list[Exception] = []
+    wanted = list(dict.fromkeys(handles))
+    for handle in wanted:
+        if not is_archive(handle):
+            logging.warning("%s is a path, which is used where it is and not locked.", handle)
+    locking = each(filter(is_archive, wanted), partial(archive_of, refresh=refresh), jobs)
+    with contextlib.closing(locking):
+        for handle, outcome in locking:
+            if isinstance(outcome, Exception):
+                failures.append(outcome)
+            else:
+                archives[handle] = outcome
+                if "?" in handle:
+                    logging.warning(
+                        "%s has a query, which goes into the lock file as it is. If it is secret, "
+                        "so is the file.",
+                        redact(handle),
+                    )
+    if failures:
+        told = "".join(f"\n  {failure}" for failure in failures)
+        raise LockfileError(
+            f"{os.fspath(file)} is not written, as {len(failures)} of {len(wanted)} models can't "
+            f"be had:{told}"
+        )
+    try:
+        lockfile.write(os.fspath(file), archives)
+    except OSError as error:
+        raise LockfileError(
+            f"The lock file {os.fspath(file)} can't be written: {error.strerror or error}."
+        ) from error
+    return archives
