@@ -35,10 +35,10 @@ def embedding(sentence: str) -> list[float]:
 
 def _row(word: str) -> list[float]:
     index = VOCABULARY.index(word) if word in VOCABULARY else len(VOCABULARY)
-    return _table()[index]
+    return vectors()[index]
 
 
-def _table() -> list[list[float]]:
+def vectors() -> list[list[float]]:
     """The embedding: a row for each word, and one for those that are not in the vocabulary."""
     return [
         [math.sin(1 + row * DIMENSIONS + column) for column in range(DIMENSIONS)]
@@ -53,20 +53,20 @@ def text_embedding(folder: Path) -> Path:
     class TextEmbedding(tf.Module):
         def __init__(self, vocabulary: str) -> None:
             super().__init__()
-            self.table = _lookup_table(tf, vocabulary)
-            self.embedding = tf.Variable(_table(), dtype=tf.float32, name="embedding")
+            self.table = lookup_table(tf, vocabulary)
+            self.embedding = tf.Variable(vectors(), dtype=tf.float32, name="embedding")
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="sentences")])
         def __call__(self, sentences):
-            return _embed(tf, self.table, self.embedding, sentences)
+            return embed(tf, self.table, self.embedding, sentences)
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="sentences")])
         def serve(self, sentences):
             return {"embeddings": self(sentences)}
 
-    module = TextEmbedding(str(_write_vocabulary(folder)))
+    module = TextEmbedding(str(write_vocabulary(folder)))
     tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
-    return _without_vocabulary(folder)
+    return without_vocabulary(folder)
 
 
 def keras_export(folder: Path) -> Path:
@@ -93,16 +93,16 @@ def tf1_hub_module(folder: Path) -> Path:
     import tensorflow as tf
 
     v1 = tf.compat.v1
-    vocabulary = str(_write_vocabulary(folder))
+    vocabulary = str(write_vocabulary(folder))
     builder = v1.saved_model.Builder(str(folder))
     for tags, factor in ((["train"], 2.0), ([], 1.0)):
         with tf.Graph().as_default(), v1.Session() as session:
             sentences = v1.placeholder(tf.string, [None], name="sentences")
-            table = _lookup_table(tf, vocabulary)
+            table = lookup_table(tf, vocabulary)
             variable = v1.get_variable(
-                "embedding", initializer=tf.constant(_table(), tf.float32), use_resource=False
+                "embedding", initializer=tf.constant(vectors(), tf.float32), use_resource=False
             )
-            answer = factor * _embed(tf, table, variable, sentences)
+            answer = factor * embed(tf, table, variable, sentences)
             signature = v1.saved_model.predict_signature_def(
                 {"default": sentences}, {"default": answer}
             )
@@ -119,7 +119,7 @@ def tf1_hub_module(folder: Path) -> Path:
     builder.save()
     # message ModuleDef { Format format = 1; }, and FORMAT_V3 is 3
     (folder / "tfhub_module.pb").write_bytes(b"\x08\x03")
-    return _without_vocabulary(folder)
+    return without_vocabulary(folder)
 
 
 def large(folder: Path, megabytes: int) -> Path:
@@ -144,7 +144,7 @@ def large(folder: Path, megabytes: int) -> Path:
     return folder
 
 
-def _lookup_table(tf, vocabulary: str):
+def lookup_table(tf, vocabulary: str):
     keys = tf.lookup.TextFileInitializer(
         vocabulary,
         tf.string,
@@ -155,7 +155,7 @@ def _lookup_table(tf, vocabulary: str):
     return tf.lookup.StaticVocabularyTable(keys, num_oov_buckets=1)
 
 
-def _embed(tf, table, variable, sentences):
+def embed(tf, table, variable, sentences):
     words = tf.strings.split(sentences)
     rows = tf.gather(variable, table.lookup(words.flat_values))
     sums = tf.math.segment_sum(rows, words.value_rowids())
@@ -166,14 +166,14 @@ def _embed(tf, table, variable, sentences):
     return tf.math.divide_no_nan(sums, counts)
 
 
-def _write_vocabulary(folder: Path) -> Path:
+def write_vocabulary(folder: Path) -> Path:
     path = folder.with_name(f"{folder.name}.vocabulary") / "vocab.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{word}\n" for word in VOCABULARY), encoding="utf-8", newline="\n")
     return path
 
 
-def _without_vocabulary(folder: Path) -> Path:
+def without_vocabulary(folder: Path) -> Path:
     """Removes the file that the model was made from, so that it has to use its asset."""
     path = folder.with_name(f"{folder.name}.vocabulary") / "vocab.txt"
     path.unlink()

@@ -9,7 +9,18 @@ import pytest
 
 import tfhub_cache as hub
 
-SLOW = ("tensorflow", "gcsfs", "fsspec", "requests", "urllib3", "aiohttp", "tqdm", "isal")
+SLOW = (
+    "tensorflow",
+    "keras",
+    "tf_keras",
+    "gcsfs",
+    "fsspec",
+    "requests",
+    "urllib3",
+    "aiohttp",
+    "tqdm",
+    "isal",
+)
 
 
 @pytest.fixture
@@ -70,6 +81,10 @@ def test_from_tfhub_cache_import_star_works(run_python) -> None:
     ]
 
 
+def test_importing_every_name_with_a_star_imports_nothing_that_is_slow(imported_by) -> None:
+    assert imported_by("from tfhub_cache import *") == set()
+
+
 def test_every_public_name_is_there() -> None:
     assert all(hasattr(hub, name) for name in hub.__all__)
     assert all(hasattr(hub.cache, name) for name in hub.cache.__all__)
@@ -83,6 +98,44 @@ def test_the_functions_of_the_cache_are_imported_when_they_are_used(run_python) 
         "print('tfhub_cache.cache.listing' in before, 'tfhub_cache.cache.listing' in sys.modules)"
     )
     assert done.check().stdout == "False True\n"
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match=r"module 'tfhub_cache' has no attribute 'Keraslayer'"):
+        hub.Keraslayer  # noqa: B018
+
+
+def test_the_layer_is_listed_without_being_imported(imported_by) -> None:
+    names = "{'KerasLayer', 'keras_layer'}"
+    code = f"import tfhub_cache as hub\nassert {names} <= set(dir(hub)) >= set(hub.__all__)"
+    assert imported_by(code) == set()
+
+
+@pytest.mark.tensorflow
+def test_the_layer_is_found_in_every_way_that_programs_import_it(run_python) -> None:
+    done = run_python(
+        "import tfhub_cache as hub\n"
+        "first = hub.keras_layer.KerasLayer\n"
+        "from tfhub_cache import KerasLayer as second\n"
+        "from tfhub_cache.keras_layer import KerasLayer as third\n"
+        "import tensorflow as tf\n"
+        "print(hub.KerasLayer is first is second is third)\n"
+        "print(issubclass(first, tf.keras.layers.Layer))"
+    )
+    assert done.check().stdout.split() == ["True", "True"]
+
+
+@pytest.mark.parametrize(
+    "code", ["hub.KerasLayer", "hub.keras_layer", "from tfhub_cache import KerasLayer"]
+)
+def test_without_tensorflow_the_layer_says_what_to_install(run_python, code: str) -> None:
+    done = run_python(
+        f"import sys\nsys.modules['tensorflow'] = None\nimport tfhub_cache as hub\n"
+        f"try:\n    {code}\nexcept ImportError as error:\n    print(error)"
+    )
+    message = done.check().stdout
+    assert "hub.KerasLayer needs TensorFlow" in message
+    assert "pip install 'tfhub-cache[tensorflow]'" in message
 
 
 def test_the_version_is_the_one_that_is_installed() -> None:

@@ -1,21 +1,31 @@
 """tfhub_cache: TensorFlow Hub models by their handles, from a cache that looks after itself.
 
-A drop-in replacement for `tensorflow_hub`'s `resolve` and `load`:
+A drop-in replacement for `tensorflow_hub`:
 
     import tfhub_cache as hub
 
     model = hub.load("https://tfhub.dev/google/nnlm-en-dim128/2")
+    layer = hub.KerasLayer("https://tfhub.dev/google/nnlm-en-dim128/2", trainable=True)
 
 `hub.cache` looks after what was downloaded.
 
-Importing it is cheap: TensorFlow, requests and gcsfs are imported when they are first needed.
+Importing it is cheap: TensorFlow, Keras, requests and gcsfs are imported when they are first
+needed.
 """
 
-from tfhub_cache import cache, errors, registry, resolver
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from tfhub_cache import cache, errors, keras_registration, registry, resolver
 from tfhub_cache.loading import load, resolve
 from tfhub_cache.stand_in import install_as_tensorflow_hub
 from tfhub_cache.version import __version__
 
+if TYPE_CHECKING:
+    from tfhub_cache import keras_layer as keras_layer
+    from tfhub_cache.keras_layer import KerasLayer as KerasLayer
+
+# Without the names that bring TensorFlow along: `from tfhub_cache import *` would ask for them.
 __all__ = [
     "__version__",
     "cache",
@@ -26,3 +36,16 @@ __all__ = [
     "resolve",
     "resolver",
 ]
+
+keras_registration.register()
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("KerasLayer", "keras_layer"):
+        keras_layer = importlib.import_module("tfhub_cache.keras_layer")
+        return keras_layer if name == "keras_layer" else keras_layer.KerasLayer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), "KerasLayer", "keras_layer"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from absl import logging
@@ -106,16 +107,7 @@ def load(
     """
     if not isinstance(handle, str):
         raise ValueError(f"Expected a string, got {handle!r}")
-    try:
-        import tensorflow as tf
-    except ModuleNotFoundError as error:
-        if error.name != "tensorflow":
-            raise
-        raise ImportError(
-            "Loading a model needs TensorFlow, which is not installed. Install it with: "
-            "pip install 'tfhub-cache[tensorflow]' (or tensorflow-cpu, or tf-nightly)."
-        ) from error
-
+    tf = import_tensorflow("Loading a model")
     path = resolve(handle)
     folder = path.rstrip("/")
     is_hub_module_v1 = exists(f"{folder}/{_TF1_HUB_FORMAT}")
@@ -137,6 +129,20 @@ def load(
         raise
     model._is_hub_module_v1 = is_hub_module_v1
     return model
+
+
+def import_tensorflow(purpose: str) -> ModuleType:
+    """TensorFlow, or an error that says what to install for this purpose."""
+    try:
+        import tensorflow as tf
+    except ModuleNotFoundError as error:
+        if error.name != "tensorflow":
+            raise
+        raise ImportError(
+            f"{purpose} needs TensorFlow, which is not installed. Install it with: "
+            "pip install 'tfhub-cache[tensorflow]' (or tensorflow-cpu, or tf-nightly)."
+        ) from error
+    return tf  # type: ignore[no-any-return]
 
 
 def _is_unseen_by_worker(folder: str, error: Exception) -> bool:

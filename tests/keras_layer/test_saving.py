@@ -1,0 +1,115 @@
+"""What was saved in one program is loaded in another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import models
+import pytest
+from servers import Host
+from worlds import HERE, KERAS_2, KERAS_3, THEIRS, Ran, keras_of
+
+pytestmark = [pytest.mark.tensorflow, pytest.mark.xdist_group("keras_layer_saving")]
+
+REFUSED = "ValueError: A hub.KerasLayer is to be made from a config"
+
+
+@pytest.fixture
+def loaded(run_python: Any) -> Callable[..., Any]:
+    """What a program of its own sees in its tasks; see loading.py."""
+
+    def load(world: str, *tasks: str | Path, **env: str) -> Any:
+        done = run_python(HERE / "loading.py", args=tasks, env={**keras_of(world), **env}).check()
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return load
+
+
+def near(value: Any) -> Any:
+    return [pytest.approx(row, rel=1e-4, abs=1e-5) for row in value]
+
+
+def test_keras_3_loads_a_model_where_this_library_was_imported_if_it_is_trusted(
+    ran: dict[str, Ran], loaded: Any
+) -> None:
+    saved = ran[KERAS_3].value("saving_a_text_model")
+    (seen,) = loaded(KERAS_3, "tfhub_cache_first", ran[KERAS_3].folder)
+    assert seen.pop("no module of the layer")
+    refusal = seen.pop("by default")
+    assert refusal.startswith(REFUSED)
+    for words in ("sentences", "safe_mode=False", "enable_unsafe_deserialization"):
+        assert words in refusal
+    assert seen == dict.fromkeys(["not safe", "by default, then", "h5"], near(saved))
+
+
+def test_a_layer_of_a_url_is_loaded_again_from_the_cache_with_the_weights_that_were_saved(
+    ran: dict[str, Ran],
+    keras_models: Path,
+    loaded: Any,
+    host: Host,
+    cache_dir: Path,
+    tmp_path: Path,
+) -> None:
+    url = host.publish("/google/sentences/1", models.pack(keras_models / "sentences"))
+    (tmp_path / "url").write_text(url)
+    ((before, changed),) = loaded(KERAS_3, "made_from_a_url", tmp_path)
+    assert changed != before
+    host.close()
+    tensorflow_first = ("tensorflow_first", ran[KERAS_3].folder)
+    refused, again = loaded(KERAS_3, *tensorflow_first, "loaded_from_the_cache", tmp_path)
+    assert refused["no module of the layer"]
+    assert refused["by default"].startswith(REFUSED)
+    assert again == near(changed)
+    assert len(host.requests) == 1
+
+
+def test_keras_2_loads_a_model_of_its_own_and_of_tensorflow_hub(
+    ran: dict[str, Ran], loaded: Any
+) -> None:
+    ours, theirs = (ran[world] for world in (KERAS_2, THEIRS))
+    seen = loaded(KERAS_2, "keras_2", ours.folder, "saved_by_tensorflow_hub", theirs.folder)
+    for names, answers, library in (
+        (["model.keras", "model.h5", "keras2_saved_model"], seen[0], ours),
+        (["model.keras", "model.h5", "checkpoint"], seen[1], theirs),
+    ):
+        assert answers == dict.fromkeys(names, near(library.value("saving_a_text_model")))
+
+
+def test_beside_keras_3_there_is_a_layer_for_tf_keras_and_what_it_has_saved_can_be_loaded(
+    ran: dict[str, Ran], keras_models: Path, loaded: Any
+) -> None:
+    tf_keras = ("tf_keras_beside_keras_3", keras_models)
+    seen = loaded(KERAS_3, *tf_keras, "saved_by_tensorflow_hub", ran[THEIRS].folder)
+    assert seen[0] == [False, True]
+    assert seen[1] == {"model.h5": near(ran[THEIRS].value("saving_a_text_model"))}
+
+
+@pytest.mark.parametrize("world", [KERAS_2, KERAS_3])
+def test_an_exported_model_runs_without_this_library_and_the_model_of_the_layer(
+    ran: dict[str, Ran], world: str
+) -> None:
+    folder = ran[world].folder
+    served = json.loads((folder.parent / "served.json").read_text())[folder.name]
+    texts = near(ran[world].value("saving_a_text_model"))
+    images = near(ran[world].value("saving_an_image_model")[0])
+    assert served.pop("keras2_saved_model", texts) == texts
+    assert served == {
+        "export": texts,
+        "saved_model": texts,
+        "image_export": images,
+        "image_saved_model": images,
+    }
+    assert [path.name for path in (folder / "export" / "assets").iterdir()] == ["vocab.txt"]
+
+
+def test_keras_3_on_another_backend_is_an_error_that_says_what_to_set(
+    keras_models: Path, loaded: Any
+) -> None:
+    pytest.importorskip("jax", reason="Keras 3 has no other backend here")
+    ((backend, error),) = loaded(KERAS_3, "another_backend", keras_models, KERAS_BACKEND="jax")
+    assert backend == "jax"
+    assert "'jax'" in error
+    assert "KERAS_BACKEND=tensorflow" in error
