@@ -31,6 +31,34 @@ def test_the_quickstart_loads_a_model_twice_and_downloads_it_once(run_python) ->
     assert first == again
 
 
+KERASES = pytest.mark.parametrize("legacy", ["0", "1"], ids=["Keras 3", "Keras 2"])
+
+
+def skip_without(legacy: str) -> None:
+    if legacy == "1":
+        pytest.importorskip("tf_keras", reason="there is no Keras 2")
+
+
+@KERASES
+def test_the_tutorial_on_text_classification_learns(run_python, legacy: str) -> None:
+    skip_without(legacy)
+    done = run_python(EXAMPLES / "text_classification.py", env={"TF_USE_LEGACY_KERAS": legacy})
+    text = done.check().stdout
+    assert "(3, 50)\n" in text
+    assert re.search(r"keras_layer \(KerasLayer\).*\(None, 50\).*1,?000", text)
+    assert re.search(r"^test: loss 0\.\d+, accuracy 1\.000$", text, re.M)
+
+
+@KERASES
+def test_the_tutorial_on_transfer_learning_learns_and_is_reloaded(run_python, legacy: str) -> None:
+    skip_without(legacy)
+    done = run_python(EXAMPLES / "transfer_learning.py", env={"TF_USE_LEGACY_KERAS": legacy})
+    text = done.check().stdout
+    assert "classifier: (4, 1001)\nfeatures: (4, 64)\n" in text
+    assert re.search(r"Non-trainable params: 8,?224 ", text)
+    assert "validation: accuracy 1.000\nreloaded: differs by 0.0\n" in text
+
+
 @pytest.mark.timeout(200)
 def test_workers_of_a_cluster_train_with_one_model_from_a_bucket(
     host: Host, text_embedding: Path, ca, ca_pem: Path, tmp_path: Path
