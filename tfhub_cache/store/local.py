@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import shutil
-import stat
 import time
 from typing import BinaryIO, NamedTuple
 
@@ -15,6 +14,7 @@ from absl import logging
 from tfhub_cache.manifest import Archive, Manifest, UnknownFormat
 from tfhub_cache.store import ABSENT, Claim, Contender, Store, descriptor, saved_model
 from tfhub_cache.store.entry import RECORD_SECONDS, Condition, Entry
+from tfhub_cache.store.links import is_planted_link
 from tfhub_cache.store.lock import HeldLock, LockContender, discard, staging_folder
 from tfhub_cache.store.part import begin_part, discard_part, open_part, progress_of_part
 from tfhub_cache.store.spool import Identity, MemorySpool, Spool
@@ -296,19 +296,6 @@ class _LocalClaim(Claim):
         with open(path, "x", encoding="utf-8") as file:
             file.write(text)
         return path
-
-
-def is_planted_link(path: str) -> bool:
-    """Whether a path is a link that belongs neither to this user nor to the administrator."""
-    try:
-        status = os.lstat(path)
-    except FileNotFoundError:
-        return False
-    return stat.S_ISLNK(status.st_mode) and status.st_uid not in (0, _user())
-
-
-def _user() -> int:
-    return os.getuid() if hasattr(os, "getuid") else 0  # Windows tells no owners
 
 
 def _read_expected(path: str, entry: str) -> _Expected | None:

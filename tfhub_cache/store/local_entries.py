@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterable
 
 from tfhub_cache.manifest import Manifest
+from tfhub_cache.store import Store
 from tfhub_cache.store.entry import (
     ABSENT,
     Condition,
@@ -19,11 +20,11 @@ from tfhub_cache.store.entry import (
     origin_of,
     state_of,
 )
-from tfhub_cache.store.local import LocalStore, is_planted_link
+from tfhub_cache.store.links import is_planted_link
 from tfhub_cache.store.lock import LockContender
 
 
-def find_all(store: LocalStore, root: str, lock_timeout: float) -> list[Entry]:
+def find_all(store: Store, root: str, lock_timeout: float) -> list[Entry]:
     """All that there is in a folder."""
     with contextlib.suppress(FileNotFoundError):
         names = names_by_key(os.listdir(root))
@@ -34,15 +35,13 @@ def find_all(store: LocalStore, root: str, lock_timeout: float) -> list[Entry]:
     return []
 
 
-def find(store: LocalStore, root: str, key: str, lock_timeout: float) -> Entry:
+def find(store: Store, root: str, key: str, lock_timeout: float) -> Entry:
     """What there is of one entry."""
     names = _names_of(root, key)
     return describe(store, root, key, names, _holder(root, key, names, lock_timeout))
 
 
-def describe(
-    store: LocalStore, root: str, key: str, names: Iterable[str], holder: str | None
-) -> Entry:
+def describe(store: Store, root: str, key: str, names: Iterable[str], holder: str | None) -> Entry:
     """An entry, from the names that there are of it in the cache."""
     base = os.path.join(root, key)
     flaw = store.flaw(key)
@@ -78,7 +77,7 @@ def describe(
     )
 
 
-def tidy(store: LocalStore, root: str, key: str, lock_timeout: float, condition: Condition) -> bool:
+def tidy(store: Store, root: str, key: str, lock_timeout: float, condition: Condition) -> bool:
     """Removes what the dead left of an entry, and the entry on a condition. See `Store.tidy`."""
     if not _names_of(root, key):
         return False
