@@ -850,9 +850,16 @@ def _bytes_below(folder: Path) -> int:
 def test_a_bucket_that_is_busy_now_and_then_makes_no_difference(
     storage: Storage, host: Host, objects: Bucket, code: int
 ) -> None:
-    """Promise 9: every third answer is a refusal."""
+    """Promise 9: every third answer about an object is a refusal, beginning with the first."""
     handle = host.publish("/many/1", models.pack_files(MANY))
-    fault = storage.fault(lambda call: True, code, every=3)
+    asked: Counter[tuple[str, str]] = Counter()
+
+    def is_unlucky(call: Call) -> bool:
+        # Counted for each object: of all together, one may be unlucky for as often as is tried.
+        asked[call.kind, call.name] += 1
+        return asked[call.kind, call.name] % 3 == 1
+
+    fault = storage.fault(is_unlucky, code)
     hub.resolve(handle)
     assert fault.met > 10
     as_another_process()
