@@ -195,7 +195,8 @@ class Transfer:
         """Makes more if bytes run short and more have paid so far; ends one that is too slow."""
         now = time.monotonic()
         # One that has always been alone can't be slower than others, only the network can.
-        slow = self._plan.slow(self._position, now) if self._was_shared else None
+        missing = self._spool.received.end_of_run(self._position)
+        slow = self._plan.slow(missing, now) if self._was_shared else None
         if slow is not None:
             # Not waited for: it may hang in what can't be interrupted. What it does later is void.
             self._plan.take_away(slow)

@@ -117,7 +117,7 @@ class Plan(Generic[Who]):
         self.give_back(who)
 
     def slow(self, position: int, now: float) -> Who | None:
-        """The connection that holds up the reader at a position, if another could do better."""
+        """The connection that has yet to bring this byte, if another could do better."""
         for who, piece in self._held.items():
             if piece.position == position:
                 return who if self._is_slow(piece, now) else None
