@@ -120,6 +120,11 @@ def test_help_has_examples(run: Command, command: str) -> None:
         ["prune", "--max-size", "20G"],
         ["prune", "--unused-for", "30"],
         ["ls", "--load-format", "ZIP"],
+        ["ls", "--load-format", ""],
+        ["rm", "--all", "--yes", "--cache-dir", ""],
+        ["--cache-dir=", "prune", "--max-size", "0B"],
+        ["resolve", "--locked", "", A],
+        ["lock", "-o", "", A],
     ],
 )
 def test_what_makes_no_sense_is_told_with_status_2(

@@ -90,7 +90,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _set(option: str, value: str | None, setting: Setting) -> bool:
     """Hands an option's value to the library; whether it is the one that counts."""
-    if not value:
+    if value is None:
         return True
     assert setting.flag is not None
     setting.set_flag(value)

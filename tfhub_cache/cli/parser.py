@@ -65,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--locked",
         metavar="LOCKFILE",
+        type=_told(_not_empty),
         help="use only the archives that LOCKFILE names, as TFHUB_LOCKFILE does, which comes "
         "before it. Without any HANDLE, those in it are resolved",
     )
@@ -87,6 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
         "-o",
         dest="output",
         metavar="LOCKFILE",
+        type=_told(_not_empty),
         default="models.lock",
         help="the file to write (default: %(default)s)",
     )
@@ -280,6 +282,7 @@ def _add_common(parser: argparse.ArgumentParser, *, with_defaults: bool) -> None
     common.add_argument(
         "--cache-dir",
         metavar="DIR",
+        type=_told(_not_empty),
         default=default,
         help="the cache: a folder, or gs://bucket/folder. TFHUB_CACHE_DIR in the environment comes "
         "before it",
@@ -342,6 +345,13 @@ def _told(parse: Callable[[str], _Parsed]) -> Callable[[str], _Parsed]:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     return parsed
+
+
+def _not_empty(text: str) -> str:
+    # An unset variable of a shell must not mean the default cache, nor no lock at all.
+    if not text:
+        raise ValueError("it is empty")
+    return text
 
 
 def _positive(text: str) -> int:
