@@ -696,6 +696,33 @@ def test_a_manifest_of_another_handle_is_found(cache_dir: Path) -> None:
     assert verified.problems == ("its manifest is that of another handle",)
 
 
+def test_a_manifest_of_another_handle_names_neither_that_nor_its_secret(cache_dir: Path) -> None:
+    signed = f"{A}?signature=SECRET"
+    sound = ours(cache_dir, signed)
+    bad = ours(cache_dir, B)
+    Path(f"{bad}.manifest.json").write_text(Path(f"{sound}.manifest.json").read_text())
+    found = {one.handle: one for one in hub.cache.verify(fix=True)}
+    assert set(found) == {signed, bad.name}
+    error = found[bad.name].error
+    assert str(error).endswith(f"tfhub-cache rm {bad.name}")
+    assert "SECRET" not in str(error)
+    assert {entry.key: entry.handle for entry in hub.cache.entries()} == {
+        sound.name: signed,
+        bad.name: None,
+    }
+
+
+def test_what_nothing_tells_the_handle_of_is_fetched_again_by_the_handle(
+    host: Host, cache_dir: Path
+) -> None:
+    handle = host.publish("/m/1", pack_files(MODEL))
+    entry = foreign(cache_dir, handle, descriptor=False)
+    (entry / "saved_model.pb").unlink()
+    (verified,) = hub.cache.verify([handle], fix=True)
+    assert (verified.error, verified.fixed) == (None, True)
+    assert read_files(entry) == MODEL
+
+
 # Settings.
 
 

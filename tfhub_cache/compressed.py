@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from tfhub_cache import lockfile, settings
-from tfhub_cache.cache.fetching import key_of, open_cache
+from tfhub_cache.cache.fetching import open_cache
 from tfhub_cache.cache.options import FetchOptions
 from tfhub_cache.errors import CacheError, ResolveError
 from tfhub_cache.lockfile import Locked
@@ -19,6 +19,7 @@ from tfhub_cache.manifest import Archive
 from tfhub_cache.mirrors import addresses
 from tfhub_cache.resolver import HttpResolverBase, Resolver
 from tfhub_cache.source import Source
+from tfhub_cache.store.entry import key_of
 from tfhub_cache.urls import append_query, redact
 
 _CN_PAGES = "https://hub.tensorflow.google.cn/"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import os
 import time
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from tfhub_cache.lockfile import Locked
 from tfhub_cache.progress import Progress
 from tfhub_cache.source import Source
 from tfhub_cache.store import ABSENT, Claim, Store, open_store
+from tfhub_cache.store.entry import key_of
 from tfhub_cache.urls import redact
 
 _LONG_WAIT = 10.0
@@ -205,11 +205,6 @@ class Cache:
         if archive is None:
             return _Flaw("not as locked", "nothing tells of which archive it was made")
         return _Flaw("not as locked", f"it was made of an archive with sha256 {archive.sha256}")
-
-
-def key_of(handle: str) -> str:
-    """The name of a handle's entry; as tensorflow_hub has it, the handle is not normalised."""
-    return hashlib.sha1(handle.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
 
 
 def open_cache(root: str) -> Cache:

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tfhub_cache import settings
-from tfhub_cache.cache.fetching import key_of, open_cache
+from tfhub_cache.cache.fetching import open_cache
 from tfhub_cache.errors import CacheError, ResolveError
 from tfhub_cache.store import Store
-from tfhub_cache.store.entry import Entry
+from tfhub_cache.store.entry import Entry, key_of
 from tfhub_cache.urls import redact
 
 __all__ = ["Entry", "entries", "find", "free_space"]

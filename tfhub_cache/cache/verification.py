@@ -8,11 +8,10 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from tfhub_cache.cache.fetching import key_of
 from tfhub_cache.cache.listing import Current, current, entries, find
 from tfhub_cache.errors import CacheError, ResolveError
 from tfhub_cache.manifest import File
-from tfhub_cache.store.entry import Entry
+from tfhub_cache.store.entry import Entry, key_of
 from tfhub_cache.urls import redact
 
 _CHUNK = 1 << 20
@@ -190,17 +189,21 @@ def _fixed(verified: Verified) -> Verified:
     from tfhub_cache.compressed import fetch_again  # it is above this, and made of `fetching`
 
     entry = verified.entry
-    if entry is None or entry.handle is None or key_of(entry.handle) != entry.key:
+    assert entry is not None  # or nothing would differ
+    handle = entry.handle
+    if handle is None and key_of(verified.handle) == entry.key:
+        handle = verified.handle
+    if handle is None:
         return replace(
             verified,
             error=ResolveError(
-                f"{verified.handle} can't be fetched again, as nothing tells its handle. Remove it "
-                f"with `tfhub-cache rm {verified.handle}`, and resolve the handle.",
-                handle=verified.handle,
+                f"{entry.key} can't be fetched again, as nothing tells its handle. Give the "
+                f"handle to `tfhub-cache verify --fix`, or remove it: tfhub-cache rm {entry.key}",
+                handle=entry.key,
             ),
         )
     try:
-        fetch_again(entry.handle)
+        fetch_again(handle)
     except (OSError, ValueError) as error:
         return replace(verified, error=error)
     return replace(verified, fixed=True)

@@ -121,7 +121,7 @@ def _describe(
     if not files:
         flaw = ABSENT
     handle, downloaded = origin_of(
-        manifest, lambda: contents.get(f"{key}.descriptor.txt", b"").decode("utf-8", "replace")
+        key, manifest, lambda: contents.get(f"{key}.descriptor.txt", b"").decode("utf-8", "replace")
     )
     used = last_use(key, listed)
     holder = _holder(key, listed, contents, lock_timeout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -81,6 +82,11 @@ class InUse(OSError):  # noqa: N818 - it reads as what it is
         self.holder = holder
 
 
+def key_of(handle: str) -> str:
+    """The name of a handle's entry; as tensorflow_hub has it, the handle is not normalised."""
+    return hashlib.sha1(handle.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
+
+
 def is_versioned(handle: str) -> bool:
     """Whether a handle names a version, which never changes."""
     return re.search(r"/[0-9]+(\.tar|\.tgz|\.tar\.gz)?/?$", handle.partition("?")[0]) is not None
@@ -117,13 +123,16 @@ def state_of(flaw: str | None, manifest: Manifest | None, holder: str | None) ->
 
 
 def origin_of(
-    manifest: Manifest | None, read_descriptor: Callable[[], str]
+    key: str, manifest: Manifest | None, read_descriptor: Callable[[], str]
 ) -> tuple[str | None, datetime.datetime | None]:
     """Handle and time of download: from the manifest, without one from the descriptor file."""
     if manifest is not None:
-        return manifest.handle, _parse_time(manifest.downloaded.time)
-    fields = dict(line.partition(": ")[::2] for line in read_descriptor().splitlines())
-    return fields.get("Module") or None, _parse_time(fields.get("Download Time", ""))
+        handle, time = manifest.handle, manifest.downloaded.time
+    else:
+        fields = dict(line.partition(": ")[::2] for line in read_descriptor().splitlines())
+        handle, time = fields.get("Module", ""), fields.get("Download Time", "")
+    # What belongs to another entry tells nothing of this one.
+    return handle if key_of(handle) == key else None, _parse_time(time)
 
 
 def _parse_time(text: str) -> datetime.datetime | None:

@@ -46,7 +46,7 @@ def describe(store: Store, root: str, key: str, names: Iterable[str], holder: st
     base = os.path.join(root, key)
     flaw = store.flaw(key)
     manifest = _manifest(base, names)
-    handle, downloaded = origin_of(manifest, lambda: _descriptor(base, names))
+    handle, downloaded = origin_of(key, manifest, lambda: _descriptor(base, names))
     used = None
     if flaw != ABSENT:
         with contextlib.suppress(OSError):
