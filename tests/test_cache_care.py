@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import json
 import logging
 import os
 import subprocess
@@ -721,6 +722,52 @@ def test_what_nothing_tells_the_handle_of_is_fetched_again_by_the_handle(
     (verified,) = hub.cache.verify([handle], fix=True)
     assert (verified.error, verified.fixed) == (None, True)
     assert read_files(entry) == MODEL
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        (("downloaded", "time"), 5),
+        (("downloaded", "pid"), "many"),
+        (("files", 0, "path"), 7),
+        (("files", 0, "path"), "/etc/passwd"),
+        (("files", 0, "path"), "variables/../../other"),
+        (("files", 0, "path"), ""),
+        (("files", 0, "path"), "a\0b"),
+        (("files", 0, "size"), 1.5),
+        (("files", 0, "size"), True),
+        (("files", 0, "size"), -1),
+        (("files", 0, "sha256"), None),
+        (("archive", "size"), "many"),
+        (("handle",), [A]),
+        (("validators",), {"ETag": 1}),
+    ],
+)
+def test_a_manifest_of_nonsense_is_damage_and_heals(
+    host: Host, cache_dir: Path, where: tuple[str | int, ...], value: object
+) -> None:
+    handle = host.publish("/m/1", pack_files(MODEL))
+    file = Path(f"{ours(cache_dir, handle)}.manifest.json")
+    data = inner = json.loads(file.read_text())
+    for name in where[:-1]:
+        inner = inner[name]
+    inner[where[-1]] = value
+    file.write_text(json.dumps(data))
+    (entry,) = hub.cache.entries()
+    assert (entry.state, entry.flaw) == ("incomplete", "its manifest can't be read")
+    assert hub.cache.info(handle).entry.state == "incomplete"
+    assert read_files(hub.resolve(handle)) == MODEL
+    assert hub.cache.find(handle).state == "ok"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="makes a pipe")
+def test_a_pipe_in_place_of_a_lock_file_hides_no_other_model(cache_dir: Path) -> None:
+    ours(cache_dir, A)
+    os.mkfifo(cache_dir / f"{key_of(B)}.lock")
+    told = {entry.key: entry.state for entry in hub.cache.entries()}
+    assert told == {key_of(A): "ok", key_of(B): "incomplete"}
+    with pytest.raises(CacheError, match="It is no file"):
+        hub.resolve(B)
 
 
 # Settings.

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
 FORMAT = 1
+_NO_NAMES = frozenset({"", ".", ".."})
 
 
 class UnknownFormat(ValueError):  # noqa: N818 - it reads as what it is
@@ -26,6 +28,14 @@ class File:
     size: int
     sha256: str
 
+    def __post_init__(self) -> None:
+        parts = _text(self.path).replace(os.sep, "/").split("/")
+        # Whoever may write to a cache must not have files read that are elsewhere.
+        if not _NO_NAMES.isdisjoint(parts) or "\0" in self.path or os.path.isabs(self.path):
+            raise ValueError(f"the path {self.path!r} is not below the model's folder")
+        _number(self.size)
+        _text(self.sha256)
+
 
 @dataclass(frozen=True)
 class Archive:
@@ -33,6 +43,10 @@ class Archive:
 
     size: int
     sha256: str
+
+    def __post_init__(self) -> None:
+        _number(self.size)
+        _text(self.sha256)
 
 
 @dataclass(frozen=True)
@@ -43,6 +57,11 @@ class Origin:
     host: str
     pid: int
     library: str
+
+    def __post_init__(self) -> None:
+        _number(self.pid)
+        for text in self.time, self.host, self.library:
+            _text(text)
 
 
 @dataclass(frozen=True)
@@ -84,12 +103,24 @@ class Manifest:
             if not data["files"]:
                 raise ValueError("a manifest of no files")
             return cls(
-                handle=str(data["handle"]),
-                url=str(data["url"]),
+                handle=_text(data["handle"]),
+                url=_text(data["url"]),
                 archive=Archive(**data["archive"]),
                 files=tuple(File(**file) for file in data["files"]),
                 downloaded=Origin(**data["downloaded"]),
-                validators=dict(data["validators"]),
+                validators={_text(k): _text(v) for k, v in data["validators"].items()},
             )
         except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"no manifest: {error!r}") from error
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is no text")
+    return value
+
+
+def _number(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} is no number of 0 or more")
+    return value

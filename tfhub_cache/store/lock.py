@@ -20,6 +20,7 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 import threading
 import weakref
 
@@ -200,8 +201,10 @@ def discard(path: str) -> None:
             os.unlink(discarded)
 
 
-# Another user must not make us follow a link, nor a child process inherit the lock.
-_SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+# Another user must not make us follow a link or wait for a pipe, nor a child process inherit the
+# lock.
+_SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_SAFELY |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 class _LockFile:
@@ -211,22 +214,27 @@ class _LockFile:
         self._path = path
         self.created = False
         self.writable = True
+        self._descriptor = self._open(make)
+        if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+            self.close()
+            raise PermissionError(errno.EPERM, "It is no file", path)
+
+    def _open(self, make: bool) -> int:
         while True:
             try:
-                self._descriptor = os.open(path, os.O_RDWR | _SAFELY)
-                return
+                return os.open(self._path, os.O_RDWR | _SAFELY)
             except FileNotFoundError:
                 if not make:
                     raise
             except PermissionError:  # somebody else's: it can still be read and watched
-                self._descriptor = os.open(path, os.O_RDONLY | _SAFELY)
+                descriptor = os.open(self._path, os.O_RDONLY | _SAFELY)
                 self.writable = False
-                return
+                return descriptor
             with contextlib.suppress(FileExistsError):
                 flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _SAFELY
-                self._descriptor = os.open(path, flags, 0o666)
+                descriptor = os.open(self._path, flags, 0o666)
                 self.created = True
-                return
+                return descriptor
 
     def try_os_lock(self) -> bool | None:
         """Takes the system's lock if it is free; None where the file system has none."""
