@@ -166,6 +166,64 @@ def test_nothing_slow_is_imported_unless_it_is_needed(cache_dir: Path, run_pytho
     assert run_python(code).check().stderr.endswith("set()\n")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+def test_what_is_said_to_a_closed_stream_goes_nowhere(cache_dir: Path, tmp_path: Path) -> None:
+    entry = ours(cache_dir, A)
+
+    def run_closed(arguments: str, closed: str) -> Finished:
+        done = subprocess.run(
+            ["sh", "-c", f'exec "$0" -m tfhub_cache {arguments} {closed}', sys.executable],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return Finished(done.stdout, done.stderr, done.returncode)
+
+    missing = tmp_path / "missing"
+    assert run_closed(f"resolve {missing} {tmp_path}", "2>&-") == Finished(f"{tmp_path}\n", "", 1)
+    assert run_closed("rm", "2>&-") == Finished("", "", 2)
+    assert run_closed("ls", ">&-").returncode == 0
+    assert run_closed(f"resolve -q {tmp_path}", ">&-") == Finished("", "", 0)
+    assert run_closed("ls", ">&- 2>&-") == Finished("", "", 0)
+    assert run_closed(f"rm {A}", "<&-").returncode == 0
+    assert not entry.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs paths that are no text")
+@pytest.mark.parametrize(
+    "env",
+    [
+        {},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"PYTHONIOENCODING": "latin-1"},
+    ],
+)
+def test_programs_get_paths_byte_by_byte(host: Host, tmp_path: Path, env: dict[str, str]) -> None:
+    folder = os.fsencode(tmp_path) + "/größe".encode() + b"\xff"
+    handle = host.publish("/m/1", pack_files(MODEL))
+    done = subprocess.run(
+        [*COMMAND, "resolve", "-q", handle],
+        env={**os.environb, b"TFHUB_CACHE_DIR": folder, **_bytes(env)},
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == folder + b"/" + key_of(handle).encode() + b"\n"
+    done = subprocess.run(
+        [*COMMAND, "ls"],
+        env={**os.environb, b"TFHUB_CACHE_DIR": folder, **_bytes(env)},
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert handle.encode() in done.stdout
+
+
+def _bytes(env: dict[str, str]) -> dict[bytes, bytes]:
+    return {name.encode(): value.encode() for name, value in env.items()}
+
+
 # Which cache.
 
 

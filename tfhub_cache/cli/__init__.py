@@ -50,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import argcomplete  # an extra, and only the shell's completion calls for it
 
         argcomplete.autocomplete(parser)
-    options = parser.parse_args(arguments)
     output.set_up()
+    options = parser.parse_args(arguments)
     try:
         status = _run(options)
         sys.stdout.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import datetime
 import json
 import logging
@@ -21,17 +22,38 @@ EXPECTED: Final = (OSError, ValueError, RuntimeError, ImportError)
 """Errors that say what to do; any other is a bug, and comes with its traceback."""
 
 _ERASE_REST = "\x1b[K"
+_PATHS = "tfhub-cache.paths"
 _COLORS = {"red": 31, "green": 32, "yellow": 33, "cyan": 36, "bold": 1, "dim": 2}
 
 
 def set_up() -> None:
     """Prepares stdout for any text, and stderr for log lines."""
+    _replace_closed_streams()
     for stream in sys.stdout, sys.stderr:
         if hasattr(stream, "reconfigure"):
             # A handle that the terminal has no letters for is no reason to fail.
             stream.reconfigure(errors="backslashreplace")
+    if os.name == "posix" and hasattr(sys.stdout, "reconfigure") and not is_terminal():
+        # Programs need paths byte by byte, whatever the locale says of text.
+        codecs.register_error(_PATHS, _encode_path)
+        sys.stdout.reconfigure(encoding=sys.getfilesystemencoding(), errors=_PATHS)
     logging.getLogger().handlers[:] = [_Lines()]
     absl_logging.get_absl_logger().handlers.clear()
+
+
+def _replace_closed_streams() -> None:
+    """Gives what is said to nobody, where a stream is closed; `print` would take another one."""
+    for name, mode in ("stdin", "r"), ("stdout", "w"), ("stderr", "w"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
+def _encode_path(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Bytes of a path that are no text as they are, and other letters in ASCII."""
+    assert isinstance(error, UnicodeEncodeError)
+    error.end = error.start + 1
+    is_byte = "\udc80" <= error.object[error.start] <= "\udcff"
+    return codecs.lookup_error("surrogateescape" if is_byte else "backslashreplace")(error)
 
 
 class _Lines(logging.Handler):
