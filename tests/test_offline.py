@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
-from entries import foreign, key_of, names
+from entries import foreign, key_of, left_behind, names
 from models import fake_model, pack_files, read_files
 from servers import Host
 
 import tfhub_cache as hub
 from tfhub_cache import gcs, settings
 from tfhub_cache.errors import DownloadError, OfflineError, ResolveError
+from tfhub_cache.store.lock import LockContender
 
 MODEL = fake_model()
 ARCHIVE = pack_files(MODEL)
@@ -160,6 +162,38 @@ def test_a_damaged_model_is_an_error_that_says_so_and_what_is_left_stays(
     assert f"tfhub-cache resolve {cached}" in str(error.value)
     assert read_files(path) == left
     assert len(host.requests) == 1
+
+
+def test_a_model_that_somebody_replaces_at_this_moment_is_waited_for(
+    cached: str, cache_dir: Path, offline
+) -> None:
+    path = Path(hub.resolve(cached))
+    aside = path.with_name("aside")
+    lock = LockContender(str(path), 60).attempt()
+    assert lock is not None
+    path.rename(aside)
+    found: list[str | Exception] = []
+
+    def resolve() -> None:
+        try:
+            found.append(hub.resolve(cached))
+        except OfflineError as error:
+            found.append(error)
+
+    reader = threading.Thread(target=resolve)
+    reader.start()
+    reader.join(0.3)
+    aside.rename(path)
+    lock.release()
+    reader.join(20)
+    assert found == [str(path)]
+
+
+def test_what_a_dead_process_left_is_not_waited_for(cache_dir: Path, offline) -> None:
+    handle = "https://example.com/m/1"
+    left_behind(cache_dir, handle)
+    with pytest.raises(OfflineError):
+        hub.resolve(handle)
 
 
 def test_a_refresh_is_an_error_and_the_cached_model_stays(cached: str, host: Host, offline) -> None:

@@ -54,8 +54,8 @@ class Registry:
             handle: the handle as the user wrote it.
 
         Returns:
-            The path that the resolver returns. The model there is replaced in one step, when the
-            new one is complete.
+            The path that the resolver returns. The model there is replaced when the new one is
+            complete.
 
         Raises:
             RuntimeError: if no resolver supports the handle.

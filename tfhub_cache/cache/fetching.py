@@ -27,6 +27,9 @@ from tfhub_cache.store.entry import key_of
 from tfhub_cache.urls import redact
 
 _LONG_WAIT = 10.0
+_MOMENT = 2.0
+"""Seconds within which an entry that is being replaced is there again."""
+_LOOK_EVERY = 0.05
 
 
 class _Flaw(NamedTuple):
@@ -94,6 +97,8 @@ class Cache:
         made = False
         try:
             if not sources:
+                if self._is_put_in_place(key, options):
+                    return self._store.path(key)
                 raise offline.refusal(handle, self._root)
             while claim := self._claim(handle, key, options):
                 with claim:
@@ -194,6 +199,20 @@ class Cache:
     def _is_there(self, key: str, options: FetchOptions) -> bool:
         """Whether nothing has to be made any more."""
         return not options.refresh and self._flaw(key, options.locked) is None
+
+    def _is_put_in_place(self, key: str, options: FetchOptions) -> bool:
+        """Whether somebody else, who replaces the entry, has it there within a moment."""
+        if options.refresh:
+            return False
+        deadline = time.monotonic() + _MOMENT
+        with contextlib.suppress(OSError):  # nobody replaces what can't be looked at
+            while self._store.entry(key, options.lock_timeout).holder is not None:
+                if self._is_there(key, options):
+                    return True
+                if time.monotonic() >= deadline:
+                    return False
+                time.sleep(_LOOK_EVERY)
+        return self._is_there(key, options)
 
     def _flaw(self, key: str, locked: Locked | None) -> _Flaw | None:
         """Why an entry can't be used, or None if it can."""

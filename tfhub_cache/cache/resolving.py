@@ -33,8 +33,9 @@ def refresh(handle: str) -> str:
     """Resolves a handle, and fetches anew what would otherwise come from the cache.
 
     It is for handles without a version, which mean "the latest". The model in the cache can be used
-    until the new one is complete, and is then replaced in one step. (In a bucket it counts as
-    absent while the new files are put in its place.)
+    until the new one is complete, and is then replaced by two renames. Whoever resolves it between
+    the two, a moment later, waits for the second. (In a bucket it counts as absent while the new
+    files are put in its place.)
 
     Args:
         handle: as of `tfhub_cache.resolve`. What doesn't come from the cache is resolved as ever.

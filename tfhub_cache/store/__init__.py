@@ -76,7 +76,10 @@ class Claim(Staging):
 
     @abc.abstractmethod
     def publish(self, manifest: Manifest) -> None:
-        """Makes what was written the entry, in one step. A damaged one is replaced.
+        """Makes what was written the entry. A damaged one is replaced.
+
+        On a disk a new entry appears in one step. For one that is replaced there are two, and
+        between them readers see that there is none.
 
         If somebody else published the entry in the meantime (tensorflow_hub may), theirs stays,
         unless the claim is there to replace it.
