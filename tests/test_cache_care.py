@@ -791,6 +791,34 @@ def test_settings_are_told_with_their_sources_and_without_secrets(
     assert environment.problems == ["TFHUB_HTTP_TIMEOUT must be a positive number, not 'soon'."]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("TFHUB_MIRROR", "https://me:sec,ret@hub.example", "https://hub.example"),
+        ("TFHUB_MIRROR", "https://me:se/cret@hub.example/a", "https://hub.example/a"),
+        ("TFHUB_MIRROR", "https://me:se?cret@hub.example", "https://hub.example"),
+        ("TFHUB_MIRROR", "https://me:s@cret@hub.example", "https://hub.example"),
+        ("TFHUB_MIRROR", "me:sec,ret@hub.example,direct", "hub.example,direct"),
+        ("TFHUB_MIRROR", "https://a:b@one.example,direct", "https://one.example,direct"),
+        (
+            "TFHUB_MIRROR",
+            "https://a:b@one.example/x,https://c:d@two.example",
+            "https://one.example/x,https://two.example",
+        ),
+        ("HTTPS_PROXY", "me:se/cret@proxy:3128", "proxy:3128"),
+        ("HTTPS_PROXY", "http://me:se#cret@proxy:3128", "http://proxy:3128"),
+        ("NO_PROXY", "localhost,.example.com", "localhost,.example.com"),
+        ("TFHUB_LOCKFILE", "/home/me@work/models.lock", "/home/me@work/models.lock"),
+    ],
+)
+def test_a_password_that_is_not_escaped_is_not_told_either(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, shown: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    told = {setting.name: setting.value for setting in hub.cache.environment().settings}
+    assert told[name] == shown
+
+
 def test_a_flag_is_told_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     from absl import flags
 

@@ -16,6 +16,9 @@ _PACKAGES = (
     *("absl-py", "aiohttp", "filelock", "fsspec", "gcsfs", "google-crc32c", "isal", "requests"),
     *("tqdm", "urllib3"),
 )
+_PLAIN_IN_A_LIST = re.compile(r"[A-Za-z0-9+.-]+://[^/?#@]*@[^@]*")
+_PLAIN = re.compile(r"([A-Za-z0-9+.-]+://)?[^/?#@]*@[^@]*")
+"""Values of which it is certain where the password ends."""
 
 
 @dataclass(frozen=True)
@@ -94,5 +97,11 @@ def _version(package: str) -> str:
 
 def _without_secrets(text: str) -> str:
     """A value without passwords and queries; a proxy may be written without its scheme."""
-    shown = ",".join(redact(part) for part in text.split(","))
-    return re.sub(r"^[^/@\s]*@", "", shown)
+    if text.startswith(("/", "~", ".")):
+        return text  # a path
+    parts = text.split(",")
+    is_plain = _PLAIN if len(parts) == 1 else _PLAIN_IN_A_LIST
+    if not all("@" not in part or is_plain.fullmatch(part) for part in parts):
+        # A password in which a character is not escaped: nothing tells where it begins.
+        parts = [re.sub(r"^([A-Za-z0-9+.-]+://)?.*@", r"\1", text, flags=re.DOTALL)]
+    return ",".join(redact(re.sub(r"^[^/@]*@", "", part)) for part in parts)
