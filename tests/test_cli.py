@@ -22,6 +22,7 @@ from processes import Finished
 from servers import Host, stall, status
 
 import tfhub_cache as hub
+from tfhub_cache.errors import CacheError
 
 MODEL = fake_model(size=1000)
 OTHER = fake_model(size=2000, seed=1)
@@ -196,7 +197,6 @@ def test_what_is_said_to_a_closed_stream_goes_nowhere(cache_dir: Path, tmp_path:
     [
         {},
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-        {"PYTHONIOENCODING": "latin-1"},
     ],
 )
 def test_programs_get_paths_byte_by_byte(host: Host, tmp_path: Path, env: dict[str, str]) -> None:
@@ -222,6 +222,37 @@ def test_programs_get_paths_byte_by_byte(host: Host, tmp_path: Path, env: dict[s
 
 def _bytes(env: dict[str, str]) -> dict[bytes, bytes]:
     return {name.encode(): value.encode() for name, value in env.items()}
+
+
+def test_the_password_of_a_cache_is_not_shown(run: Command, host: Host, tmp_path: Path) -> None:
+    handle = host.publish("/m/1", pack_files(MODEL))
+    refuses = "ftp://user:SECRET@127.0.0.1:1/cache"
+    for cache in refuses, f"memory://user:SECRET@{tmp_path.name}/cache":
+        env = {"TFHUB_CACHE_DIR": cache}
+        for arguments in (
+            ["ls", "--json"],
+            ["ls", "--cache-dir", "ftp://other:SECRET@127.0.0.1/x"],
+            ["info", A],
+            ["rm", A],
+            ["env"],
+            ["resolve", handle],
+        ):
+            if (cache, arguments[0]) == (refuses, "resolve"):
+                continue
+            done = run(*arguments, env=env)
+            told = done.stderr if arguments[0] == "resolve" else done.stdout + done.stderr
+            assert "SECRET" not in told
+            assert told
+
+
+def test_the_password_of_a_cache_is_in_no_error(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = host.publish("/m/1", pack_files(MODEL))
+    monkeypatch.setenv("TFHUB_CACHE_DIR", "ftp://user:SECRET@127.0.0.1:1/cache")
+    with pytest.raises(CacheError, match=r"ftp://127\.0\.0\.1:1/cache") as error:
+        hub.resolve(handle)
+    assert "SECRET" not in str(error.value)
 
 
 # Which cache.

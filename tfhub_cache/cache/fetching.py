@@ -43,7 +43,7 @@ class Cache:
     """A folder of models, each unpacked under the sha1 of its handle."""
 
     def __init__(self, root: str, store: Store) -> None:
-        self._root = root
+        self._root = redact(root)  # for messages
         self._store = store
         self._untidy: set[str] = set()
         self._record_at: dict[str, float] = {}
@@ -238,7 +238,7 @@ def open_cache(root: str) -> Cache:
 
 @functools.lru_cache(maxsize=64)
 def _open_cache(root: str, folder: str) -> Cache:
-    logging.info("Using %s to cache modules.", root)
+    logging.info("Using %s to cache modules.", redact(root))
     return Cache(root, open_store(root))
 
 

@@ -84,7 +84,7 @@ class Current:
     """The cache that the settings name now.
 
     Attributes:
-        root: its folder, as the user wrote it.
+        root: its folder, as it may be shown.
         store: what it is on.
         lock_timeout: seconds; see `settings.lock_timeout`.
     """
@@ -107,7 +107,7 @@ class Current:
 def current() -> Current:
     """The cache that the settings name now."""
     root = settings.cache_dir()
-    return Current(root, open_cache(root).store, settings.lock_timeout())
+    return Current(redact(root), open_cache(root).store, settings.lock_timeout())
 
 
 def key_for(handle: str) -> str:

@@ -9,6 +9,7 @@ from tfhub_cache.cache.eviction import name_of
 from tfhub_cache.cache.listing import Current, current, find, reason
 from tfhub_cache.errors import CacheError
 from tfhub_cache.store.entry import Entry, InUse
+from tfhub_cache.urls import redact
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,6 @@ def told(entry: Entry, error: OSError) -> CacheError:
         )
     return CacheError(
         f"{name} is not removed, or not all of it: {reason(cause)}. Check the permissions of "
-        f"{entry.path}, and whether a program has its files open.",
+        f"{redact(entry.path)}, and whether a program has its files open.",
         handle=name,
     )

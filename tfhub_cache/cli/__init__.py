@@ -19,6 +19,7 @@ from tfhub_cache import settings
 from tfhub_cache.cli import output
 from tfhub_cache.cli.parser import build_parser
 from tfhub_cache.settings import CACHE_DIR, LOAD_FORMAT, LOCKFILE, Setting
+from tfhub_cache.urls import redact
 
 FAILED = 1
 MISUSED = 2
@@ -98,8 +99,8 @@ def _set(option: str, value: str | None, setting: Setting) -> bool:
     if _spelled_out(value) == _spelled_out(in_force):
         return True
     output.complain(
-        f"{setting.env}={in_force} counts, as the environment comes before the option {option} "
-        f"{value}. To use the option: unset {setting.env}"
+        f"{setting.env}={redact(in_force)} counts, as the environment comes before the option "
+        f"{option} {redact(value)}. To use the option: unset {setting.env}"
     )
     return False
 

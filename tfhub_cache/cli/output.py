@@ -36,7 +36,7 @@ def set_up() -> None:
     if os.name == "posix" and hasattr(sys.stdout, "reconfigure") and not is_terminal():
         # Programs need paths byte by byte, whatever the locale says of text.
         codecs.register_error(_PATHS, _encode_path)
-        sys.stdout.reconfigure(encoding=sys.getfilesystemencoding(), errors=_PATHS)
+        sys.stdout.reconfigure(errors=_PATHS)
     logging.getLogger().handlers[:] = [_Lines()]
     absl_logging.get_absl_logger().handlers.clear()
 
@@ -133,6 +133,12 @@ def name_of(entry: Entry) -> str:
     return printable(f"{shown}?..." if "?" in entry.handle else shown).replace("\n", "\\n")
 
 
+def path_of(entry: Entry) -> str:
+    """An entry's path without the credentials that the URL of a cache may have."""
+    # What is on this machine has none, and programs want it as it is.
+    return entry.path if entry.path.startswith("file://") else redact(entry.path)
+
+
 def argument_of(entry: Entry) -> str:
     """What names an entry on a command line, and holds no secret."""
     name = name_of(entry)
@@ -154,7 +160,7 @@ def entry_json(entry: Entry) -> dict[str, Any]:
         "handle": entry.handle,
         "versioned": entry.is_versioned,
         "key": entry.key,
-        "path": entry.path,
+        "path": path_of(entry),
         "state": entry.state,
         "flaw": entry.flaw,
         "size": entry.size,

@@ -65,7 +65,7 @@ def info(options: argparse.Namespace) -> int:
     rows = [
         ("handle", name_of(entry) + (" (no version)" if entry.is_versioned is False else "")),
         ("state", color(entry.state, _STATE_COLORS[entry.state]) + flaw),
-        ("path", entry.path),
+        ("path", output.path_of(entry)),
         ("size", f"{format_size(entry.size)} in {_count(entry.files, 'file')}"),
         ("downloaded", moment(entry.downloaded)),
         ("last used", moment(entry.used)),

@@ -30,6 +30,7 @@ from tfhub_cache.store.objects import Listed, Objects
 from tfhub_cache.store.owner import TENSORFLOW_HUB_TIMEOUT, Owner, Silence
 from tfhub_cache.store.spool import Identity, MemorySpool, Spool
 from tfhub_cache.store.uploads import UPLOADS, Uploads
+from tfhub_cache.urls import redact
 
 SEEN_SECONDS = 60.0
 """For how long a whole entry of a versioned handle is not looked at again in a process."""
@@ -316,7 +317,7 @@ class _BucketClaim(Claim):
     def _check_not_lost(self) -> None:
         # Whoever took over may have put its files, and they must not be touched any more.
         if self._lock.is_lost():
-            raise CacheError(f"Somebody took over the download into {self._objects.root}.")
+            raise CacheError(f"Somebody took over the download into {redact(self._objects.root)}.")
 
     def _beat(self, seconds: float) -> None:
         while not self._released.wait(seconds):

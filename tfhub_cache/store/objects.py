@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from tfhub_cache import gcs
 from tfhub_cache.errors import CacheError, ResolveError
+from tfhub_cache.urls import redact
 
 if TYPE_CHECKING:
     import fsspec
@@ -32,7 +33,8 @@ class Objects:
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self._file_system: fsspec.AbstractFileSystem = gcs.file_system_of(root)
+        with self.errors_told():  # some connect at once
+            self._file_system: fsspec.AbstractFileSystem = gcs.file_system_of(root)
         self._prefix = str(self._file_system._strip_protocol(root)).rstrip("/")
         self._has_generations = root.startswith("gs://")
 
@@ -44,8 +46,9 @@ class Objects:
         except ResolveError:
             raise
         except Exception as error:  # file systems have errors of many kinds
+            shown = redact(self.root)
             raise CacheError(
-                f"Could not use the cache {self.root}: {gcs.reason(error)}. {gcs.remedy(self.root)}"
+                f"Could not use the cache {shown}: {gcs.reason(error)}. {gcs.remedy(shown)}"
             ) from error
 
     def sizes(self, prefix: str) -> dict[str, int]:
