@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 import sys
+import tarfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -345,6 +346,40 @@ def test_a_tampered_mirror_is_passed_over(
             hub.resolve(HANDLE)
         assert len(host.requests) == 2
     assert SHA256 in str(error.value)
+
+
+def test_a_mirror_that_sends_more_than_is_locked_is_cut_off_and_passed_over(
+    host: Host, ca, ca_pem: Path, use, monkeypatch: pytest.MonkeyPatch, caplog
+) -> None:
+    """It does not tell the size, and goes on for longer than it should."""
+    header = tarfile.TarInfo("saved_model.pb")
+    header.size = 1 << 30
+    much = 256
+    sent: list[int] = []
+
+    def pour(request: Request) -> None:
+        request.start(200, {"Content-Type": "application/octet-stream"})
+        request.send(header.tobuf())
+        for number in range(much):
+            request.send(bytes(1 << 20))
+            sent.append(number)
+        request.cut()
+
+    host.route("/google/nnlm/2", pour)
+    use({HANDLE: ARCHIVE})
+    monkeypatch.setenv("TFHUB_MIRROR", f"{host.url},direct")
+    with (
+        Host(tls=ca, names=["tfhub.dev"]) as origin,
+        Proxy({"tfhub.dev:443": f"127.0.0.1:{origin.port}"}) as proxy,
+    ):
+        monkeypatch.setenv("https_proxy", proxy.url)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(ca_pem))
+        origin.publish("/google/nnlm/2", ARCHIVE)
+        assert read_files(hub.resolve(HANDLE)) == MODEL
+    assert len(sent) < much
+    (line,) = warnings(caplog)
+    assert f"The archive of {HANDLE} at {host.url}" in line
+    assert "and got more. Nothing of it is used" in line
 
 
 def test_what_a_tampered_mirror_began_is_not_gone_on_with_to_the_end(

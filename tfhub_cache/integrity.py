@@ -7,6 +7,7 @@ import hashlib
 from typing import Protocol, cast
 
 from tfhub_cache.errors import DownloadError
+from tfhub_cache.lockfile import Locked
 from tfhub_cache.manifest import Archive
 from tfhub_cache.source import ByteStream, Download
 from tfhub_cache.urls import redact
@@ -19,17 +20,24 @@ class _Digest(Protocol):
 
 
 class CheckedStream:
-    """A download's stream, which fails at its end if it is not what the server promised."""
+    """A download's stream, which fails at its end if it is not what the server promised.
 
-    def __init__(self, handle: str, download: Download, stream: ByteStream) -> None:
+    It fails at once if more comes than is locked: it might go on until the disk is full.
+    """
+
+    def __init__(
+        self, handle: str, download: Download, stream: ByteStream, locked: Locked | None = None
+    ) -> None:
         """Checks a download.
 
         Args:
             handle: what it is for.
             download: what was promised.
             stream: the download's stream, perhaps with something around it.
+            locked: the archive that it has to be; None: any.
         """
         self.received = 0
+        self._locked = locked
         self._handle = redact(handle)
         self._download = download
         self._stream = stream
@@ -44,6 +52,8 @@ class CheckedStream:
         data = self._stream.read(size)
         if data:
             self.received += len(data)
+            if self._locked is not None:
+                self._locked.check_received(self._handle, self._download.url, self.received)
             self._sha256.update(data)
             for _, _, digest in self._promised:
                 digest.update(data)

@@ -61,7 +61,20 @@ class Locked:
         if size in (None, expected.size) and sha256 in (None, expected.sha256):
             return
         found = f"{size} bytes" + (f" with sha256 {sha256}" if sha256 else "")
-        raise LockfileError(
+        raise self._refusal(handle, url, found)
+
+    def check_received(self, handle: str, url: str, received: int) -> None:
+        """Compares how many bytes of an archive have come so far; arguments as of `check`.
+
+        Raises:
+            LockfileError: if they are more than all of it.
+        """
+        if received > self.archive.size:
+            raise self._refusal(handle, url, "more")
+
+    def _refusal(self, handle: str, url: str, found: str) -> LockfileError:
+        expected = self.archive
+        return LockfileError(
             f"The archive of {redact(handle)} at {url} is not the one that is locked: expected "
             f"{expected.size} bytes with sha256 {expected.sha256}, as {self.file} has it, and got "
             f"{found}. Nothing of it is used. If its publisher has changed it, and you trust that, "

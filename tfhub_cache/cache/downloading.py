@@ -117,7 +117,7 @@ def _receive(handle: str, transfer: Transfer, claim: Claim, options: FetchOption
     download, locked = transfer.download, options.locked
     if locked is not None:
         locked.check(handle, download.url, download.size, None)
-    checked = CheckedStream(handle, download, transfer)
+    checked = CheckedStream(handle, download, transfer, locked)
     is_large = download.size is None or download.size >= _LEAST_PARALLEL
     limits = Limits(options.max_ratio, options.max_files)
     try:
