@@ -494,6 +494,15 @@ def test_ls_shows_neither_secrets_nor_what_a_terminal_would_obey(
     assert "https://user:secret@example.com/m/1?token=secret" in handles
 
 
+def test_info_shows_nothing_that_a_terminal_would_obey(run: Command, cache_dir: Path) -> None:
+    evil = "a\x1b]0;evil\x07"
+    entry = ours(cache_dir, A, {**MODEL, evil: b"x"})
+    (entry / evil).unlink()
+    done = run("info", A).check()
+    assert r"a\x1b]0;evil\x07 is missing" in done.stdout
+    assert not re.search("[\x1b\x07]", done.stdout)
+
+
 def test_ls_shows_a_handle_that_the_terminal_has_no_letters_for(
     run: Command, cache_dir: Path
 ) -> None:
@@ -846,4 +855,7 @@ def test_a_shell_completes_commands_options_and_handles(cache_dir: Path, tmp_pat
 
     assert completions("tfhub-cache pr") == {"prune"}
     assert completions("tfhub-cache prune --max") == {"--max-size"}
+    assert completions("tfhub-cache rm https://example.com/") == {A, B}
+    signed = ours(cache_dir, f"{C}?signature=SECRET").name
+    assert completions("tfhub-cache rm ") >= {A, B, signed}
     assert completions("tfhub-cache rm https://example.com/") == {A, B}

@@ -364,8 +364,9 @@ def _positive(text: str) -> int:
 def _cached_handles(**options: Any) -> Iterable[str]:
     """What a shell offers in place of HANDLE."""
     from tfhub_cache import cache
+    from tfhub_cache.cli.output import argument_of
 
     given = getattr(options.get("parsed_args"), "cache_dir", None)
     if given:
         settings.CACHE_DIR.set_flag(given)
-    return [entry.handle for entry in cache.entries() if entry.handle and entry.is_there]
+    return [argument_of(entry) for entry in cache.entries() if entry.handle and entry.is_there]

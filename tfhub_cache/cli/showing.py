@@ -61,7 +61,7 @@ def info(options: argparse.Namespace) -> int:
             }
         )
         return 0
-    flaw = f": {entry.flaw}" if entry.flaw else ""
+    flaw = f": {output.printable(entry.flaw)}" if entry.flaw else ""
     rows = [
         ("handle", name_of(entry) + (" (no version)" if entry.is_versioned is False else "")),
         ("state", color(entry.state, _STATE_COLORS[entry.state]) + flaw),
@@ -80,13 +80,14 @@ def info(options: argparse.Namespace) -> int:
         ]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        output.line(f"{name:{width}}  {output.printable(value) if name != 'state' else value}")
+        shown = value if name == "state" else output.printable(value)  # that has its colours
+        output.line(f"{output.printable(name):{width}}  {shown}")
     if known.signatures is None:
-        output.line(f"{'signatures':{width}}  not told: {known.untold}")
+        output.line(f"{'signatures':{width}}  not told: {output.printable(known.untold or '')}")
     elif not known.signatures:
         output.line(f"{'signatures':{width}}  none")
     for signature in known.signatures or []:
-        tags = ", ".join(signature.tags) or "no tags"
+        tags = output.printable(", ".join(signature.tags) or "no tags")
         output.line(f"\nsignature {color(output.printable(signature.name), 'bold')} ({tags})")
         for kind, tensors in ("in ", signature.inputs), ("out", signature.outputs):
             for tensor in tensors:
