@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from entries import DAY, HOUR, SHARD, foreign, key_of, ours
 from models import fake_model, pack_files
-from servers import Host, archive, stall
+from servers import Host, archive, delayed, stall
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
 
@@ -179,6 +179,20 @@ def test_resolve_shows_a_bar_for_each_download(
     assert shown.end() == 0
     for handle in handles:
         assert str(cache_dir / key_of(handle)) in shown.text
-    quiet = terminal("resolve", "-q", host.publish("/m/3", archive(packed)))
+
+
+@pytest.mark.parametrize("command", ["resolve", "lock"])
+def test_quiet_draws_no_bar_however_long_it_takes(
+    terminal: Callable[..., Terminal], cache_dir: Path, host: Host, tmp_path: Path, command: str
+) -> None:
+    packed = pack_files(fake_model(size=1_000_000))
+    handle = host.publish("/m/1", delayed(1.5, archive(packed)))
+    wanted = ["-o", str(tmp_path / "models.lock")] if command == "lock" else []
+    quiet = terminal(command, "-q", *wanted, handle)
     assert quiet.end() == 0
-    assert quiet.text == f"{cache_dir / key_of(host.url + '/m/3')}\n"
+    assert len(quiet.text.splitlines()) == 1
+    assert "\r" not in quiet.text
+    host.publish("/m/2", delayed(0.1, archive(packed)))
+    forced = terminal(command, "-q", *wanted, f"{host.url}/m/2", TFHUB_DOWNLOAD_PROGRESS="1")
+    assert forced.end() == 0
+    assert f"{host.url}/m/2:" in forced.text

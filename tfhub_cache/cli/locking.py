@@ -13,8 +13,7 @@ from tfhub_cache.units import format_size
 def lock(options: argparse.Namespace) -> int:
     """Writes a lock file."""
     handles = handles_of(options)
-    if not options.quiet:
-        show_progress()
+    show_progress(options)
     archives = cache.lock(handles, options.output, jobs=options.jobs, refresh=options.refresh)
     size = format_size(sum(archive.size for archive in archives.values()))
     number = "1 model" if len(archives) == 1 else f"{len(archives)} models"

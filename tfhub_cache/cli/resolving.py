@@ -19,8 +19,7 @@ def resolve(options: argparse.Namespace) -> int:
         handles = list(lockfile.read(settings.lockfile() or options.locked))
     else:
         handles = handles_of(options)
-    if not options.quiet:
-        show_progress()
+    show_progress(options)
     failed = False
     for resolved in cache.resolve_all(handles, jobs=options.jobs, refresh=options.refresh):
         if resolved.path is not None:
@@ -60,9 +59,11 @@ def _read_handles(file: str) -> Iterator[str]:
             yield handle
 
 
-def show_progress() -> None:
-    """Draws bars on a terminal, and tells in lines elsewhere."""
-    if sys.stderr.isatty():
+def show_progress(options: argparse.Namespace) -> None:
+    """Draws bars on a terminal, and tells in lines elsewhere; neither with `--quiet`."""
+    if options.quiet:
+        settings.DOWNLOAD_PROGRESS.set_default("0")
+    elif sys.stderr.isatty():
         settings.DOWNLOAD_PROGRESS.set_default("1")
     elif absl_logging.get_verbosity() < absl_logging.INFO:
         absl_logging.set_verbosity(absl_logging.INFO)
