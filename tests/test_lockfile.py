@@ -151,9 +151,38 @@ def test_it_is_written_in_one_step_with_the_usual_rights_and_through_a_link(
     assert real.stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
-def test_a_file_that_cannot_be_written_is_told(handle: str, tmp_path: Path, cache_dir: Path):
-    with pytest.raises(LockfileError, match=r"can't be written: No such file or directory"):
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_downloaded(
+    host: Host, handle: str, tmp_path: Path, cache_dir: Path
+) -> None:
+    with pytest.raises(LockfileError, match=r"can't be written: There is no such folder"):
         hub.cache.lock([handle], tmp_path / "missing" / "models.lock")
+    with pytest.raises(LockfileError, match=r"can't be written: It is a folder"):
+        hub.cache.lock([handle], tmp_path)
+    assert not host.requests
+
+
+def test_a_tilde_in_the_name_of_the_file_is_expanded(
+    handle: str, cache_dir: Path, home: Path
+) -> None:
+    hub.cache.lock([handle], "~/models.lock")
+    assert (home / "models.lock").exists()
+
+
+def test_a_path_that_is_not_there_is_a_failure_with_a_hint(handle: str, file: Path) -> None:
+    with pytest.raises(LockfileError, match="1 of 2 models") as error:
+        hub.cache.lock([handle, "tfhub.dev/google/spice/2"], file)
+    assert "write https://tfhub.dev/google/spice/2" in str(error.value)
+    assert not file.exists()
+
+
+def test_a_password_in_a_handle_is_kept_as_it_is_and_not_shown(
+    host: Host, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = host.publish("/m/1", ARCHIVE).replace("//", "//user:5ec2e7@")
+    hub.cache.lock([secret], file)
+    assert list(json.loads(file.read_text())["archives"]) == [secret]
+    assert "has a user name, which goes into the lock file as it is" in caplog.text
+    assert "5ec2e7" not in caplog.text
 
 
 def test_paths_are_left_out_with_a_warning(

@@ -19,6 +19,7 @@ that end in `.lock`, too. Those tell who is downloading, and have nothing to do 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -128,6 +129,22 @@ def read(file: str) -> dict[str, Archive]:
         raise LockfileError(
             f"{file} is no lock file: {cause}. Write it anew: tfhub-cache lock -r LIST -o {file}"
         ) from error
+
+
+def check_writable(file: str) -> None:
+    """Finds out what would keep a lock file from being written, before models are downloaded.
+
+    Raises:
+        OSError: if its folder is not there or can't be written, or it is a folder itself.
+    """
+    target = os.path.realpath(file)
+    folder = os.path.dirname(target)
+    if os.path.isdir(target):
+        raise IsADirectoryError(errno.EISDIR, "It is a folder", file)
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(errno.ENOENT, "There is no such folder", folder)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(errno.EACCES, "Its folder can't be written", folder)
 
 
 def write(file: str, archives: Mapping[str, Archive]) -> None:

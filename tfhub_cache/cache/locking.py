@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 from absl import logging
@@ -12,8 +12,9 @@ from absl import logging
 from tfhub_cache import lockfile
 from tfhub_cache.cache.resolving import each
 from tfhub_cache.compressed import archive_of, is_archive
-from tfhub_cache.errors import LockfileError
+from tfhub_cache.errors import LockfileError, ResolveError
 from tfhub_cache.manifest import Archive
+from tfhub_cache.paths import PathResolver
 from tfhub_cache.urls import redact
 
 
@@ -34,7 +35,7 @@ def lock(
     Args:
         handles: of models that come from the cache: http(s) URLs and `gs://` archives. Paths are
             left out, with a warning, as they are used where they are.
-        file: the lock file. It is replaced if it is there.
+        file: the lock file, `~` expanded. It is replaced if it is there.
         jobs: how many are downloaded at a time.
         refresh: whether to fetch anew what is in the cache, for handles without a version.
 
@@ -52,12 +53,18 @@ def lock(
         hub.cache.lock(["https://tfhub.dev/google/nnlm-en-dim128/2"], "models.lock")
         ```
     """
+    file = os.path.expanduser(os.fspath(file))
+    with _errors_told(file):
+        lockfile.check_writable(file)
     archives: dict[str, Archive] = {}
     failures: list[Exception] = []
     wanted = list(dict.fromkeys(handles))
     for handle in wanted:
         if not is_archive(handle):
-            logging.warning("%s is a path, which is used where it is and not locked.", handle)
+            try:
+                _leave_out(handle)
+            except ResolveError as error:
+                failures.append(error)
     locking = each(filter(is_archive, wanted), partial(archive_of, refresh=refresh), jobs)
     with contextlib.closing(locking):
         for handle, outcome in locking:
@@ -65,22 +72,42 @@ def lock(
                 failures.append(outcome)
             else:
                 archives[handle] = outcome
-                if "?" in handle:
+                if secret := _secret_in(handle):
                     logging.warning(
-                        "%s has a query, which goes into the lock file as it is. If it is secret, "
+                        "%s has a %s, which goes into the lock file as it is. If it is secret, "
                         "so is the file.",
                         redact(handle),
+                        secret,
                     )
     if failures:
         told = "".join(f"\n  {failure}" for failure in failures)
         raise LockfileError(
-            f"{os.fspath(file)} is not written, as {len(failures)} of {len(wanted)} models can't "
-            f"be had:{told}"
+            f"{file} is not written, as {len(failures)} of {len(wanted)} models can't be had:{told}"
         )
+    with _errors_told(file):
+        lockfile.write(file, archives)
+    return archives
+
+
+@contextlib.contextmanager
+def _errors_told(file: str) -> Iterator[None]:
     try:
-        lockfile.write(os.fspath(file), archives)
+        yield
     except OSError as error:
         raise LockfileError(
-            f"The lock file {os.fspath(file)} can't be written: {error.strerror or error}."
+            f"The lock file {file} can't be written: {error.strerror or error}."
         ) from error
-    return archives
+
+
+def _leave_out(path: str) -> None:
+    """Warns of a path; one that is not there is rather a handle that was mistyped."""
+    if "://" not in path:
+        PathResolver()(path)
+    logging.warning("%s is a path, which is used where it is and not locked.", redact(path))
+
+
+def _secret_in(handle: str) -> str | None:
+    """What part of a handle may be secret, as one that is not shown."""
+    if "?" in handle:
+        return "query"
+    return "user name" if "@" in handle.partition("://")[2].partition("/")[0] else None
