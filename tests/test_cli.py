@@ -119,6 +119,8 @@ def test_help_has_examples(run: Command, command: str) -> None:
         ["rm", "--all", A],
         ["rm", "--all"],
         ["prune", "--max-size", "20G"],
+        ["prune", "--max-size", "20"],
+        ["prune", "--max-size", "9" * 400 + ".5GB"],
         ["prune", "--unused-for", "30"],
         ["ls", "--load-format", "ZIP"],
         ["ls", "--load-format", ""],

@@ -11,7 +11,11 @@ _BYTES: dict[str, int] = {
     **{f"{letter}IB": 1024**power for power, letter in enumerate("KMGTP", 1)},
 }
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-_NUMBER = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*([A-Za-z]*)\s*", re.ASCII)
+_NUMBER = re.compile(
+    # With as many digits as can be reckoned with.
+    r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?|\.[0-9]{1,18})\s*([A-Za-z]*)\s*",
+    re.ASCII,
+)
 
 
 def parse_size(text: str) -> int:
@@ -20,7 +24,7 @@ def parse_size(text: str) -> int:
     Args:
         text: a number and a unit: `B`; `kB`, `MB`, `GB`, `TB`, `PB`, which are powers of 1000; or
             `KiB`, `MiB`, `GiB`, `TiB`, `PiB`, which are powers of 1024. Upper and lower case mean
-            the same. A number alone is bytes.
+            the same. A number alone could mean any of them, so it is none, but for 0.
 
     Raises:
         ValueError: if it is nothing of this.
@@ -32,7 +36,9 @@ def parse_size(text: str) -> int:
         ```
     """
     match = _NUMBER.fullmatch(text)
-    factor = _BYTES.get(match[2].upper() or "B") if match else None
+    factor = None
+    if match is not None:
+        factor = _BYTES.get(match[2].upper() or ("" if float(match[1]) else "B"))
     if match is None or factor is None:
         raise ValueError(
             f"{text!r} is no size: write a number and a unit, such as 20GB (10^9 bytes each) or "

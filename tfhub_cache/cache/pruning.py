@@ -52,7 +52,7 @@ def prune(
 
     Args:
         max_size: bytes that the models may have together: a number, or text such as `"20GB"` or
-            `"500MiB"`. None: no limit.
+            `"500MiB"`; text needs its unit. None: no limit.
         unused_for: the age of the last use from which on a model goes: seconds, or text such as
             `"30d"` or `"12h"`. None: no limit.
         dry_run: whether to only tell what would be removed.
