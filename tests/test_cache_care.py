@@ -819,6 +819,16 @@ def test_a_password_that_is_not_escaped_is_not_told_either(
     assert told[name] == shown
 
 
+def test_a_lock_file_that_is_not_there_and_odd_connections_are_problems(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TFHUB_DOWNLOAD_CONNECTIONS", "abc")
+    monkeypatch.setenv("TFHUB_LOCKFILE", str(tmp_path / "models.lock"))
+    connections, lock = hub.cache.environment().problems
+    assert connections == "TFHUB_DOWNLOAD_CONNECTIONS must be a positive number, not 'abc'."
+    assert lock.startswith(f"The lock file {tmp_path / 'models.lock'} can't be read: No such file")
+
+
 def test_a_flag_is_told_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     from absl import flags
 

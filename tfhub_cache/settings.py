@@ -295,6 +295,7 @@ def problems() -> list[str]:
     """What is wrong with the settings in force, one sentence each."""
     checks: list[Callable[[], object]] = [
         model_load_format,
+        download_connections,
         http_timeout,
         lock_timeout,
         offline,

@@ -7,7 +7,8 @@ import platform
 import re
 from dataclasses import dataclass
 
-from tfhub_cache import settings
+from tfhub_cache import lockfile, settings
+from tfhub_cache.errors import LockfileError
 from tfhub_cache.urls import redact
 from tfhub_cache.version import __version__
 
@@ -83,9 +84,13 @@ def environment() -> Environment:
         Effective(name, None, _without_secrets(value), "environment")
         for name, value in settings.of_requests().items()
     ]
-    return Environment(
-        versions, effective, _without_secrets(settings.cache_dir()), settings.problems()
-    )
+    problems = settings.problems()
+    if (file := settings.lockfile()) is not None:
+        try:
+            lockfile.read(file)
+        except LockfileError as error:
+            problems.append(str(error))
+    return Environment(versions, effective, _without_secrets(settings.cache_dir()), problems)
 
 
 def _version(package: str) -> str:
