@@ -337,6 +337,10 @@ def test_resolve_reads_handles_from_files_with_comments_and_from_stdin(
     )
     done = run("resolve", "-q", "-r", tmp_path / "models.txt", "-r", "-", stdin=f"\ufeff{three}\n")
     assert [Path(line).name for line in done.stdout.splitlines()[:2]] == [key_of(one), key_of(two)]
+    assert Path(done.stdout.splitlines()[2]).name == key_of(three)
+    odd = f"{host.url}/m/1\u2028\x0c2"
+    done = run("resolve", "-q", "-r", "-", stdin=f"{odd}\r\n{one}\r\n")
+    assert len(done.stderr.splitlines()) == len(done.stdout.splitlines()) == 1
     assert run("resolve", "-r", "-", stdin="# nothing\n").check().stdout == ""
     (tmp_path / "latin.txt").write_bytes("größe".encode("latin-1"))
     for name in "missing.txt", "latin.txt":

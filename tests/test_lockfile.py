@@ -496,6 +496,12 @@ def test_a_change_of_the_file_counts_at_the_next_call(handle: str, use, file: Pa
     assert read_files(hub.resolve(handle)) == MODEL
 
 
+def test_a_byte_order_mark_is_no_part_of_it(handle: str, use, file: Path) -> None:
+    use({handle: ARCHIVE})
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert read_files(hub.resolve(handle)) == MODEL
+
+
 def test_a_tilde_in_its_path_is_expanded(
     handle: str, home: Path, monkeypatch: pytest.MonkeyPatch, cache_dir: Path
 ) -> None:

@@ -114,7 +114,7 @@ def read(file: str) -> dict[str, Archive]:
         LockfileError: if it can't be read, or is none.
     """
     try:
-        with open(file, encoding="utf-8") as opened:
+        with open(file, encoding="utf-8-sig") as opened:  # editors of Windows put a mark there
             data = json.load(opened, object_pairs_hook=_without_doubles)
         if data["format"] != FORMAT:
             raise ValueError(f"its format is {data['format']!r}, and this version knows {FORMAT}")

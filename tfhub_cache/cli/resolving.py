@@ -45,14 +45,14 @@ def handles_of(options: argparse.Namespace) -> list[str]:
 
 def _read_handles(file: str) -> Iterator[str]:
     if file == "-":
-        text = sys.stdin.read()
+        text = sys.stdin.read().removeprefix("\ufeff")
     else:
         with open(file, encoding="utf-8-sig") as opened:
             try:
                 text = opened.read()
             except UnicodeDecodeError as error:
                 raise ValueError(f"{file} is no text in UTF-8: {error.reason}.") from error
-    for line in text.splitlines():
+    for line in text.split("\n"):  # handles may have what splitlines() takes for ends, too
         # A # in the middle of a word belongs to it: URLs may have one.
         handle = re.sub(r"(^|\s)#.*", "", line).strip()
         if handle:
