@@ -621,6 +621,20 @@ def test_closing_the_generator_stops_the_downloads_and_cleans_up(
     }
 
 
+def test_what_is_resolved_together_does_not_make_room_for_each_other(
+    host: Host, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TFHUB_CACHE_MAX_SIZE", "0")
+    monkeypatch.setenv("TFHUB_CACHE_KEEP_USED", "0s")
+    old = ours(cache_dir, A)
+    handles = [host.publish(f"/m/{number}", pack_files(MODEL)) for number in range(4)]
+    paths = [resolved.path for resolved in hub.cache.resolve_all(handles, jobs=2)]
+    assert all(path and read_files(path) == MODEL for path in paths)
+    assert not old.exists()
+    hub.resolve(host.publish("/m/4", pack_files(MODEL)))
+    assert not any(path and Path(path).exists() for path in paths)
+
+
 # Verifying.
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Literal
 
 from absl import logging
@@ -20,7 +20,7 @@ _LOOK_EVERY = 0.05
 
 
 def make_room(
-    store: Store, max_size: int, *, keep_used: float, keep: str, lock_timeout: float
+    store: Store, max_size: int, *, keep_used: float, keep: Collection[str], lock_timeout: float
 ) -> None:
     """Removes entries until the others fit.
 
@@ -28,7 +28,7 @@ def make_room(
         store: where the cache is.
         max_size: bytes that the entries may have together.
         keep_used: seconds for which an entry stays after its last use.
-        keep: the key of the entry that was just made, which stays.
+        keep: the keys of entries that stay: what was just made, and what else is wanted with it.
         lock_timeout: as of `Store.contend`.
 
     Raises:
@@ -39,7 +39,7 @@ def make_room(
     for entry in by_last_use(entries):
         if total <= max_size:
             return
-        if entry.key == keep or _is_recent(entry, keep_used):
+        if entry.key in keep or _is_recent(entry, keep_used):
             continue
         try:
             outcome = take_away(store, entry, lock_timeout)

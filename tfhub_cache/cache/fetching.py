@@ -7,10 +7,11 @@ for the right to make it; one gets it, the others wait for the entry. docs/desig
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from absl import logging
@@ -30,6 +31,11 @@ _LONG_WAIT = 10.0
 _MOMENT = 2.0
 """Seconds within which an entry that is being replaced is there again."""
 _LOOK_EVERY = 0.05
+
+
+_spared: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar(
+    "spared", default=frozenset()
+)
 
 
 class _Flaw(NamedTuple):
@@ -129,7 +135,7 @@ class Cache:
                 self._store,
                 max_size,
                 keep_used=options.keep_used,
-                keep=key,
+                keep={key, *_spared.get()},
                 lock_timeout=options.lock_timeout,
             )
         except OSError as error:  # the model is there all the same
@@ -224,6 +230,16 @@ class Cache:
         if archive is None:
             return _Flaw("not as locked", "nothing tells of which archive it was made")
         return _Flaw("not as locked", f"it was made of an archive with sha256 {archive.sha256}")
+
+
+@contextlib.contextmanager
+def sparing(handles: Iterable[str]) -> Iterator[None]:
+    """Keeps entries from making room for what the current thread downloads."""
+    token = _spared.set(frozenset(map(key_of, handles)))
+    try:
+        yield
+    finally:
+        _spared.reset(token)
 
 
 def open_cache(root: str) -> Cache:

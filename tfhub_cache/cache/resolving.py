@@ -12,6 +12,7 @@ from functools import partial
 from typing import TypeVar
 
 from tfhub_cache import registry
+from tfhub_cache.cache.fetching import sparing
 from tfhub_cache.cache.interruption import Interruption, run
 from tfhub_cache.cache.listing import current
 
@@ -68,8 +69,8 @@ def resolve_all(
 
     Yields:
         What came of each, in the order of the handles, as soon as that is known. One that fails
-        does not stop the others. If the generator is closed, or the main thread is interrupted,
-        all downloads stop and clean up.
+        does not stop the others, and none of them makes room for another. If the generator is
+        closed, or the main thread is interrupted, all downloads stop and clean up.
 
     Example:
         ```python
@@ -108,6 +109,10 @@ def each(
     interruption = Interruption()
 
     def work() -> None:
+        with sparing(distinct):
+            work_on_all()
+
+    def work_on_all() -> None:
         while not interruption.happened:
             try:
                 handle = pending.get_nowait()
