@@ -47,7 +47,7 @@ def section(name: str, command: argparse.ArgumentParser) -> str:
     examples = [line.strip() for line in (command.epilog or "").splitlines()[1:] if line.strip()]
     parts = [
         f"### {name}",
-        f"```text\n{' '.join([command.prog, *map(usage, own)])}\n```",
+        f"```text\n{command.usage or ' '.join([command.prog, *map(usage, own)])}\n```",
         command.description or "",
     ]
     if own:

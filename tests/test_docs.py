@@ -19,6 +19,12 @@ def test_the_page_of_the_command_line_is_the_parsers() -> None:
     assert module.page() == (DOCS / "command-line.md").read_text(encoding="utf-8")
 
 
+def test_the_page_of_the_command_line_names_each_argument() -> None:
+    page = (DOCS / "command-line.md").read_text(encoding="utf-8")
+    assert "tfhub-cache run [--] SCRIPT | -m MODULE | -c CODE [ARGUMENT ...]" in page
+    assert "None" not in page
+
+
 def test_each_setting_and_each_function_of_the_cache_is_in_the_reference() -> None:
     reference = (DOCS / "reference.md").read_text(encoding="utf-8")
     for setting in settings.all_settings():

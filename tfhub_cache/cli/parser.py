@@ -233,7 +233,12 @@ def build_parser() -> argparse.ArgumentParser:
         "running",
     )
     command.usage = "tfhub-cache run [--] SCRIPT | -m MODULE | -c CODE [ARGUMENT ...]"
-    command.add_argument("program", nargs=argparse.REMAINDER, help="the program, and its arguments")
+    command.add_argument(
+        "program",
+        metavar="PROGRAM",
+        nargs=argparse.REMAINDER,
+        help="the program, and its arguments",
+    )
     return parser
 
 
