@@ -257,6 +257,17 @@ def test_the_password_of_a_cache_is_in_no_error(
     assert "SECRET" not in str(error.value)
 
 
+def test_a_model_that_is_named_twice_is_removed_once(run: Command, cache_dir: Path) -> None:
+    ours(cache_dir, A)
+    ours(cache_dir, B)
+    done = run("rm", A, B, key_of(A), A).check()
+    assert [line.split()[1] for line in done.stdout.splitlines()] == [A, B]
+    assert done.stderr == ""
+    done = run("rm", key_of(A))
+    assert done.returncode == 1
+    assert done.stderr.endswith("`tfhub-cache ls` shows what is.\n")
+
+
 # Which cache.
 
 

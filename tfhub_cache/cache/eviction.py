@@ -92,7 +92,7 @@ def take_away(
 
     for _ in range(_LOOKS):
         try:
-            if store.tidy(entry.key, lock_timeout, is_as_before):
+            if store.tidy(entry.key, lock_timeout, is_as_before, entry.leftovers):
                 return "removed"
             return "kept" if store.entry(entry.key, lock_timeout).is_there else "gone"
         except InUse:

@@ -118,9 +118,9 @@ def key_for(handle: str) -> str:
 def not_cached(handle: str, here: Current) -> CacheError:
     """What is raised where there is no such entry."""
     shown = redact(handle)
+    fetch = "" if key_for(handle) == handle else f", and `tfhub-cache resolve {shown}` fetches it"
     return CacheError(
-        f"{shown} is not in the cache {here.root}. `tfhub-cache ls` shows what is, and "
-        f"`tfhub-cache resolve {shown}` fetches it.",
+        f"{shown} is not in the cache {here.root}. `tfhub-cache ls` shows what is{fetch}.",
         handle=shown,
     )
 

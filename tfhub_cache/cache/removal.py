@@ -27,7 +27,7 @@ class Removed:
     error: CacheError | None = None
 
 
-def remove(handles: Iterable[str]) -> list[Removed]:
+def remove(handles: Iterable[str | Entry]) -> list[Removed]:
     """Removes models from the cache, and what dead processes left of them.
 
     A model that somebody is downloading is not touched. Whoever resolves a handle at the same time
@@ -35,7 +35,7 @@ def remove(handles: Iterable[str]) -> list[Removed]:
     or gets an error about a file that is not there.
 
     Args:
-        handles: handles, or names of entries' folders.
+        handles: handles, names of entries' folders, or entries as `entries` returns them.
 
     Returns:
         What came of each, in the same order. One that fails does not stop the others.
@@ -54,14 +54,17 @@ def remove(handles: Iterable[str]) -> list[Removed]:
     return [_remove(handle, here) for handle in handles]
 
 
-def _remove(handle: str, here: Current) -> Removed:
-    try:
-        entry = find(handle)
-    except CacheError as error:
-        return Removed(handle, error=error)
+def _remove(subject: str | Entry, here: Current) -> Removed:
+    if isinstance(subject, Entry):
+        handle, entry = subject.handle or subject.key, subject
+    else:
+        try:
+            handle, entry = subject, find(subject)
+        except CacheError as error:
+            return Removed(subject, error=error)
     try:
         with here.errors_told("remove a model from"):
-            here.store.tidy(entry.key, here.lock_timeout, lambda _: True)
+            here.store.tidy(entry.key, here.lock_timeout, lambda _: True, entry.leftovers)
     except CacheError as error:
         return Removed(handle, entry, error=told(entry, error))
     return Removed(handle, entry)

@@ -7,6 +7,7 @@ import sys
 
 from tfhub_cache import cache
 from tfhub_cache.cache import Entry, Verified
+from tfhub_cache.cache.listing import key_for
 from tfhub_cache.cli import output
 from tfhub_cache.cli.output import color, moment, name_of
 from tfhub_cache.units import format_size
@@ -27,18 +28,21 @@ def rm(options: argparse.Namespace) -> int:
         options.command.error("give handles, or --all")
     if options.all:
         entries = cache.entries()
-        names = [entry.key for entry in entries]
-        if not names:
+        subjects: list[str | Entry] = [*entries]
+        if not entries:
             output.line("There is nothing to remove.")
             return 0
     else:
-        names = list(dict.fromkeys(options.handles))
-        entries = [entry for name in names if (entry := _found(name)) is not None]
+        distinct: dict[str, str] = {}
+        for handle in options.handles:
+            distinct.setdefault(key_for(handle), handle)
+        subjects = [_found(handle) or handle for handle in distinct.values()]
+        entries = [subject for subject in subjects if isinstance(subject, Entry)]
     if not options.yes and entries and not _is_agreed(options, entries):
         output.complain("nothing was removed.")
         return 1
     failed = False
-    for removed in cache.remove(names):
+    for removed in cache.remove(subjects):
         if removed.error is not None:
             failed = True
             output.complain(removed.error)

@@ -19,7 +19,7 @@ When an entry was last used is told by the time of its folder, in a bucket by th
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import BinaryIO
 
@@ -229,7 +229,13 @@ class Store(abc.ABC):
         """
 
     @abc.abstractmethod
-    def tidy(self, key: str, lock_timeout: float, condition: Condition) -> bool:
+    def tidy(
+        self,
+        key: str,
+        lock_timeout: float,
+        condition: Condition,
+        leftovers: Collection[str] | None = None,
+    ) -> bool:
         """Removes what the dead left of an entry, and the entry itself on a condition.
 
         It is done with the right to make the entry, so that nobody makes it at the same time. It
@@ -239,6 +245,8 @@ class Store(abc.ABC):
             key: the entry.
             lock_timeout: as of `contend`.
             condition: asked of the entry, if there is one.
+            leftovers: what the dead left of it, as far as it is known, as `Entry.leftovers`. None:
+                it is looked for, which on a disk means to list the whole cache.
 
         Returns:
             Whether the entry was removed.

@@ -18,6 +18,7 @@ import concurrent.futures
 import contextlib
 import threading
 import time
+from collections.abc import Collection
 from typing import BinaryIO
 
 from tfhub_cache.errors import CacheError
@@ -126,7 +127,13 @@ class BucketStore(Store):
                 raise error.__cause__ from None
             raise
 
-    def tidy(self, key: str, lock_timeout: float, condition: Condition) -> bool:
+    def tidy(
+        self,
+        key: str,
+        lock_timeout: float,
+        condition: Condition,
+        leftovers: Collection[str] | None = None,
+    ) -> bool:
         self._seen.pop(key, None)
         contender = self.contend(key, lock_timeout, 0)
         claim = contender.attempt()

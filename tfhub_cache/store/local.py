@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import time
+from collections.abc import Collection
 from typing import BinaryIO, NamedTuple
 
 from absl import logging
@@ -114,11 +115,17 @@ class LocalStore(Store):
     def open_file(self, key: str, path: str) -> BinaryIO:
         return open(os.path.join(self._root, key, path), "rb")
 
-    def tidy(self, key: str, lock_timeout: float, condition: Condition) -> bool:
+    def tidy(
+        self,
+        key: str,
+        lock_timeout: float,
+        condition: Condition,
+        leftovers: Collection[str] | None = None,
+    ) -> bool:
         from tfhub_cache.store import local_entries
 
         self._check_root()
-        return local_entries.tidy(self, self._root, key, lock_timeout, condition)
+        return local_entries.tidy(self, self._root, key, lock_timeout, condition, leftovers)
 
     def free_space(self) -> int | None:
         from tfhub_cache.store import local_entries

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from tfhub_cache.manifest import Manifest
 from tfhub_cache.store import Store
@@ -22,6 +22,8 @@ from tfhub_cache.store.entry import (
 )
 from tfhub_cache.store.links import is_planted_link
 from tfhub_cache.store.lock import LockContender
+
+_SUFFIXES = ("", ".manifest.json", ".descriptor.txt", ".lock", ".part", ".part.json")
 
 
 def find_all(store: Store, root: str, lock_timeout: float) -> list[Entry]:
@@ -77,9 +79,16 @@ def describe(store: Store, root: str, key: str, names: Iterable[str], holder: st
     )
 
 
-def tidy(store: Store, root: str, key: str, lock_timeout: float, condition: Condition) -> bool:
+def tidy(
+    store: Store,
+    root: str,
+    key: str,
+    lock_timeout: float,
+    condition: Condition,
+    leftovers: Collection[str] | None,
+) -> bool:
     """Removes what the dead left of an entry, and the entry on a condition. See `Store.tidy`."""
-    if not _names_of(root, key):
+    if not _names_of(root, key, leftovers):
         return False
     base = os.path.join(root, key)
     contender = LockContender(base, lock_timeout, full_disk=True)
@@ -88,7 +97,7 @@ def tidy(store: Store, root: str, key: str, lock_timeout: float, condition: Cond
         raise InUse(contender.holder)
     try:
         lock_file = f"{key}.lock"
-        names = [name for name in _names_of(root, key) if name != lock_file]
+        names = [name for name in _names_of(root, key, leftovers) if name != lock_file]
         entry = describe(store, root, key, names, None)
         removed = entry.is_there and condition(entry)
         if removed:
@@ -127,7 +136,11 @@ def free_space(root: str) -> int | None:
     return shutil.disk_usage(root).free
 
 
-def _names_of(root: str, key: str) -> list[str]:
+def _names_of(root: str, key: str, leftovers: Collection[str] | None = None) -> list[str]:
+    """The names that there are of an entry; with those that were left, nothing is listed."""
+    if leftovers is not None:
+        names = {*(f"{key}{suffix}" for suffix in _SUFFIXES), *leftovers}
+        return [name for name in names if os.path.lexists(os.path.join(root, name))]
     try:
         return names_by_key(name for name in os.listdir(root) if name.startswith(key)).get(key, [])
     except FileNotFoundError:
