@@ -490,6 +490,15 @@ def test_ls_sorts_by_name_size_or_last_use(run: Command, cache_dir: Path) -> Non
     assert list(rows(run("ls", "--sort", "used"))) == [C, A, B]
 
 
+def test_ls_shows_how_much_an_interrupted_download_has_received(
+    run: Command, cache_dir: Path
+) -> None:
+    cache_dir.mkdir()
+    (cache_dir / f"{key_of(A)}.part").write_bytes(bytes(5000))
+    (cache_dir / f"{key_of(A)}.part.json").write_bytes(b"{}")
+    assert rows(run("ls"))[key_of(A)][:2] == ["incomplete", "5002"]
+
+
 def test_ls_of_nothing_says_so(run: Command, cache_dir: Path) -> None:
     done = run("ls").check()
     assert done.stdout == ""

@@ -128,7 +128,10 @@ def _row(entry: Entry) -> tuple[str, ...]:
             note = f"  (by {entry.holder})"
         elif entry.is_versioned is False:
             note = "  (no version)"
-    size = format_size(entry.size) if output.is_terminal() else str(entry.size)
+    # Of a download that was interrupted there is what it had received.
+    is_begun = not entry.is_there and entry.holder is None
+    taken = sum(entry.leftovers.values()) if is_begun else entry.size
+    size = format_size(taken) if output.is_terminal() else str(taken)
     return (
         color(entry.state, _STATE_COLORS[entry.state]),
         size,
