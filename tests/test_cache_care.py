@@ -138,6 +138,27 @@ def test_a_cache_that_cannot_be_written_resolves_though_no_use_is_recorded(
     assert seconds_since_use(entry) > 1 * DAY
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="becomes another user")
+def test_a_model_that_may_not_be_read_is_told_as_such_offline(tmp_path: Path, run_python) -> None:
+    cache = tmp_path / "cache"
+    entry = foreign(cache, A)
+    entry.chmod(0o700)
+    let_others_read(cache)
+    code = (
+        "import filelock, os, tfhub_cache as hub\n"
+        "hub.cache.entries(); os.setuid(65534)\n"
+        "try:\n"
+        f"    hub.resolve({A!r})\n"
+        "except hub.errors.OfflineError as error:\n"
+        "    print(error)\n"
+    )
+    told = run_python(code, env={"TFHUB_CACHE_DIR": cache, "TFHUB_OFFLINE": "1"}).check().stdout
+    assert f"is unreadable (the permission is missing to read {entry})" in told
+    assert f"chmod -R a+rX {entry}" in told
+    assert "damaged" not in told
+    assert "beforehand" not in told
+
+
 # Listing.
 
 

@@ -25,6 +25,15 @@ def refusal(handle: str, root: str) -> OfflineError:
     )
 
 
+def refusal_of_unreadable(handle: str, path: str) -> OfflineError:
+    """What is raised where a model is in the cache, and somebody else's."""
+    return OfflineError(
+        f"It is not downloaded, as {settings.OFFLINE.env} is set. Have its owner let others read "
+        f"it: chmod -R a+rX {path}",
+        handle=redact(handle),
+    )
+
+
 def check_uncompressed(handle: str) -> None:
     """Refuses to ask a host for a model's folder.
 

@@ -24,7 +24,7 @@ from tfhub_cache.lockfile import Locked
 from tfhub_cache.progress import Progress
 from tfhub_cache.source import Source
 from tfhub_cache.store import ABSENT, Claim, Store, open_store
-from tfhub_cache.store.entry import key_of
+from tfhub_cache.store.entry import NOT_PERMITTED, key_of
 from tfhub_cache.urls import redact
 
 _LONG_WAIT = 10.0
@@ -105,6 +105,8 @@ class Cache:
             if not sources:
                 if self._is_put_in_place(key, options):
                     return self._store.path(key)
+                if flaw is not None and flaw.detail.startswith(NOT_PERMITTED):
+                    raise offline.refusal_of_unreadable(handle, self._store.path(key))
                 raise offline.refusal(handle, self._root)
             while claim := self._claim(handle, key, options):
                 with claim:
@@ -224,7 +226,7 @@ class Cache:
         """Why an entry can't be used, or None if it can."""
         detail = self._store.flaw(key)
         if detail is not None:
-            return _Flaw("damaged", detail)
+            return _Flaw("unreadable" if detail.startswith(NOT_PERMITTED) else "damaged", detail)
         if locked is None or (archive := self._store.archive(key)) == locked.archive:
             return None
         if archive is None:

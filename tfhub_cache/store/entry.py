@@ -13,6 +13,8 @@ from tfhub_cache.manifest import Manifest
 
 ABSENT = "there is no entry"
 """The flaw of an entry that is not there."""
+NOT_PERMITTED = "the permission is missing to read"
+"""How the flaw of an entry begins that may be whole, but is somebody else's."""
 State: TypeAlias = Literal["ok", "foreign", "downloading", "incomplete"]
 
 RECORD_SECONDS = 3600.0

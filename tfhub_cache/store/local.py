@@ -14,7 +14,7 @@ from absl import logging
 
 from tfhub_cache.manifest import Archive, Manifest, UnknownFormat
 from tfhub_cache.store import ABSENT, Claim, Contender, Store, descriptor, saved_model
-from tfhub_cache.store.entry import RECORD_SECONDS, Condition, Entry
+from tfhub_cache.store.entry import NOT_PERMITTED, RECORD_SECONDS, Condition, Entry
 from tfhub_cache.store.links import is_planted_link
 from tfhub_cache.store.lock import HeldLock, LockContender, discard, staging_folder
 from tfhub_cache.store.part import begin_part, discard_part, open_part, progress_of_part
@@ -64,6 +64,8 @@ class LocalStore(Store):
         except OSError as error:
             if not os.path.isdir(self._root):
                 return ABSENT
+            if isinstance(error, PermissionError):
+                return f"{NOT_PERMITTED} {error.filename}"
             return f"{error.filename} can't be read: {error.strerror}"
         return None
 
