@@ -181,8 +181,8 @@ def build_parser() -> argparse.ArgumentParser:
         "make room",
         "Removes what dead processes left behind, and then the models that were not used for "
         "longest, until both limits hold. A model that somebody is downloading stays. Sizes are "
-        "numbers with a unit: B, kB, MB, GB, TB are powers of 1000, KiB, MiB, GiB, TiB are powers "
-        "of 1024. Ages are numbers with s, min, h, d or w.",
+        "numbers with a unit (only 0 needs none): B, kB, MB, GB, TB are powers of 1000, KiB, MiB, "
+        "GiB, TiB are powers of 1024. Ages are numbers with s, min, h, d or w.",
         """\
         tfhub-cache prune
         tfhub-cache prune --max-size 20GB
