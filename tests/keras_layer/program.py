@@ -499,6 +499,48 @@ def a_callable_as_handle() -> Any:
     ]
 
 
+class Line:
+    """A callable that lists what it is told to."""
+
+    def __init__(self, weight: Any, listed: int = 1) -> None:
+        self.weight = weight
+        self.variables = [weight] * listed
+        self.trainable_variables = self.variables
+
+    def __call__(self, x: Any) -> Any:
+        return x @ tf.convert_to_tensor(self.weight)
+
+
+def step_of(line: Any, *layers: Any) -> Any:
+    """How many weights are trained, and where a step of the sum of some layers leads."""
+    inputs = keras.Input((3,))
+    outputs = [one(inputs) for one in layers]
+    model = keras.Model(inputs, keras.layers.Add()(outputs) if len(outputs) > 1 else outputs[0])
+    weights = len(model.trainable_weights)
+    if weights:
+        train(model, tf.data.Dataset.from_tensors((NUMBERS, NUMBERS[:, :1])), "mse", 1)
+    return [weights, lists(tf.convert_to_tensor(line.weight))]
+
+
+@case
+def layers_of_one_object() -> Any:
+    """What one of them trains, it trains once, whatever the others are."""
+    seen = []
+    for flags in ([True, True], [True, False], [False, True], [False, False]):
+        line = Line(tf.Variable(tf.ones([3, 1])))
+        seen.append(step_of(line, *[hub.KerasLayer(line, trainable=flag) for flag in flags]))
+    line = Line(tf.Variable(tf.ones([3, 1])))
+    first, second = (hub.KerasLayer(line, trainable=True) for _ in range(2))
+    second.trainable = False
+    return [*seen, step_of(line, second), step_of(line, first)]
+
+
+@case
+def a_variable_that_is_listed_twice() -> Any:
+    line = Line(tf.Variable(tf.ones([3, 1])), listed=2)
+    return step_of(line, hub.KerasLayer(line, trainable=True))[1]
+
+
 # SavedModels of several origins.
 
 

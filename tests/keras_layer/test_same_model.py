@@ -37,6 +37,8 @@ def near(value: Any) -> Any:
         "a_subclassed_model",
         "one_layer_called_twice",
         "a_layer_of_keras_as_handle",
+        "layers_of_one_object",
+        "a_variable_that_is_listed_twice",
         "strings_of_which_keras_was_not_told",
         "python_strings",
         "training_as_a_tensor",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 import keras
 import tensorflow as tf
@@ -132,31 +133,57 @@ class KerasLayer(HubLayer, keras.layers.Layer):  # type: ignore[misc]
         return keras.dtype_policies.get(policy.variable_dtype) if mixed else policy
 
     def _adopt(self, model: HubModel) -> None:
-        trainable = {id(variable) for variable in model.trainable_variables}
-        variables = [
-            variable
-            for variable in model.trainable_variables + model.other_variables
-            # Keras makes weights of a layer that is called by this one itself, and has none of
-            # a shape that may change.
+        self._stand_ins = _StandIns()
+        listed = [(variable, True) for variable in model.trainable_variables]
+        listed += [(variable, False) for variable in model.other_variables]
+        # Keras makes weights of a layer that is called by this one itself, and has none of a shape
+        # that may change.
+        once = {
+            id(variable): (variable, trainable)
+            for variable, trainable in listed
             if isinstance(variable, tf.Variable) and variable.shape.is_fully_defined()
-        ]
+        }
+        names = _names(variable for variable, _ in once.values())
         with keras.name_scope(self.name, caller=self):
-            weights = [
-                _Weight(variable, name=name, trainable=id(variable) in trainable)
-                for variable, name in zip(variables, _names(variables), strict=True)
+            self._adopted = [
+                _weight_of(variable, name, trainable)
+                for (variable, trainable), name in zip(once.values(), names, strict=True)
             ]
-        self._adopted = weights
-        for weight in weights:
-            # Only now, as what was trainable when Keras got to know it can be thawed. A model goes
-            # by the weights, and does not ask the layer.
-            weight.trainable = weight.trainable and self.trainable
-        if isinstance(model.resolved, keras.layers.Layer):
-            model.resolved.trainable = self.trainable
         losses = model.regularization_losses
-        if weights and losses:
+        if self._adopted and losses:
             # Whoever trains adds up the regularizers of the weights that are trained: once,
             # however often the layer is called, and not at all while it is frozen.
-            weights[0].regularizer = _Losses(losses)
+            self._adopted[0].regularizer = _Losses(losses)
+
+    # A weight may be one of several layers, and of the program's own. So freezing changes no
+    # weight, as it would in Keras, but what the layer lists: models go by that.
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes the model."""
+        return self._trainable  # type: ignore[no-any-return]
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = bool(value)
+
+    @property
+    def variables(self) -> list[Any]:
+        """The weights, and the state of random generators if there is any."""
+        return self._as_trainable_as_this(super().variables)
+
+    @property
+    def weights(self) -> list[Any]:
+        """The model's variables, none of them twice."""
+        return self._as_trainable_as_this(super().weights)
+
+    def _as_trainable_as_this(self, weights: list[Any]) -> list[Any]:
+        if self.trainable:
+            return weights
+        with keras.name_scope(self.name, caller=self):
+            return [
+                self._stand_ins.of(weight) if weight.trainable else weight for weight in weights
+            ]
 
     def _training_by_default(self) -> bool:
         return False
@@ -248,6 +275,33 @@ class _Weight(keras.Variable):  # type: ignore[misc]
 
     def _initialize_with_initializer(self, initializer: Any) -> None:
         self._value = self._variable
+
+
+_weights: WeakValueDictionary[tuple[int, bool], _Weight] = WeakValueDictionary()
+"""By the variable's id and whether it is trained, as Keras trains a weight once that it is told of
+twice. While a weight is there, it keeps its variable, so the id is not used again."""
+
+
+def _weight_of(variable: tf.Variable, name: str, trainable: bool) -> _Weight:
+    """The only weight for this variable, in all layers."""
+    key = id(variable), trainable
+    weight = _weights.get(key)
+    if weight is None:
+        weight = _weights[key] = _Weight(variable, name=name, trainable=trainable)
+    return weight
+
+
+class _StandIns:
+    """What a layer lists for its weights while it is frozen, out of sight of Keras's tracking."""
+
+    def __init__(self) -> None:
+        self._made: dict[int, _Weight] = {}
+
+    def of(self, weight: Any) -> Any:
+        variable = weight.value
+        if id(weight) not in self._made:
+            self._made[id(weight)] = _weight_of(variable, weight.name, False)
+        return self._made[id(weight)]
 
 
 class _Losses(keras.regularizers.Regularizer):  # type: ignore[misc]
