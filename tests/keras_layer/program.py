@@ -541,6 +541,23 @@ def a_variable_that_is_listed_twice() -> Any:
     return step_of(line, hub.KerasLayer(line, trainable=True))[1]
 
 
+@case
+def a_variable_of_an_open_shape() -> Any:
+    line = Line(tf.Variable(tf.ones([3, 1]), shape=[None, 1]))
+    return step_of(line, hub.KerasLayer(line, trainable=True))
+
+
+@case
+def a_callable_around_a_model_of_keras() -> Any:
+    """The variables are those of this Keras, and stay as trainable as they were."""
+    inner = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, use_bias=False)])
+    set_weights(inner, 1)
+    line = Line(inner.weights[0])
+    seen = [step_of(line, hub.KerasLayer(line, trainable=flag)) for flag in (True, False)]
+    hub.KerasLayer(inner)
+    return [*seen, inner.trainable, len(inner.trainable_weights)]
+
+
 # SavedModels of several origins.
 
 

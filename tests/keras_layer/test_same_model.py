@@ -39,6 +39,7 @@ def near(value: Any) -> Any:
         "a_layer_of_keras_as_handle",
         "layers_of_one_object",
         "a_variable_that_is_listed_twice",
+        "a_callable_around_a_model_of_keras",
         "strings_of_which_keras_was_not_told",
         "python_strings",
         "training_as_a_tensor",
@@ -206,6 +207,12 @@ def test_keras_3_says_that_it_needs_an_output_shape(ran: dict[str, Ran]) -> None
     assert "ValueError" in error["families"]
     assert "Pass output_shape" in error["text"]
     assert "of_unknown_shape" in error["text"]
+
+
+def test_keras_3_trains_a_variable_of_an_open_shape_here(ran: dict[str, Ran]) -> None:
+    trained, after = ran[KERAS_3].value("a_variable_of_an_open_shape")
+    assert trained == 1
+    assert after != [[1.0]] * 3
 
 
 @pytest.mark.parametrize("world", [KERAS_2, KERAS_3])

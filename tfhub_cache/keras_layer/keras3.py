@@ -136,13 +136,9 @@ class KerasLayer(HubLayer, keras.layers.Layer):  # type: ignore[misc]
         self._stand_ins = _StandIns()
         listed = [(variable, True) for variable in model.trainable_variables]
         listed += [(variable, False) for variable in model.other_variables]
-        # Keras makes weights of a layer that is called by this one itself, and has none of a shape
-        # that may change.
-        once = {
-            id(variable): (variable, trainable)
-            for variable, trainable in listed
-            if isinstance(variable, tf.Variable) and variable.shape.is_fully_defined()
-        }
+        if isinstance(model.resolved, keras.layers.Layer):
+            listed = []  # Keras makes weights of a layer that is called by this one itself
+        once = {id(variable): (variable, trainable) for variable, trainable in listed}
         names = _names(variable for variable, _ in once.values())
         with keras.name_scope(self.name, caller=self):
             self._adopted = [
@@ -161,7 +157,7 @@ class KerasLayer(HubLayer, keras.layers.Layer):  # type: ignore[misc]
     @property
     def trainable(self) -> bool:
         """Whether training changes the model."""
-        return self._trainable  # type: ignore[no-any-return]
+        return self._trainable
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
@@ -259,8 +255,12 @@ class _Weight(keras.Variable):  # type: ignore[misc]
 
     def __init__(self, variable: tf.Variable, **kwargs: Any) -> None:
         self._variable = variable
+        shape = variable.shape
+        if not shape.is_fully_defined():  # Keras asks for one, so it is the one of the moment
+            with tf.init_scope():
+                shape = variable.read_value().shape
         super().__init__(
-            lambda shape, dtype: variable, variable.shape, variable.dtype, autocast=False, **kwargs
+            lambda shape, dtype: variable, shape, variable.dtype, autocast=False, **kwargs
         )
         if self.value is not variable:
             raise NotImplementedError(
@@ -282,8 +282,17 @@ _weights: WeakValueDictionary[tuple[int, bool], _Weight] = WeakValueDictionary()
 twice. While a weight is there, it keeps its variable, so the id is not used again."""
 
 
-def _weight_of(variable: tf.Variable, name: str, trainable: bool) -> _Weight:
+def _weight_of(variable: Any, name: str, trainable: bool) -> Any:
     """The only weight for this variable, in all layers."""
+    if isinstance(variable, keras.Variable):
+        if variable.trainable == trainable:
+            return variable
+        variable = variable.value
+    if not isinstance(variable, tf.Variable):
+        raise ValueError(
+            f"hub.KerasLayer can't make a weight of {variable!r}. The variables and "
+            "trainable_variables of a callable must be tf.Variables, or variables of Keras."
+        )
     key = id(variable), trainable
     weight = _weights.get(key)
     if weight is None:
@@ -298,9 +307,8 @@ class _StandIns:
         self._made: dict[int, _Weight] = {}
 
     def of(self, weight: Any) -> Any:
-        variable = weight.value
         if id(weight) not in self._made:
-            self._made[id(weight)] = _weight_of(variable, weight.name, False)
+            self._made[id(weight)] = _weight_of(weight.value, weight.name, False)
         return self._made[id(weight)]
 
 
@@ -314,11 +322,11 @@ class _Losses(keras.regularizers.Regularizer):  # type: ignore[misc]
         return tf.add_n([loss() for loss in self._losses])
 
 
-def _names(variables: Iterable[tf.Variable]) -> Iterator[str]:
+def _names(variables: Iterable[Any]) -> Iterator[str]:
     """A name for each that Keras allows, and no name twice."""
     seen: Counter[str] = Counter()
     for variable in variables:
-        name = variable.name.partition(":")[0].replace("/", "_")
+        name = getattr(variable, "name", "variable").partition(":")[0].replace("/", "_")
         seen[name] += 1
         yield name if seen[name] == 1 else f"{name}_{seen[name] - 1}"
 
