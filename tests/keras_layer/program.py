@@ -558,6 +558,20 @@ def a_callable_around_a_model_of_keras() -> Any:
     return [*seen, inner.trainable, len(inner.trainable_weights)]
 
 
+@case
+def losses_beside_the_weights() -> Any:
+    """Of a callable that lists no variables, and of one whose first weight alone is frozen."""
+    line = Line(tf.Variable(tf.ones([3, 1])))
+    line.regularization_losses = [lambda: tf.reduce_sum(line.weight), lambda: tf.constant(2.0)]
+    line.variables = line.trainable_variables = []
+    layers = [hub.KerasLayer(line, trainable=flag) for flag in (True, False)]
+    seen = [float(sum(one.losses)) for one in layers if one(NUMBERS) is not None]
+    hub_layer = layer("images", trainable=True)
+    before = float(sum(hub_layer.losses))
+    hub_layer.trainable_weights[0]._trainable = False
+    return [seen, before > 0, float(sum(hub_layer.losses)) == before]
+
+
 # SavedModels of several origins.
 
 

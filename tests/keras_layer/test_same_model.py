@@ -40,6 +40,7 @@ def near(value: Any) -> Any:
         "layers_of_one_object",
         "a_variable_that_is_listed_twice",
         "a_callable_around_a_model_of_keras",
+        "losses_beside_the_weights",
         "strings_of_which_keras_was_not_told",
         "python_strings",
         "training_as_a_tensor",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -145,11 +145,7 @@ class KerasLayer(HubLayer, keras.layers.Layer):  # type: ignore[misc]
                 _weight_of(variable, name, trainable)
                 for (variable, trainable), name in zip(once.values(), names, strict=True)
             ]
-        losses = model.regularization_losses
-        if self._adopted and losses:
-            # Whoever trains adds up the regularizers of the weights that are trained: once,
-            # however often the layer is called, and not at all while it is frozen.
-            self._adopted[0].regularizer = _Losses(losses)
+        _ = model.regularization_losses  # raises now if there is something wrong with them
 
     # A weight may be one of several layers, and of the program's own. So freezing changes no
     # weight, as it would in Keras, but what the layer lists: models go by that.
@@ -172,6 +168,13 @@ class KerasLayer(HubLayer, keras.layers.Layer):  # type: ignore[misc]
     def weights(self) -> list[Any]:
         """The model's variables, none of them twice."""
         return self._as_trainable_as_this(super().weights)
+
+    def _get_own_losses(self) -> list[Any]:
+        # What a layer adds to the losses of its model. `add_loss` would count for each call.
+        losses: list[Any] = super()._get_own_losses()
+        if not self.trainable:
+            return losses
+        return losses + [tf.convert_to_tensor(loss()) for loss in self._model.regularization_losses]
 
     def _as_trainable_as_this(self, weights: list[Any]) -> list[Any]:
         if self.trainable:
@@ -310,16 +313,6 @@ class _StandIns:
         if id(weight) not in self._made:
             self._made[id(weight)] = _weight_of(weight.value, weight.name, False)
         return self._made[id(weight)]
-
-
-class _Losses(keras.regularizers.Regularizer):  # type: ignore[misc]
-    """The model's own losses, which know by themselves what they are of."""
-
-    def __init__(self, losses: Sequence[Callable[[], Any]]) -> None:
-        self._losses = losses
-
-    def __call__(self, weight: Any) -> Any:
-        return tf.add_n([loss() for loss in self._losses])
 
 
 def _names(variables: Iterable[Any]) -> Iterator[str]:
