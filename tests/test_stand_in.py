@@ -396,6 +396,34 @@ def test_it_refuses_when_a_test_has_put_something_in_its_place(run_python) -> No
     assert "RuntimeError: tfhub_cache can't stand in" in done.stderr.splitlines()[-1]
 
 
+def test_its_folder_may_be_in_sys_path_behind_another_one(
+    run_python, other_one: dict[str, str]
+) -> None:
+    path = os.pathsep.join([other_one["PYTHONPATH"], stand_in.FOLDER])
+    code = f"{INSTALL}import sys, tensorflow_hub\nprint(tensorflow_hub.__file__)\n"
+    code += f"print(sys.path.count({stand_in.FOLDER!r}))"
+    file, count = run_python(code, env={"PYTHONPATH": path}).check().stdout.splitlines()
+    assert file.startswith(stand_in.FOLDER)
+    assert count == "1"
+
+
+def test_it_refuses_when_something_else_than_sys_path_brings_another_one(run_python) -> None:
+    code = """
+import sys
+from importlib.machinery import ModuleSpec
+
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        return ModuleSpec(name, Finder) if name == "tensorflow_hub" else None
+    create_module = exec_module = staticmethod(lambda _: None)
+
+sys.meta_path.insert(0, Finder)
+"""
+    done = run_python(code + INSTALL)
+    assert "something without a file is imported" in done.stderr.splitlines()[-1]
+
+
 def test_having_refused_it_has_changed_nothing(run_python, other_one: dict[str, str]) -> None:
     code = """
 import sys, tensorflow_hub, tfhub_cache

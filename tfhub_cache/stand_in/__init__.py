@@ -53,27 +53,39 @@ def install_as_tensorflow_hub() -> None:
     for name, module in list(sys.modules.items()):
         if (name == NAME or name.startswith(f"{NAME}.")) and not _is_ours(module):
             raise RuntimeError(_already_imported(name, module))
-    if FOLDER not in sys.path:
-        sys.path.insert(_position(), FOLDER)
+    if NAME not in sys.modules:
+        _put_folder_first()
     # Now, so that nothing can get before it in sys.path.
-    importlib.import_module(NAME)
+    module = importlib.import_module(NAME)
+    if not _is_ours(module):
+        raise RuntimeError(
+            f"tfhub_cache can't stand in for tensorflow_hub: {_origin(module)} is imported "
+            "whatever is in sys.path. Something in sys.meta_path must have found it."
+        )
 
 
 def _is_ours(module: ModuleType | None) -> bool:
     return str(getattr(module, "__file__", None)).startswith(FOLDER + os.sep)
 
 
-def _position() -> int:
-    """Where in sys.path: programs rely on its first entry being the folder of the script."""
-    return 0 if PathFinder.find_spec(NAME, sys.path[:1]) else 1
+def _put_folder_first() -> None:
+    """Before the first folder in which anything may be, by whatever way ours got there."""
+    rest = [entry for entry in sys.path if entry != FOLDER]
+    # Programs rely on the first entry being the folder of the script.
+    position = 0 if PathFinder.find_spec(NAME, rest[:1]) else 1
+    sys.path[:] = [*rest[:position], FOLDER, *rest[position:]]
 
 
 def _already_imported(name: str, module: ModuleType | None) -> str:
-    origin = getattr(module, "__file__", None) or "something without a file"
     return (
-        f"tfhub_cache can't stand in for tensorflow_hub: {name} is imported already ({origin}), "
+        f"tfhub_cache can't stand in for tensorflow_hub: {name} is imported already "
+        f"({_origin(module)}), "
         "and what holds it would go on using it. Call install_as_tensorflow_hub() at the top of "
         "the program, before any import that may bring tensorflow_hub along (in a notebook, "
         "restart the kernel first), or start the program with: "
         "python -m tfhub_cache run script.py"
     )
+
+
+def _origin(module: ModuleType | None) -> str:
+    return getattr(module, "__file__", None) or "something without a file"
