@@ -105,6 +105,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
         hub.Keraslayer  # noqa: B018
 
 
+@pytest.mark.tensorflow
 def test_the_layer_is_listed_without_being_imported(imported_by) -> None:
     names = "{'KerasLayer', 'keras_layer'}"
     code = f"import tfhub_cache as hub\nassert {names} <= set(dir(hub)) >= set(hub.__all__)"
@@ -136,6 +137,17 @@ def test_without_tensorflow_the_layer_says_what_to_install(run_python, code: str
     message = done.check().stdout
     assert "hub.KerasLayer needs TensorFlow" in message
     assert "pip install 'tfhub-cache[tensorflow]'" in message
+
+
+def test_without_tensorflow_it_can_be_inspected_and_helps(run_python) -> None:
+    done = run_python(
+        "import sys\nsys.modules['tensorflow'] = None\nimport inspect, pydoc\n"
+        "import tfhub_cache as hub\n"
+        "print(any(name == 'load' for name, _ in inspect.getmembers(hub)))\n"
+        "print('drop-in replacement' in pydoc.render_doc(hub))\n"
+        "print({'KerasLayer', 'keras_layer'} & set(dir(hub)))"
+    )
+    assert done.check().stdout.split() == ["True", "True", "set()"]
 
 
 def test_the_version_is_the_one_that_is_installed() -> None:

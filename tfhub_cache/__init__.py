@@ -14,6 +14,8 @@ needed.
 """
 
 import importlib
+import importlib.util
+import sys
 from typing import TYPE_CHECKING, Any
 
 from tfhub_cache import cache, errors, keras_registration, registry, resolver
@@ -48,4 +50,6 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), "KerasLayer", "keras_layer"})
+    # help() and inspect ask for all that is listed, and would fail of what can't be had.
+    known = sys.modules.get("tensorflow") or importlib.util.find_spec("tensorflow")
+    return sorted({*globals(), *(("KerasLayer", "keras_layer") if known else ())})
