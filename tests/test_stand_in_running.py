@@ -53,6 +53,33 @@ def test_a_program_that_imports_tensorflow_hub_gets_this_library(
         assert done.stdout == f"{tmp_path} tfhub_cache.loading\n"
 
 
+LATE = """
+import atexit, pickle, sys, threading
+
+class Thing:
+    pass
+
+def late():
+    print(type(pickle.loads(pickle.dumps(Thing()))) is sys.modules["__main__"].Thing)
+
+atexit.register(late)
+threading.Thread(target=lambda: (threading.main_thread().join(), late())).start()
+"""
+
+
+@pytest.mark.parametrize(
+    "program", [["late.py"], ["-m", "late"], ["-c", LATE], ["folder"], ["late.zip"]]
+)
+def test_main_is_there_for_what_runs_after_the_program(
+    write: Callable[[str, str], Path], tmp_path: Path, program: list[str]
+) -> None:
+    write("late.py", LATE)
+    main = write("folder/__main__.py", LATE)
+    with zipfile.ZipFile(tmp_path / "late.zip", "w") as file:
+        file.write(main, "__main__.py")
+    assert run(*program, cwd=tmp_path).check().stdout == "True\n" * 2
+
+
 MULTIPROCESSING = """
 import multiprocessing
 

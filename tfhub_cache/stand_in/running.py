@@ -51,11 +51,12 @@ def run(arguments: Sequence[str]) -> int:
 
     Returns:
         The status to exit with: 0 when the program ran to its end; 2 if the arguments make no
-        sense or the script can't be read; 1 if there is no such module, as python has it.
+        sense or the script can't be read.
 
     Raises:
         BaseException: what the program raises, `SystemExit` included. An uncaught one is shown
-            without the frames of this library.
+            without the frames of this library. Where there is no such module, it is a `SystemExit`
+            with the line that python prints.
         RuntimeError: if tensorflow_hub is already imported in this process.
     """
     match arguments:
@@ -80,7 +81,7 @@ def _run_script(script: str, arguments: Sequence[str]) -> int:
     argv = [script, *arguments]
     path = os.path.abspath(script)
     if pkgutil.get_importer(path) is not None:  # a folder or a zip file
-        return _start(argv, None, lambda: runpy.run_path(path, run_name="__main__"))
+        return _start(argv, None, lambda: _run_folder(path))
     try:
         with io.open_code(path) as file:
             source = file.read()
@@ -98,28 +99,39 @@ def _start(argv: list[str], first_of_path: str | None, program: Callable[[], obj
     try:
         program()
     except BaseException as error:
-        traceback = _below_here(error.__traceback__)
-        if traceback is None and isinstance(error, ImportError):
-            print(f"{sys.executable}: {error}", file=sys.stderr)  # runpy found nothing to run
-            return 1
-        _show_without_our_frames(error, traceback)
+        _show_without_our_frames(error, _below_here(error.__traceback__))
         raise
     return 0
 
 
+# What is public in runpy takes `__main__` away when the program has run, while its threads and its
+# atexit handlers go on. This is what python itself calls.
+
+
 def _run_module(name: str) -> None:
-    runpy.run_module(name, run_name="__main__", alter_sys=True)
+    _new_main()
+    runpy._run_module_as_main(name)  # type: ignore[attr-defined]
+
+
+def _run_folder(path: str) -> None:
+    _new_main()
+    sys.path.insert(0, path)
+    runpy._run_module_as_main("__main__", alter_argv=False)  # type: ignore[attr-defined]
 
 
 def _execute(source: str | bytes, filename: str) -> None:
-    """Executes source text as `__main__`, which stays for what runs until the very end."""
-    main = ModuleType("__main__")
-    main.__builtins__ = builtins  # type: ignore[attr-defined]
-    main.__package__ = None
+    main = _new_main()
     if isinstance(source, bytes):
         main.__file__ = filename
-    sys.modules["__main__"] = main
     exec(compile(source, filename, "exec", dont_inherit=True), vars(main))  # noqa: S102
+
+
+def _new_main() -> ModuleType:
+    """A `__main__` for the program, which stays for what runs until the very end."""
+    main = sys.modules["__main__"] = ModuleType("__main__")
+    main.__builtins__ = builtins  # type: ignore[attr-defined]
+    main.__package__ = None
+    return main
 
 
 def _refuse(why: str) -> int:
