@@ -139,6 +139,18 @@ def test_without_tensorflow_the_layer_says_what_to_install(run_python, code: str
     assert "pip install 'tfhub-cache[tensorflow]'" in message
 
 
+@pytest.mark.tensorflow
+def test_without_the_keras_of_the_environment_the_layer_says_what_to_do(run_python) -> None:
+    done = run_python(
+        "import sys\nsys.modules['tf_keras'] = None\nimport tfhub_cache as hub\n"
+        "try:\n    hub.KerasLayer\nexcept ImportError as error:\n    print(error)",
+        env={"TF_USE_LEGACY_KERAS": "1"},
+    )
+    message = done.check().stdout
+    assert "pip install tf_keras" in message
+    assert "unset TF_USE_LEGACY_KERAS" in message
+
+
 def test_without_tensorflow_it_can_be_inspected_and_helps(run_python) -> None:
     done = run_python(
         "import sys\nsys.modules['tensorflow'] = None\nimport inspect, pydoc\n"

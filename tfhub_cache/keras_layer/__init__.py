@@ -16,8 +16,21 @@ from typing import TYPE_CHECKING
 from tfhub_cache.keras_registration import is_keras_3
 from tfhub_cache.loading import import_tensorflow
 
-# TensorFlow decides which Keras it is, by the environment and by what is installed.
-if not TYPE_CHECKING and not is_keras_3(import_tensorflow("hub.KerasLayer").keras):
+
+def _tf_keras_is_keras_3() -> bool:
+    """As TensorFlow decides it, by the environment and by what is installed."""
+    tf = import_tensorflow("hub.KerasLayer")
+    try:
+        return is_keras_3(tf.keras)
+    except ImportError as error:
+        raise ImportError(
+            "hub.KerasLayer needs the Keras that TensorFlow uses, which can't be imported. Where "
+            "TF_USE_LEGACY_KERAS=1 is set, that is Keras 2: install it with pip install tf_keras, "
+            "or unset TF_USE_LEGACY_KERAS for Keras 3. Else install Keras 3: pip install keras."
+        ) from error
+
+
+if not TYPE_CHECKING and not _tf_keras_is_keras_3():
     from tfhub_cache.keras_layer.keras2 import KerasLayer
 else:
     from tfhub_cache.keras_layer.keras3 import KerasLayer
