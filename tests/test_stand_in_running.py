@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import py_compile
 import shutil
 import signal
 import subprocess
@@ -51,6 +52,21 @@ def test_a_program_that_imports_tensorflow_hub_gets_this_library(
     for program in ["program.py"], ["-m", "program"], ["-c", code]:
         done = run(*program, tmp_path, cwd=tmp_path, **installed).check()
         assert done.stdout == f"{tmp_path} tfhub_cache.loading\n"
+
+
+def test_a_compiled_script_runs_if_this_python_has_compiled_it(
+    write: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    script = write("program.py", "import sys; print(__file__, __name__, sys.argv)")
+    py_compile.compile(str(script), str(tmp_path / "program.pyc"))
+    expected = python("program.pyc", "x", cwd=tmp_path).check().stdout
+    assert run("program.pyc", "x", cwd=tmp_path).check().stdout == expected
+    (tmp_path / "other.pyc").write_bytes(b"\0" * 20)
+    done = run("other.pyc", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "tfhub_cache run: 'other.pyc' was compiled by another version of Python.\n"
+    )
 
 
 LATE = """

@@ -10,14 +10,19 @@ from __future__ import annotations
 
 import builtins
 import io
+import marshal
 import os
 import pkgutil
 import runpy
 import sys
 from collections.abc import Callable, Sequence
-from types import ModuleType, TracebackType
+from importlib.util import MAGIC_NUMBER
+from types import CodeType, ModuleType, TracebackType
 
 from tfhub_cache.stand_in import install_as_tensorflow_hub
+
+_HEADER_OF_PYC = 16
+"""Bytes before the code (https://peps.python.org/pep-0552/)."""
 
 HELP = """\
 usage: python -m tfhub_cache run [--] script.py [argument ...]
@@ -87,7 +92,12 @@ def _run_script(script: str, arguments: Sequence[str]) -> int:
             source = file.read()
     except OSError as error:
         return _refuse(f"can't open {script!r}: {error.strerror}.\n")
-    return _start(argv, os.path.dirname(os.path.realpath(path)), lambda: _execute(source, path))
+    code: bytes | CodeType = source
+    if source.startswith(MAGIC_NUMBER):
+        code = marshal.loads(source[_HEADER_OF_PYC:])  # noqa: S302 - to run it is the point
+    elif path.endswith(".pyc"):
+        return _refuse(f"{script!r} was compiled by another version of Python.\n")
+    return _start(argv, os.path.dirname(os.path.realpath(path)), lambda: _execute(code, path))
 
 
 def _start(argv: list[str], first_of_path: str | None, program: Callable[[], object]) -> int:
@@ -119,11 +129,13 @@ def _run_folder(path: str) -> None:
     runpy._run_module_as_main("__main__", alter_argv=False)  # type: ignore[attr-defined]
 
 
-def _execute(source: str | bytes, filename: str) -> None:
+def _execute(program: str | bytes | CodeType, filename: str) -> None:
     main = _new_main()
-    if isinstance(source, bytes):
+    if not isinstance(program, str):
         main.__file__ = filename
-    exec(compile(source, filename, "exec", dont_inherit=True), vars(main))  # noqa: S102
+    if not isinstance(program, CodeType):
+        program = compile(program, filename, "exec", dont_inherit=True)
+    exec(program, vars(main))  # noqa: S102
 
 
 def _new_main() -> ModuleType:
