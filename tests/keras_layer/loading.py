@@ -6,6 +6,7 @@ order that it is about, so nothing is imported up here.
 
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 TEXTS = ["the cat sat", "a mat", "cat", "on the mat", "the cat on a mat", "mat", "sat a cat", ""]
@@ -128,6 +129,40 @@ def tf_keras_beside_keras_3(folder):
     before = answers(model)
     model.fit(tf.constant(TEXTS), tf.ones([len(TEXTS), 1]), verbose=0)
     return [issubclass(hub.KerasLayer, tf_keras.layers.Layer), answers(model) != before]
+
+
+def trained_export(folder):
+    """What Keras 3 exported, in the wrapper of the documentation: trained, and exported again."""
+    import tensorflow as tf
+
+    import tfhub_cache as hub
+
+    class Served(tf.Module):
+        def __init__(self, path):
+            super().__init__()
+            self.model = hub.load(path)
+
+        @property
+        def variables(self):
+            return self.model.variables
+
+        @property
+        def trainable_variables(self):
+            return self.model.trainable_variables
+
+        def __call__(self, inputs):
+            return self.model.serve(inputs)
+
+    inputs = tf.keras.Input((), dtype=tf.string)
+    layer = hub.KerasLayer(Served(str(folder / "export")), trainable=True)
+    model = tf.keras.Model(inputs, layer(inputs))
+    before = answers(model)
+    model.compile("sgd", "mse")
+    model.fit(tf.constant(TEXTS), tf.ones([len(TEXTS), 1]), verbose=0)
+    with tempfile.TemporaryDirectory() as exported:
+        model.export(exported, verbose=False)
+        served = tf.saved_model.load(exported)
+        return {"before": before, "after": answers(model), "served": answers(served.serve)}
 
 
 tasks, folders = sys.argv[1::2], sys.argv[2::2]

@@ -105,6 +105,15 @@ def test_an_exported_model_runs_without_this_library_and_the_model_of_the_layer(
     assert [path.name for path in (folder / "export" / "assets").iterdir()] == ["vocab.txt"]
 
 
+def test_what_keras_3_exported_can_be_trained_in_a_wrapper_and_exported_again(
+    ran: dict[str, Ran], loaded: Any
+) -> None:
+    (seen,) = loaded(KERAS_3, "trained_export", ran[KERAS_3].folder)
+    assert seen["before"] == near(ran[KERAS_3].value("saving_a_text_model"))
+    assert seen["after"] != near(seen["before"])
+    assert seen["served"] == near(seen["after"])
+
+
 def test_keras_3_on_another_backend_is_an_error_that_says_what_to_set(
     keras_models: Path, loaded: Any
 ) -> None:
