@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
-from weakref import WeakValueDictionary
 
 import keras
 import tensorflow as tf
@@ -13,6 +11,7 @@ from keras import tree
 from keras.src.saving.serialization_lib import in_safe_mode
 
 from tfhub_cache import urls
+from tfhub_cache.keras_layer.keras3_weights import StandIns, names, weight_of
 from tfhub_cache.keras_layer.layer import HubLayer
 from tfhub_cache.keras_layer.model import HubModel
 from tfhub_cache.keras_registration import PACKAGE
@@ -133,17 +132,18 @@ class KerasLayer(HubLayer, keras.layers.Layer):  # type: ignore[misc]
         return keras.dtype_policies.get(policy.variable_dtype) if mixed else policy
 
     def _adopt(self, model: HubModel) -> None:
-        self._stand_ins = _StandIns()
+        self._stand_ins = StandIns()
         listed = [(variable, True) for variable in model.trainable_variables]
         listed += [(variable, False) for variable in model.other_variables]
         if isinstance(model.resolved, keras.layers.Layer):
             listed = []  # Keras makes weights of a layer that is called by this one itself
         once = {id(variable): (variable, trainable) for variable, trainable in listed}
-        names = _names(variable for variable, _ in once.values())
         with keras.name_scope(self.name, caller=self):
             self._adopted = [
-                _weight_of(variable, name, trainable)
-                for (variable, trainable), name in zip(once.values(), names, strict=True)
+                weight_of(variable, name, trainable)
+                for (variable, trainable), name in zip(
+                    once.values(), names(variable for variable, _ in once.values()), strict=True
+                )
             ]
         _ = model.regularization_losses  # raises now if there is something wrong with them
 
@@ -251,77 +251,6 @@ class KerasLayer(HubLayer, keras.layers.Layer):  # type: ignore[misc]
                 "from_config, or call keras.config.enable_unsafe_deserialization()."
             )
         return cls(**config)
-
-
-class _Weight(keras.Variable):  # type: ignore[misc]
-    """A weight of Keras whose value is a variable of the model itself, and not a copy."""
-
-    def __init__(self, variable: tf.Variable, **kwargs: Any) -> None:
-        self._variable = variable
-        shape = variable.shape
-        if not shape.is_fully_defined():  # Keras asks for one, so it is the one of the moment
-            with tf.init_scope():
-                shape = variable.read_value().shape
-        super().__init__(
-            lambda shape, dtype: variable, shape, variable.dtype, autocast=False, **kwargs
-        )
-        if self.value is not variable:
-            raise NotImplementedError(
-                f"Keras {keras.__version__} has copied a variable of the model, so training would "
-                "not reach it. Use another version of Keras."
-            )
-
-    # By either of them, as it depends on its version, Keras would make a variable of its own.
-
-    def _initialize(self, value: Any) -> None:
-        self._value = self._variable
-
-    def _initialize_with_initializer(self, initializer: Any) -> None:
-        self._value = self._variable
-
-
-_weights: WeakValueDictionary[tuple[int, bool], _Weight] = WeakValueDictionary()
-"""By the variable's id and whether it is trained, as Keras trains a weight once that it is told of
-twice. While a weight is there, it keeps its variable, so the id is not used again."""
-
-
-def _weight_of(variable: Any, name: str, trainable: bool) -> Any:
-    """The only weight for this variable, in all layers."""
-    if isinstance(variable, keras.Variable):
-        if variable.trainable == trainable:
-            return variable
-        variable = variable.value
-    if not isinstance(variable, tf.Variable):
-        raise ValueError(
-            f"hub.KerasLayer can't make a weight of {variable!r}. The variables and "
-            "trainable_variables of a callable must be tf.Variables, or variables of Keras."
-        )
-    key = id(variable), trainable
-    weight = _weights.get(key)
-    if weight is None:
-        weight = _weights[key] = _Weight(variable, name=name, trainable=trainable)
-    return weight
-
-
-class _StandIns:
-    """What a layer lists for its weights while it is frozen, out of sight of Keras's tracking."""
-
-    def __init__(self) -> None:
-        self._made: dict[int, _Weight] = {}
-
-    def of(self, weight: Any) -> Any:
-        if id(weight) not in self._made:
-            self._made[id(weight)] = _weight_of(weight.value, weight.name, False)
-        return self._made[id(weight)]
-
-
-def _names(variables: Iterable[Any]) -> Iterator[str]:
-    """A name for each that Keras allows, and no name twice."""
-    seen: Counter[str] = Counter()
-    for variable in variables:
-        name = getattr(variable, "name", "variable").partition(":")[0].replace("/", "_")
-        seen[name] += 1
-        yield name if seen[name] == 1 else f"{name}_{seen[name] - 1}"
 
 
 def _with_strings_as_tensors(inputs: Any) -> Any:

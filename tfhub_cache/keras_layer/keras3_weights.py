@@ -1,0 +1,86 @@
+"""A model's variables as weights of Keras 3: the variables themselves, and none of them twice.
+
+Keras knows a weight by its identity. So there is one for each variable in all layers of the
+process, and one more that stands in for it in what a frozen layer lists.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+from weakref import WeakValueDictionary
+
+import keras
+import tensorflow as tf
+
+
+class _Weight(keras.Variable):  # type: ignore[misc]
+    """A weight of Keras whose value is a variable of the model itself, and not a copy."""
+
+    def __init__(self, variable: tf.Variable, **kwargs: Any) -> None:
+        self._variable = variable
+        shape = variable.shape
+        if not shape.is_fully_defined():  # Keras asks for one, so it is the one of the moment
+            with tf.init_scope():
+                shape = variable.read_value().shape
+        super().__init__(
+            lambda shape, dtype: variable, shape, variable.dtype, autocast=False, **kwargs
+        )
+        if self.value is not variable:
+            raise NotImplementedError(
+                f"Keras {keras.__version__} has copied a variable of the model, so training would "
+                "not reach it. Use another version of Keras."
+            )
+
+    # By either of them, as it depends on its version, Keras would make a variable of its own.
+
+    def _initialize(self, value: Any) -> None:
+        self._value = self._variable
+
+    def _initialize_with_initializer(self, initializer: Any) -> None:
+        self._value = self._variable
+
+
+_weights: WeakValueDictionary[tuple[int, bool], _Weight] = WeakValueDictionary()
+"""By the variable's id and whether it is trained, as Keras trains a weight once that it is told of
+twice. While a weight is there, it keeps its variable, so the id is not used again."""
+
+
+def weight_of(variable: Any, name: str, trainable: bool) -> Any:
+    """The only weight for this variable, in all layers."""
+    if isinstance(variable, keras.Variable):
+        if variable.trainable == trainable:
+            return variable
+        variable = variable.value
+    if not isinstance(variable, tf.Variable):
+        raise ValueError(
+            f"hub.KerasLayer can't make a weight of {variable!r}. The variables and "
+            "trainable_variables of a callable must be tf.Variables, or variables of Keras."
+        )
+    key = id(variable), trainable
+    weight = _weights.get(key)
+    if weight is None:
+        weight = _weights[key] = _Weight(variable, name=name, trainable=trainable)
+    return weight
+
+
+class StandIns:
+    """What a layer lists for its weights while it is frozen, out of sight of Keras's tracking."""
+
+    def __init__(self) -> None:
+        self._made: dict[int, _Weight] = {}
+
+    def of(self, weight: Any) -> Any:
+        if id(weight) not in self._made:
+            self._made[id(weight)] = weight_of(weight.value, weight.name, False)
+        return self._made[id(weight)]
+
+
+def names(variables: Iterable[Any]) -> Iterator[str]:
+    """A name for each that Keras allows, and no name twice."""
+    seen: Counter[str] = Counter()
+    for variable in variables:
+        name = getattr(variable, "name", "variable").partition(":")[0].replace("/", "_")
+        seen[name] += 1
+        yield name if seen[name] == 1 else f"{name}_{seen[name] - 1}"
