@@ -422,6 +422,17 @@ def training_as_a_tensor() -> Any:
 
 
 @case
+def python_numbers() -> Any:
+    line = hub.KerasLayer(lambda x: tf.multiply(x, 2.0))
+    return [lists(line(numbers)) for numbers in ([[1.0, 2.0, 3.0]], [1.0, 2.0], 3.0)]
+
+
+@case
+def a_config_without_a_string_as_handle() -> Any:
+    return hub.KerasLayer.from_config({"handle": ["a"]})
+
+
+@case
 def a_single_python_string() -> Any:
     return [lists(hub.KerasLayer(tf.strings.length)("four"))]
 

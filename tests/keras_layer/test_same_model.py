@@ -43,6 +43,7 @@ def near(value: Any) -> Any:
         "losses_beside_the_weights",
         "strings_of_which_keras_was_not_told",
         "python_strings",
+        "python_numbers",
         "training_as_a_tensor",
         "a_single_python_string",
         "sparse_numbers",
@@ -208,6 +209,12 @@ def test_keras_3_says_that_it_needs_an_output_shape(ran: dict[str, Ran]) -> None
     assert "ValueError" in error["families"]
     assert "Pass output_shape" in error["text"]
     assert "of_unknown_shape" in error["text"]
+
+
+def test_keras_3_refuses_a_config_without_a_string_as_handle(ran: dict[str, Ran]) -> None:
+    error = ran[KERAS_3].error("a_config_without_a_string_as_handle")
+    assert "ValueError" in error["families"]
+    assert "has no handle but ['a']" in error["text"]
 
 
 def test_keras_3_trains_a_variable_of_an_open_shape_here(ran: dict[str, Ran]) -> None:

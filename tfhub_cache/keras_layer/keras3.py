@@ -19,6 +19,9 @@ from tfhub_cache.keras_registration import PACKAGE
 _run_before: set[str] = set()
 """The handles that this program itself has made a layer of."""
 
+_PLAIN = (str, bytes, bool, int, float)
+"""What TensorFlow makes tensors of."""
+
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class KerasLayer(HubLayer, keras.layers.Layer):  # type: ignore[misc]
@@ -198,8 +201,8 @@ class KerasLayer(HubLayer, keras.layers.Layer):  # type: ignore[misc]
         return self._batch_input_shape
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        # Keras 3 takes no Python strings for tensors, and programs for tensorflow_hub pass them.
-        return super().__call__(_with_strings_as_tensors(inputs), *args, **kwargs)
+        # Keras 3 takes only tensors, and programs for tensorflow_hub pass strings and lists, too.
+        return super().__call__(_with_lists_as_tensors(inputs), *args, **kwargs)
 
     def compute_output_spec(self, inputs: Any, training: Any = None) -> Any:
         """What comes out, as Keras tensors; dtypes and ragged ones too, which shapes don't tell."""
@@ -238,11 +241,14 @@ class KerasLayer(HubLayer, keras.layers.Layer):  # type: ignore[misc]
                 else; where neither says anything, it is.
 
         Raises:
-            ValueError: if it is refused; the message says how to allow it.
+            ValueError: if it is refused; the message says how to allow it. Or if the handle is no
+                string.
         """
         if safe_mode is None:
             safe_mode = in_safe_mode()
-        handle = config["handle"]
+        handle = config.get("handle")
+        if not isinstance(handle, str):
+            raise ValueError(f"The config of a hub.KerasLayer has no handle but {handle!r}.")
         if safe_mode is not False and handle not in _run_before:
             raise ValueError(
                 f"A hub.KerasLayer is to be made from a config, and would run the model "
@@ -253,17 +259,16 @@ class KerasLayer(HubLayer, keras.layers.Layer):  # type: ignore[misc]
         return cls(**config)
 
 
-def _with_strings_as_tensors(inputs: Any) -> Any:
-    """Python strings, alone and in lists, become tensors of strings; all else stays."""
-    if isinstance(inputs, (str, bytes)):
-        return tf.constant(inputs)
+def _with_lists_as_tensors(inputs: Any) -> Any:
+    """Python strings and numbers, alone and in lists, become tensors; all else stays."""
     if isinstance(inputs, dict):
-        return {key: _with_strings_as_tensors(value) for key, value in inputs.items()}
+        return {key: _with_lists_as_tensors(value) for key, value in inputs.items()}
     if isinstance(inputs, (list, tuple)):
         leaves = tree.flatten(inputs)
-        if leaves and all(isinstance(leaf, (str, bytes)) for leaf in leaves):
-            return tf.constant(inputs)
-    return inputs
+        plain = bool(leaves) and all(isinstance(leaf, _PLAIN) for leaf in leaves)
+    else:
+        plain = isinstance(inputs, _PLAIN)
+    return tf.constant(inputs) if plain else inputs
 
 
 def _to_type_spec(value: Any) -> Any:
