@@ -46,7 +46,7 @@ if _WARM is not None:
             "concurrent.futures",
             "filelock",
             "google_crc32c",
-            "isal.igzip_threaded",
+            "isal.igzip",
         ]
     )
 
