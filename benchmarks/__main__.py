@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import shutil
 import subprocess
@@ -40,6 +41,8 @@ def main() -> None:
     for tool, package, instead in _TOOLS:
         if not shutil.which(tool):
             say(f"{tool} is not installed (in Debian: {package}); {instead} takes its place")
+    # As pip does for every package that it installs, but not for one that is edited in place.
+    compileall.compile_dir(str(ROOT / "tfhub_cache"), quiet=1)
     results = _measure(names, options.rounds, quick=options.quick)
     # A part, or small models, must not take the place of the whole.
     whole = not options.only and not options.quick

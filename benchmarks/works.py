@@ -98,8 +98,10 @@ def small_model(bench: Bench) -> list[Row]:
     row = Row("small", work, "s", Target(of={HUB: 1.0}))
     url = f"{bench.hosts.free}/{bench.models.small().name}"
     handles = [f"{url}?model={number}" for number in range(1 + _SMALL_HANDLES)]
-    for library in bench.turns(row, HUB, OURS):
-        with bench.cache() as cache:
+    with contextlib.ExitStack() as kept:
+        for library in bench.turns(row, HUB, OURS):
+            # Until the end: ext4 takes a millisecond for a new file where many were just removed.
+            cache = kept.enter_context(bench.cache())
             _, *seconds = contestants.resolve(library, cache, *handles).seconds
             row.add(library, statistics.median(seconds))
     return [row]
