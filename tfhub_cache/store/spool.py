@@ -71,18 +71,18 @@ class MemorySpool(Spool):
 
     def __init__(self, identity: Identity) -> None:
         super().__init__(identity, ByteRanges())
-        self._pieces: dict[int, bytearray] = {}
+        self._pieces: dict[int, bytes | bytearray | memoryview] = {}
         self._ends: dict[int, int] = {}  # where a piece ends, and where it begins
 
     def write(self, position: int, data: bytes) -> None:
         start = self._ends.pop(position, position)
         piece = self._pieces.get(start)
         # Joined, since a server may send a byte at a time, each of which would cost a hundred.
-        if piece is not None and len(piece) < _LEAST_PIECE:
+        if isinstance(piece, bytearray) and len(piece) < _LEAST_PIECE:
             piece += data
         else:
             start = position
-            self._pieces[start] = bytearray(data)
+            self._pieces[start] = bytearray(data) if len(data) < _LEAST_PIECE else data
         stop = position + len(data)
         self._ends[stop] = start
         self.received.add(position, stop)
@@ -92,9 +92,10 @@ class MemorySpool(Spool):
         stop = position + len(piece)
         self._ends.pop(stop, None)
         if len(piece) > size:
-            self._pieces[position + size] = piece[size:]
+            view = memoryview(piece)
+            piece, self._pieces[position + size] = view[:size], view[size:]
             self._ends[stop] = position + size
-        return bytes(piece[:size])
+        return bytes(piece)
 
     def kept(self) -> int:
         return 0
