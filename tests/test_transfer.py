@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -33,7 +33,7 @@ from servers import (
 )
 
 import tfhub_cache as hub
-from tfhub_cache.errors import ArchiveError, DownloadError, UnsafeArchiveError
+from tfhub_cache.errors import ArchiveError, DownloadError, ResolveError, UnsafeArchiveError
 from tfhub_cache.store.spool import Identity, MemorySpool
 from tfhub_cache.transfer.pace import Pace
 from tfhub_cache.transfer.plan import Plan
@@ -546,20 +546,48 @@ def test_a_server_that_sends_a_byte_at_a_time_costs_no_memory() -> None:
     assert data == b"x" * (1 << 20)
 
 
-def test_a_machine_without_more_threads_goes_on_with_those_it_has(
-    host: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def deny_threads(monkeypatch: pytest.MonkeyPatch, target: str, after: int = 0) -> Iterator[int]:
+    """Lets no threads start that run a function, but for the first ones; counts who asks."""
     start, counted = threading.Thread.start, itertools.count()
 
-    def start_one(thread: threading.Thread) -> None:
-        if getattr(thread, "_target", None).__qualname__ == "Transfer._run" and next(counted):
+    def start_if_allowed(thread: threading.Thread) -> None:
+        name = thread._target.__qualname__  # type: ignore[attr-defined]
+        if name == target and next(counted) >= after:
             raise RuntimeError("can't start new thread")
         start(thread)
 
-    monkeypatch.setattr(threading.Thread, "start", start_one)
+    monkeypatch.setattr(threading.Thread, "start", start_if_allowed)
+    return counted
+
+
+def test_a_machine_without_more_threads_goes_on_with_those_it_has(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = deny_threads(monkeypatch, "Transfer._run", after=1)
     assert hub.resolve(host.publish("/m/1", archive(ARCHIVE, rate=SLOW)))
     assert next(counted) >= 2
     assert len(host.requests) == 1
+
+
+def test_a_machine_without_threads_to_inflate_in_does_without(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = deny_threads(monkeypatch, "ReadAhead._read_all")
+    assert read_files(hub.resolve(host.publish("/m/1", archive(ARCHIVE)))) == MODEL
+    assert next(counted) == 2
+
+
+@pytest.mark.parametrize("target", ["Transfer._run", "_beat"])
+def test_a_machine_without_threads_is_an_error_of_ours(
+    host: Host, monkeypatch: pytest.MonkeyPatch, cache_dir: Path, target: str
+) -> None:
+    handle = host.publish("/m/1", archive(ARCHIVE))
+    with monkeypatch.context() as patched:
+        deny_threads(patched, target)
+        with pytest.raises(ResolveError, match="can't start new thread"):
+            hub.resolve(handle)
+    assert not list(cache_dir.glob("*"))
+    assert read_files(hub.resolve(handle)) == MODEL
 
 
 # How many connections: the rule, without a network.

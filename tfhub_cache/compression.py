@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from tfhub_cache.errors import ArchiveError, ResolveError
-from tfhub_cache.readahead import ReadAhead
+from tfhub_cache.readahead import read_ahead
 from tfhub_cache.source import ByteStream
 
 _CHUNK = 1 << 20
@@ -46,7 +46,7 @@ def decompress(stream: ByteStream, parallel: bool) -> PlainStream:
     if reader is None:
         reader = io.BufferedReader(received, _CHUNK)
     elif parallel:
-        reader = ReadAhead(reader)
+        reader = read_ahead(reader)
     return PlainStream(stream, received, reader)
 
 

@@ -8,16 +8,27 @@ from __future__ import annotations
 
 import queue
 import threading
+from typing import TypeVar
 
 from tfhub_cache.source import ByteStream
 
-_CHUNK = 1 << 20
-_MOST_WAITING = 4
+_Stream = TypeVar("_Stream", bound=ByteStream)
+
+_CHUNK = 256 << 10
+_MOST_WAITING = 16
 """Chunks that may wait to be read."""
 
 
+def read_ahead(stream: _Stream) -> _Stream | ReadAhead:
+    """A stream's bytes, read ahead for one reader; the stream itself if there can be no thread."""
+    try:
+        return ReadAhead(stream)
+    except RuntimeError:  # the system has no more threads for us
+        return stream
+
+
 class ReadAhead:
-    """A `ByteStream` of another one's bytes, for one reader."""
+    """A `ByteStream` of another one's bytes. See `read_ahead`."""
 
     def __init__(self, stream: ByteStream) -> None:
         self._stream = stream

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tfhub_cache.transfer import Transfer
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
-_LEAST_PARALLEL = 4 << 20
+_LEAST_PARALLEL = 512 << 10
 """Bytes of an archive from which on it pays to inflate and to digest in threads of their own."""
 
 
@@ -112,7 +112,7 @@ def _receive(handle: str, transfer: Transfer, claim: Claim, options: FetchOption
     # Needed for downloads only, and slow to import.
     from tfhub_cache.archive import Limits, unpack
     from tfhub_cache.integrity import CheckedStream
-    from tfhub_cache.readahead import ReadAhead
+    from tfhub_cache.readahead import read_ahead
 
     download, locked = transfer.download, options.locked
     if locked is not None:
@@ -121,7 +121,7 @@ def _receive(handle: str, transfer: Transfer, claim: Claim, options: FetchOption
     is_large = download.size is None or download.size >= _LEAST_PARALLEL
     limits = Limits(options.max_ratio, options.max_files)
     try:
-        files = unpack(ReadAhead(checked) if is_large else checked, claim, limits, is_large)
+        files = unpack(read_ahead(checked) if is_large else checked, claim, limits, is_large)
     except ArchiveError as error:
         raise _no_module(handle, download, error) from error
     except UnsafeArchiveError as error:

@@ -35,7 +35,10 @@ class HeldLock:
         self._file = file
         released = threading.Event()
         thread = threading.Thread(target=_beat, args=(file, heartbeat, released), daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise OSError(errno.EAGAIN, f"No heartbeat: {error}") from error
         self._finalizer = weakref.finalize(self, _let_go, file, released, thread)
         _HELD.add(self)
 
