@@ -7,6 +7,7 @@ import email.utils
 import hashlib
 import itertools
 import os
+import random
 import re
 import signal
 import subprocess
@@ -33,8 +34,13 @@ from servers import (
 )
 
 import tfhub_cache as hub
+from tfhub_cache.compressed import archive_url
 from tfhub_cache.errors import ArchiveError, DownloadError, ResolveError, UnsafeArchiveError
+from tfhub_cache.source.http import HttpArchive
+from tfhub_cache.store import Claim
+from tfhub_cache.store.local import LocalStore
 from tfhub_cache.store.spool import Identity, MemorySpool
+from tfhub_cache.transfer import Transfer
 from tfhub_cache.transfer.pace import Pace
 from tfhub_cache.transfer.plan import Plan
 
@@ -533,6 +539,31 @@ def test_a_fifo_in_place_of_the_part_file_stops_nobody(
     part.unlink()
     os.mkfifo(part)
     assert read_files(hub.resolve(handle)) == MODEL
+
+
+def test_a_connection_that_is_alone_stays_close_to_the_reader(host: Host, cache_dir: Path) -> None:
+    """What it brings too early only takes time from the one who unpacks."""
+    content = random.Random(0).randbytes(20_000_000)
+    handle = host.publish("/m/1", archive(content))
+    source = HttpArchive(handle, archive_url(handle), timeout=20, verify=True)
+    read, ahead = bytearray(), [0]
+    with (
+        claimed(cache_dir) as claim,
+        Transfer(
+            handle, source, claim, 1, lambda got, _: ahead.append(got - len(read))
+        ) as transfer,
+    ):
+        until(lambda: ahead[-1] >= 7 << 20)
+        while data := transfer.read(1 << 20):
+            read += data
+    assert read == content
+    assert max(ahead) <= 9 << 20
+
+
+def claimed(cache_dir: Path) -> Claim:
+    claim = LocalStore(str(cache_dir)).contend("key", 60.0, 0).attempt()
+    assert claim is not None
+    return claim
 
 
 def test_a_server_that_sends_a_byte_at_a_time_costs_no_memory() -> None:

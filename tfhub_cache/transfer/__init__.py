@@ -27,6 +27,9 @@ from tfhub_cache.urls import redact
 
 _LEAST_DIVIDED = 4 << 20
 """Bytes still to be asked for that are worth another connection."""
+_LEAD = 8 << 20
+"""Bytes that a connection that is alone may be ahead of the reader. It would only take processor
+time from the reader, and what is read soon is still in the processor's cache."""
 _MOST_FAILURES = 4
 """How often in a row a connection may fail."""
 _FIRST_PAUSE = 0.25
@@ -273,7 +276,7 @@ class Transfer:
                 if self._closed or piece is None:
                     return False
                 position, _ = piece
-                if not self._is_beyond_window(position + len(data)):
+                if not self._is_too_far_ahead(position + len(data)):
                     break
                 first = self._plan.first()
                 if first is not None and first < position:
@@ -335,8 +338,11 @@ class Transfer:
             return len(self._connections) > self._pace.wanted
         return self._proven() > self._pace.wanted
 
-    def _is_beyond_window(self, stop: int) -> bool:
+    def _is_too_far_ahead(self, stop: int) -> bool:
+        """Whether bytes up to there have to wait until the reader has come closer."""
         window = self._spool.window
+        if len(self._connections) == 1:
+            window = _LEAD
         return window is not None and stop > self._position + window
 
     def _told(self, error: DownloadError) -> DownloadError:
