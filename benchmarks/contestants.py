@@ -153,6 +153,13 @@ def unpack_with_curl(url: str, folder: Path) -> float:
     return time.perf_counter() - begun
 
 
+def inflate(archive: Path) -> float:
+    """The seconds that it takes to inflate an archive that is in memory, and forget the result."""
+    begun = time.perf_counter()
+    subprocess.run([inflater(), "-dc", str(archive)], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - begun
+
+
 def start_new(library: str, cache: Path, handle: str) -> tuple[float, float, int]:
     """Starts a process that imports a library and resolves a handle.
 
