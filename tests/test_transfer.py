@@ -14,8 +14,10 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from models import fake_model, member, pack_files, read_files
@@ -214,9 +216,12 @@ def test_a_new_process_goes_on_where_a_dead_one_was(
     assert names(cache_dir) == {"", "manifest.json", "descriptor.txt"}
 
 
-def interrupted(host: Host, cache_dir: Path, *later: Callable[[Request], None]) -> str:
+def interrupted(
+    host: Host, cache_dir: Path, *later: Callable[[Request], None], packed: bytes = ARCHIVE
+) -> str:
     """A handle of which most is in a part file; `later` are the answers from now on."""
-    handle = published(host, cut(ARCHIVE, AT_90_PERCENT), *[status(404)] * 2)
+    broken = cut(packed, len(packed) * 9 // 10, hashes=False)
+    handle = published(host, broken, *[status(404)] * 2)
     with pytest.raises(DownloadError):
         hub.resolve(handle)
     assert (cache_dir / f"{key(handle)}.part").exists()
@@ -230,18 +235,49 @@ def test_another_version_starts_over(host: Host, cache_dir: Path, impatient: Non
     assert names(cache_dir) == {"", "manifest.json", "descriptor.txt"}
 
 
-def test_a_part_file_that_has_rotted_is_noticed(
-    host: Host, cache_dir: Path, impatient: None
+NOTES = b'{"format": 2, "handle": "h", "size": %d, "version": "%s", "checksums": {}}\n' % (
+    SIZE,
+    archive(ARCHIVE).tag.replace('"', '\\"').encode(),
+)
+"""The first line of the notes that belong to the archive."""
+
+
+@pytest.mark.parametrize("rot", [b"rotten", bytes(300_000)], ids=["rot", "a power failure"])
+@pytest.mark.parametrize("compression", ["gz", None])
+def test_a_part_file_that_is_not_as_it_was_written_is_noticed(
+    host: Host,
+    cache_dir: Path,
+    impatient: None,
+    rot: bytes,
+    compression: Literal["gz"] | None,
 ) -> None:
-    handle = interrupted(host, cache_dir, archive(ARCHIVE))
+    """Also of a plain archive without checksums, in which nothing else would tell."""
+    packed = pack_files(MODEL, compression=compression)
+    handle = interrupted(host, cache_dir, archive(packed, hashes=False), packed=packed)
     with open(cache_dir / f"{key(handle)}.part", "r+b") as file:
         file.seek(SIZE // 2)
-        file.write(b"rotten")
+        file.write(rot)
     assert read_files(hub.resolve(handle)) == MODEL
+    assert [first_byte(request) == 0 for request in host.requests[-2:]] == [False, True]
+
+
+def test_what_is_kept_is_used_up_to_where_the_file_ends(
+    host: Host, cache_dir: Path, impatient: None
+) -> None:
+    """As a power failure leaves a file whose size was not yet on the disk."""
+    handle = interrupted(host, cache_dir, archive(ARCHIVE))
+    os.truncate(cache_dir / f"{key(handle)}.part", SIZE // 2)
+    assert read_files(hub.resolve(handle)) == MODEL
+    assert 0.3 * SIZE < first_byte(host.requests[-1]) <= 0.5 * SIZE
 
 
 @pytest.mark.parametrize(
-    "garbage", [b"", b"{}\n", b'{"format": 1}\n[0, 5]', b"[1, 2]\n", b"\xff\n", b'{"format": 7}\n']
+    "garbage",
+    [
+        *(b"", b"{}\n", b'{"format": 1}\n[0, 5]', b"[1, 2]\n", b"\xff\n", b'{"format": 7}\n'),
+        *(NOTES + line for line in (b"[0, 1000]", b"[0.0, 1000, 1]", b'"x"', b"[5, 5, 0]")),
+        *(NOTES + line for line in (b"[9, 5, 0]", b"[0, 5000000, 0]", b"[-5, 5, 0]")),
+    ],
 )
 def test_notes_that_make_no_sense_cost_a_download(
     host: Host, cache_dir: Path, impatient: None, garbage: bytes
@@ -250,6 +286,16 @@ def test_notes_that_make_no_sense_cost_a_download(
     (cache_dir / f"{key(handle)}.part.json").write_bytes(garbage)
     assert read_files(hub.resolve(handle)) == MODEL
     assert first_byte(host.requests[-1]) == 0
+
+
+def test_notes_that_make_sense_spare_what_they_name(
+    host: Host, cache_dir: Path, impatient: None
+) -> None:
+    handle = interrupted(host, cache_dir, archive(ARCHIVE))
+    line = b"[0, 1000000, %d]\n" % zlib.crc32(ARCHIVE[:1_000_000])
+    (cache_dir / f"{key(handle)}.part.json").write_bytes(NOTES + line)
+    assert read_files(hub.resolve(handle)) == MODEL
+    assert first_byte(host.requests[-1]) == 1_000_000
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")
@@ -567,7 +613,7 @@ def claimed(cache_dir: Path) -> Claim:
 
 
 def test_a_server_that_sends_a_byte_at_a_time_costs_no_memory() -> None:
-    spool = MemorySpool(Identity(None, None))
+    spool = MemorySpool(Identity("h", None, None))
     for position in range(1 << 20):
         spool.write(position, b"x")
     assert len(spool._pieces) <= 1 + (1 << 20) // (64 << 10)

@@ -17,7 +17,7 @@ from tfhub_cache.store import ABSENT, Claim, Contender, Store, descriptor, saved
 from tfhub_cache.store.entry import NOT_PERMITTED, RECORD_SECONDS, Condition, Entry
 from tfhub_cache.store.links import is_planted_link
 from tfhub_cache.store.lock import HeldLock, LockContender, discard, staging_folder
-from tfhub_cache.store.part import begin_part, discard_part, open_part, progress_of_part
+from tfhub_cache.store.part import begin_part, discard_part, look_at_part, open_part
 from tfhub_cache.store.spool import Identity, MemorySpool, Spool
 
 _LEAST_SPOOLED = 4 << 20
@@ -183,8 +183,11 @@ class _LocalContender(Contender):
         return _LocalClaim(self._store, self._key, self._root, lock, self._keep_free, self._replace)
 
     def progress(self) -> tuple[int, int | None]:
-        part = progress_of_part(os.path.join(self._root, self._key))
-        return part or (self._lock.unpacked(), None)
+        part = look_at_part(os.path.join(self._root, self._key))
+        if part is None:
+            return self._lock.unpacked(), None
+        identity, received = part
+        return received, identity.size
 
 
 class _LocalClaim(Claim):

@@ -1,8 +1,9 @@
 """The part file of an entry: what has been received of an archive, for whoever goes on with it.
 
 `<key>.part` has the bytes at their places in the archive. `<key>.part.json` says which archive they
-belong to, in its first line, and then, a line each, which ranges are there, in the order in which
-they came. A line is added when its bytes are written, so a process may die at any time.
+belong to, in its first line, and then, a line each, which ranges are there, with their checksums,
+in the order in which they came. A line is added when its bytes are written, so a process may die at
+any time. After a power failure a line may be on the disk and its bytes not: the checksum tells.
 
 Whoever has the entry's lock may use them. Somebody who lost the lock without noticing (a machine
 that was asleep) may still write for a while. That does no harm: a file is never used for another
@@ -13,41 +14,61 @@ that has no name any more.
 from __future__ import annotations
 
 import base64
+import collections
 import contextlib
 import errno
 import io
 import json
+import operator
 import os
 import stat
 import sys
-from collections.abc import Iterator
-from typing import Any
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 from tfhub_cache.ranges import ByteRanges
 from tfhub_cache.store.spool import Identity, Spool
 
-_FORMAT = 1
+_FORMAT = 2
 _NOTES = 64
 _LEAST_NOTED, _MOST_NOTED = 256 << 10, 1 << 20
 """Bytes of a range that get a line before the range is finished: of a large archive more."""
+_LONGEST = 2 << 20
+"""More than a range of one line ever has, as it is read as a whole."""
 _LEAST_KEPT = 1 << 20
 """Bytes that are worth being kept. Fewer are as soon asked for again."""
 
 _UNUSABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, StopIteration)
 
 
+class _Run(NamedTuple):
+    """Bytes `[start, stop)` that are there, as one line has them."""
+
+    start: int
+    stop: int
+    crc: int
+
+
 class PartFile(Spool):
     """The part file, open, while it is being filled and read. See `begin_part` and `open_part`."""
 
     def __init__(
-        self, base: str, identity: Identity, received: ByteRanges, file: io.FileIO, notes: io.FileIO
+        self,
+        base: str,
+        identity: Identity,
+        found: Iterable[_Run],
+        file: io.FileIO,
+        notes: io.FileIO,
     ) -> None:
-        super().__init__(identity, received)
+        self._found = collections.deque(found)  # by an earlier attempt, and not read yet
+        super().__init__(identity, ByteRanges((run.start, run.stop) for run in self._found))
         self._base = base
         self._file = file
         self._notes = notes
         self._noted = min(max((identity.size or 0) // _NOTES, _LEAST_NOTED), _MOST_NOTED)
-        self._runs: dict[int, int] = {}  # not noted yet: the end of each, and its beginning
+        self._growing: dict[int, _Run] = {}  # not noted yet, by their ends
+        self._checked = 0, b""  # the run among those that is being read, and where it begins
 
     def write(self, position: int, data: bytes) -> None:
         self._file.seek(position)
@@ -56,15 +77,29 @@ class PartFile(Spool):
             view = view[self._file.write(view) :]
         stop = position + len(data)
         self.received.add(position, stop)
-        start = self._runs.pop(position, position)
-        if stop - start < self._noted:
-            self._runs[stop] = start
+        before = self._growing.pop(position, _Run(position, position, 0))
+        run = _Run(before.start, stop, zlib.crc32(data, before.crc))
+        if run.stop - run.start < self._noted:
+            self._growing[stop] = run
         else:
-            _note(self._notes, [start, stop])
+            _note(self._notes, run)
 
     def read(self, position: int, size: int) -> bytes:
-        self._file.seek(position)
-        return self._file.read(min(size, self.received.end_of_run(position) - position))
+        if self._found and self._found[0].start == position:
+            run = self._found.popleft()
+            data = self._read(run.start, run.stop)
+            if zlib.crc32(data) != run.crc:
+                return b""
+            self._checked = run.start, data
+        start, data = self._checked
+        if position < start + len(data):
+            return data[position - start :][:size]
+        stop = min(position + size, self.received.end_of_run(position))
+        return self._read(position, min(stop, self._found[0].start) if self._found else stop)
+
+    def _read(self, start: int, stop: int) -> bytes:
+        self._file.seek(start)
+        return self._file.read(stop - start)
 
     def kept(self) -> int:
         total = self.received.total()
@@ -73,8 +108,8 @@ class PartFile(Spool):
     def close(self, *, keep: bool) -> None:
         is_ours = _is_at(f"{self._base}.part", self._file)
         with contextlib.suppress(OSError):  # a full disk: what has no line is fetched again
-            for stop, start in self._runs.items():
-                _note(self._notes, [start, stop])
+            for run in self._growing.values():
+                _note(self._notes, run)
         self._notes.close()
         self._file.close()
         if is_ours and not (keep and self.kept()):
@@ -99,7 +134,7 @@ def begin_part(base: str, identity: Identity) -> PartFile:
         notes = undo.enter_context(_open(f"{base}.part.json", os.O_RDWR | os.O_CREAT | os.O_EXCL))
         _note(notes, _to_json(identity))
         undo.pop_all()
-    return PartFile(base, identity, ByteRanges(), file, notes)
+    return PartFile(base, identity, (), file, notes)
 
 
 def open_part(base: str) -> PartFile | None:
@@ -108,21 +143,25 @@ def open_part(base: str) -> PartFile | None:
         try:
             file = undo.enter_context(_open(f"{base}.part", os.O_RDWR))
             notes = undo.enter_context(_open(f"{base}.part.json", os.O_RDWR))
-            identity, received = _read_notes(notes, os.fstat(file.fileno()).st_size)
+            identity, found = _read_notes(notes, os.fstat(file.fileno()).st_size)
         except _UNUSABLE:
             return None
         undo.pop_all()
-    return PartFile(base, identity, received, file, notes)
+    return PartFile(base, identity, found, file, notes)
 
 
-def progress_of_part(base: str) -> tuple[int, int | None] | None:
-    """How many bytes somebody has received, and of how many; None if there is no part file."""
+def look_at_part(base: str) -> tuple[Identity, int] | None:
+    """Which archive somebody is receiving, or was, and how many of its bytes are there.
+
+    Returns:
+        None if there is no part file.
+    """
     try:
         with _open(f"{base}.part.json", os.O_RDWR) as notes:
-            identity, received = _read_notes(notes, sys.maxsize)
+            identity, found = _read_notes(notes, sys.maxsize)
     except _UNUSABLE:
         return None
-    return received.total(), identity.size
+    return identity, sum(run.stop - run.start for run in found)
 
 
 def discard_part(base: str) -> None:
@@ -159,10 +198,18 @@ def _note(notes: io.FileIO, what: object) -> None:
     notes.write(b"\n" + json.dumps(what).encode() + b"\n")
 
 
-def _read_notes(notes: io.FileIO, size: int) -> tuple[Identity, ByteRanges]:
+def _read_notes(notes: io.FileIO, size: int) -> tuple[Identity, list[_Run]]:
+    """Which archive, and which runs there are in so many bytes: in order, each byte in one only."""
     lines = _lines(notes.readall())
     identity = _from_json(next(lines))
-    return identity, ByteRanges((start, min(stop, size)) for start, stop in lines if start >= 0)
+    found: list[_Run] = []
+    end = 0
+    for line in sorted(lines):
+        run = _Run(*map(operator.index, line))
+        if end <= run.start < run.stop <= size and run.stop - run.start <= _LONGEST:
+            found.append(run)
+            end = run.stop
+    return identity, found
 
 
 def _lines(text: bytes) -> Iterator[Any]:
@@ -175,6 +222,7 @@ def _lines(text: bytes) -> Iterator[Any]:
 def _to_json(identity: Identity) -> dict[str, Any]:
     return {
         "format": _FORMAT,
+        "handle": identity.handle,
         "size": identity.size,
         "version": identity.version,
         "checksums": {
@@ -189,4 +237,4 @@ def _from_json(data: dict[str, Any]) -> Identity:
     if data["size"] < 1:
         raise ValueError("a part file of nothing")
     checksums = {name: base64.b64decode(value) for name, value in data["checksums"].items()}
-    return Identity(int(data["size"]), str(data["version"]), checksums)
+    return Identity(str(data["handle"]), int(data["size"]), str(data["version"]), checksums)

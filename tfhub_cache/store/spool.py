@@ -18,11 +18,13 @@ class Identity:
     """Which archive bytes belong to.
 
     Attributes:
+        handle: what it is for.
         size: the archive's size in bytes; None if it is not known.
         version: what tells it from other versions, as `Download.version`; None if nothing does.
         checksums: of the whole archive, as `Download.checksums`.
     """
 
+    handle: str
     size: int | None
     version: str | None
     checksums: dict[str, bytes] = field(default_factory=dict)
@@ -49,7 +51,11 @@ class Spool(abc.ABC):
 
     @abc.abstractmethod
     def read(self, position: int, size: int) -> bytes:
-        """At most `size` bytes, and at least one, from `position` on; they must be there."""
+        """At most `size` bytes from `position` on, where there are some.
+
+        Returns:
+            At least one byte; none if what was there is gone, or is not what was written.
+        """
 
     @abc.abstractmethod
     def kept(self) -> int:

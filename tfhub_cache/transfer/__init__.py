@@ -137,7 +137,11 @@ class Transfer:
                 if self._spool.received.end_of_run(self._position) > self._position:
                     data = self._spool.read(self._position, size)
                     if not data:
-                        raise CacheError(f"What was received of {self._shown} has disappeared.")
+                        raise DownloadError(
+                            f"What was kept of {self._shown} is damaged: {self._position} of "
+                            "its bytes could be read.",
+                            handle=self._shown,
+                        )
                     self._position += len(data)
                     self._changed.notify_all()
                     return data
@@ -189,7 +193,7 @@ class Transfer:
                         return dataclasses.replace(download, checksums=checksums), leftover
             opened.close()
         download = opened.enter_context(self._source.open())
-        identity = Identity(download.size, download.version, dict(download.checksums))
+        identity = Identity(self._handle, download.size, download.version, dict(download.checksums))
         if self._in_memory or download.is_web_page:  # what is kept may still be of use
             return download, MemorySpool(identity)
         return download, self._claim.spool(identity)
