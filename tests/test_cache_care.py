@@ -27,7 +27,7 @@ from entries import (
     was_used,
 )
 from models import fake_model, pack_files, read_files
-from servers import Host, archive, stall, status
+from servers import Host, archive, cut, in_turn, stall, status
 
 import tfhub_cache as hub
 from tfhub_cache.cache import fetching
@@ -199,6 +199,21 @@ def test_each_state_is_told(host: Host, cache_dir: Path) -> None:
     busy = found[key_of(slow)]
     assert (busy.handle, busy.state, busy.leftovers) == (None, "downloading", {})
     assert busy.holder
+
+
+def test_a_download_that_was_interrupted_is_listed_by_its_handle(
+    host: Host, cache_dir: Path
+) -> None:
+    packed = pack_files(fake_model(size=6_000_000))
+    handle = host.publish("/m/1", in_turn(cut(packed, len(packed) * 9 // 10), status(404)))
+    with pytest.raises(DownloadError, match="are kept"):
+        hub.resolve(handle)
+    (entry,) = hub.cache.entries()
+    assert (entry.handle, entry.state, entry.holder) == (handle, "incomplete", None)
+    assert entry == hub.cache.find(handle)
+    host.publish("/m/1", packed)
+    hub.resolve(handle)
+    assert hub.cache.find(handle).state == "ok"
 
 
 def test_a_model_that_is_being_refreshed_is_still_ok(host: Host, cache_dir: Path) -> None:

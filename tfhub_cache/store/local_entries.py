@@ -16,12 +16,14 @@ from tfhub_cache.store.entry import (
     InUse,
     at,
     is_left_behind,
+    key_of,
     names_by_key,
     origin_of,
     state_of,
 )
 from tfhub_cache.store.links import is_planted_link
 from tfhub_cache.store.lock import LockContender
+from tfhub_cache.store.part import look_at_part
 
 _SUFFIXES = ("", ".manifest.json", ".descriptor.txt", ".lock", ".part", ".part.json")
 
@@ -49,6 +51,9 @@ def describe(store: Store, root: str, key: str, names: Iterable[str], holder: st
     flaw = store.flaw(key)
     manifest = _manifest(base, names)
     handle, downloaded = origin_of(key, manifest, lambda: _descriptor(base, names))
+    if handle is None and f"{key}.part.json" in names and (part := look_at_part(base)):
+        archive, _ = part
+        handle = archive.handle if key_of(archive.handle) == key else None
     used = None
     if flaw != ABSENT:
         with contextlib.suppress(OSError):
