@@ -494,9 +494,15 @@ def test_ls_shows_how_much_an_interrupted_download_has_received(
     run: Command, cache_dir: Path
 ) -> None:
     cache_dir.mkdir()
-    (cache_dir / f"{key_of(A)}.part").write_bytes(bytes(5000))
-    (cache_dir / f"{key_of(A)}.part.json").write_bytes(b"{}")
-    assert rows(run("ls"))[key_of(A)][:2] == ["incomplete", "5002"]
+    archive = {"format": 2, "handle": A, "size": 6000, "version": "v", "checksums": {}}
+    notes = "".join(f"{json.dumps(line)}\n" for line in (archive, [4000, 5000, 1], [0, 700, 1]))
+    (cache_dir / f"{key_of(A)}.part").write_bytes(bytes(5000))  # with a hole
+    (cache_dir / f"{key_of(A)}.part.json").write_text(notes)
+    (cache_dir / f"{key_of(B)}.part").write_bytes(bytes(5000))
+    (cache_dir / f"{key_of(B)}.part.json").write_bytes(b"{}")
+    told = rows(run("ls"))
+    assert told[A][:2] == ["incomplete", str(1700 + len(notes))]
+    assert told[key_of(B)][:2] == ["incomplete", "5002"]
 
 
 def test_ls_of_nothing_says_so(run: Command, cache_dir: Path) -> None:

@@ -51,9 +51,11 @@ def describe(store: Store, root: str, key: str, names: Iterable[str], holder: st
     flaw = store.flaw(key)
     manifest = _manifest(base, names)
     handle, downloaded = origin_of(key, manifest, lambda: _descriptor(base, names))
-    if handle is None and f"{key}.part.json" in names and (part := look_at_part(base)):
-        archive, _ = part
-        handle = archive.handle if key_of(archive.handle) == key else None
+    received = {}  # where it is not the size of the file, which has holes
+    if f"{key}.part.json" in names and (part := look_at_part(base)):
+        archive, received[f"{key}.part"] = part
+        if handle is None and key_of(archive.handle) == key:
+            handle = archive.handle
     used = None
     if flaw != ABSENT:
         with contextlib.suppress(OSError):
@@ -63,7 +65,7 @@ def describe(store: Store, root: str, key: str, names: Iterable[str], holder: st
     else:
         sizes = list(sizes_below(base).values())
     left = {
-        name: size
+        name: received.get(name, size)
         for name in names
         if is_left_behind(name, has_entry=flaw != ABSENT)
         and (size := _size(os.path.join(root, name))) is not None
