@@ -3,13 +3,12 @@
 Each connection is a thread that brings one piece of the archive after another into a spool. The
 reader, who unpacks, takes the bytes out of it in order. When they run short, more connections are
 made, as long as that pays (`pace`); who brings what is in the `plan`. One that breaks off goes on
-where it was.
+where it was, and so does a new process (`opening`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import sys
 import threading
 import time
@@ -19,8 +18,8 @@ from types import TracebackType
 from tfhub_cache.errors import CacheError, DownloadError
 from tfhub_cache.source import Download, Source
 from tfhub_cache.store import Claim
-from tfhub_cache.store.spool import Identity, MemorySpool, Spool
 from tfhub_cache.transfer.connection import CannotResumeError, Connection
+from tfhub_cache.transfer.opening import open_archive
 from tfhub_cache.transfer.pace import Pace
 from tfhub_cache.transfer.plan import Plan
 from tfhub_cache.urls import redact
@@ -87,7 +86,9 @@ class Transfer:
 
     def __enter__(self) -> Transfer:
         with contextlib.ExitStack() as opened, contextlib.ExitStack() as undo:
-            self.download, self._spool = self._ask(opened)
+            self.download, self._spool = open_archive(
+                self._handle, self._source, self._claim, opened, in_memory=self._in_memory
+            )
             undo.callback(self._spool.close, keep=True)
             self.resumed = self._spool.received.total() > 0
             self._size = self.download.size
@@ -169,34 +170,6 @@ class Transfer:
     @property
     def _is_resumable(self) -> bool:
         return self.download.version is not None and self._size is not None
-
-    def _ask(self, opened: contextlib.ExitStack) -> tuple[Download, Spool]:
-        """Asks for what is missing of an earlier attempt's bytes, or else for all."""
-        leftover = None if self._in_memory else self._claim.leftover()
-        if leftover is not None:
-            identity = leftover.identity
-            assert identity.size is not None
-            # If nothing is missing, the last byte tells whether it is still the same archive.
-            first = min(leftover.received.end_of_run(0), identity.size - 1)
-            expected = first, identity.version, identity.size
-            with contextlib.ExitStack() as undo:
-                undo.callback(leftover.close, keep=True)
-                # However it fails, it may be for want of parts, and the whole may still be had.
-                with contextlib.suppress(DownloadError):
-                    download = opened.enter_context(
-                        self._source.open(first, version=identity.version)
-                    )
-                    if (download.first, download.version, download.size) == expected:
-                        undo.pop_all()
-                        # An answer with a part may say less of the whole than one with all.
-                        checksums = {**identity.checksums, **download.checksums}
-                        return dataclasses.replace(download, checksums=checksums), leftover
-            opened.close()
-        download = opened.enter_context(self._source.open())
-        identity = Identity(self._handle, download.size, download.version, dict(download.checksums))
-        if self._in_memory or download.is_web_page:  # what is kept may still be of use
-            return download, MemorySpool(identity)
-        return download, self._claim.spool(identity)
 
     def _look_after_connections(self) -> None:
         """Makes more if bytes run short and more have paid so far; ends one that is too slow."""
