@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import email.utils
 import hashlib
 import itertools
 import os
-import random
 import re
 import signal
 import subprocess
@@ -39,7 +39,6 @@ import tfhub_cache as hub
 from tfhub_cache.compressed import archive_url
 from tfhub_cache.errors import ArchiveError, DownloadError, ResolveError, UnsafeArchiveError
 from tfhub_cache.source.http import HttpArchive
-from tfhub_cache.store import Claim
 from tfhub_cache.store.local import LocalStore
 from tfhub_cache.store.spool import Identity, MemorySpool
 from tfhub_cache.transfer import Transfer
@@ -217,10 +216,14 @@ def test_a_new_process_goes_on_where_a_dead_one_was(
 
 
 def interrupted(
-    host: Host, cache_dir: Path, *later: Callable[[Request], None], packed: bytes = ARCHIVE
+    host: Host,
+    cache_dir: Path,
+    *later: Callable[[Request], None],
+    packed: bytes = ARCHIVE,
+    after: int | None = None,
 ) -> str:
     """A handle of which most is in a part file; `later` are the answers from now on."""
-    broken = cut(packed, len(packed) * 9 // 10, hashes=False)
+    broken = cut(packed, after or len(packed) * 9 // 10, hashes=False)
     handle = published(host, broken, *[status(404)] * 2)
     with pytest.raises(DownloadError):
         hub.resolve(handle)
@@ -587,29 +590,45 @@ def test_a_fifo_in_place_of_the_part_file_stops_nobody(
     assert read_files(hub.resolve(handle)) == MODEL
 
 
+BIG = pack_files(fake_model(size=20_000_000))
+
+
+@contextlib.contextmanager
+def transfer_of(
+    handle: str, cache_dir: Path, tell: Callable[[int, int | None], object]
+) -> Iterator[Transfer]:
+    """A transfer over one connection, of which the test is the reader."""
+    claim = LocalStore(str(cache_dir)).contend(key(handle), 60.0, 0).attempt()
+    assert claim is not None
+    source = HttpArchive(handle, archive_url(handle), timeout=20, verify=True)
+    with claim, Transfer(handle, source, claim, 1, tell) as transfer:
+        yield transfer
+
+
 def test_a_connection_that_is_alone_stays_close_to_the_reader(host: Host, cache_dir: Path) -> None:
     """What it brings too early only takes time from the one who unpacks."""
-    content = random.Random(0).randbytes(20_000_000)
-    handle = host.publish("/m/1", archive(content))
-    source = HttpArchive(handle, archive_url(handle), timeout=20, verify=True)
     read, ahead = bytearray(), [0]
-    with (
-        claimed(cache_dir) as claim,
-        Transfer(
-            handle, source, claim, 1, lambda got, _: ahead.append(got - len(read))
-        ) as transfer,
-    ):
+    handle = host.publish("/m/1", archive(BIG))
+    with transfer_of(
+        handle, cache_dir, lambda received, _: ahead.append(received - len(read))
+    ) as transfer:
         until(lambda: ahead[-1] >= 7 << 20)
         while data := transfer.read(1 << 20):
             read += data
-    assert read == content
+    assert read == BIG
     assert max(ahead) <= 9 << 20
 
 
-def claimed(cache_dir: Path) -> Claim:
-    claim = LocalStore(str(cache_dir)).contend("key", 60.0, 0).attempt()
-    assert claim is not None
-    return claim
+def test_a_connection_does_not_wait_for_what_is_kept_to_be_read(
+    host: Host, cache_dir: Path, impatient: None
+) -> None:
+    handle = interrupted(host, cache_dir, archive(BIG), packed=BIG, after=5_000_000)
+    received = [0]
+    with transfer_of(handle, cache_dir, lambda now, _: received.append(now)) as transfer:
+        until(lambda: received[-1] == len(BIG))
+        assert transfer.resumed
+        data = b"".join(iter(lambda: transfer.read(1 << 20), b""))
+    assert data == BIG
 
 
 def test_a_server_that_sends_a_byte_at_a_time_costs_no_memory() -> None:

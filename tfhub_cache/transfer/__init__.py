@@ -27,8 +27,9 @@ from tfhub_cache.urls import redact
 _LEAST_DIVIDED = 4 << 20
 """Bytes still to be asked for that are worth another connection."""
 _LEAD = 8 << 20
-"""Bytes that a connection that is alone may be ahead of the reader. It would only take processor
-time from the reader, and what is read soon is still in the processor's cache."""
+"""Bytes that a connection that is alone may be ahead of the reader, once that one has read what an
+earlier attempt has kept. More would only take processor time from the reader, and what is read soon
+is still in the processor's cache."""
 _MOST_FAILURES = 4
 """How often in a row a connection may fail."""
 _FIRST_PAUSE = 0.25
@@ -91,6 +92,7 @@ class Transfer:
             )
             undo.callback(self._spool.close, keep=True)
             self.resumed = self._spool.received.total() > 0
+            self._kept_until = self._spool.received.end_of_run(0)
             self._size = self.download.size
             end = sys.maxsize if self._size is None else self._size
             missing = self._spool.received.missing(end)
@@ -318,7 +320,7 @@ class Transfer:
     def _is_too_far_ahead(self, stop: int) -> bool:
         """Whether bytes up to there have to wait until the reader has come closer."""
         window = self._spool.window
-        if len(self._connections) == 1:
+        if len(self._connections) == 1 and self._position >= self._kept_until:
             window = _LEAD
         return window is not None and stop > self._position + window
 
