@@ -20,6 +20,8 @@ from tfhub_cache.source import ByteStream
 
 _CHUNK = 1 << 20
 _RECEIVE = 1 << 20
+_BLOCK = 64 << 10
+"""What is decompressed at once: what a stream leaves of it is copied at its end."""
 _LONGEST_TRAILER = 16 << 20
 _LONGEST_WITHOUT_OUTPUT = 32 << 20
 """More than the decompressors read ahead; endless padding is skipped within them."""
@@ -129,7 +131,9 @@ class PlainStream:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
-            self._stream.close()  # first, since a thread that inflates may be waiting for it
+            # First, as a thread that decompresses may be waiting for it, and the reader's own
+            # `close` waits for that thread.
+            self._stream.close()
         self._reader.close()
 
 
@@ -146,7 +150,7 @@ class _StreamsReader:
         while True:
             data = b""
             if self._stream.eof:
-                data = self._stream.unused_data.lstrip(b"\0") or self._file.read(_RECEIVE)
+                data = self._stream.unused_data.lstrip(b"\0") or self._file.read(_BLOCK)
                 if not data:
                     return b""
                 if data.count(0) == len(data):
@@ -156,7 +160,7 @@ class _StreamsReader:
                 if self._empty_streams > _MOST_EMPTY_STREAMS:
                     raise ArchiveError("it goes on and on, and nothing comes out")
             elif self._stream.needs_input:
-                data = self._file.read(_RECEIVE)
+                data = self._file.read(_BLOCK)
                 if not data:
                     raise EOFError("it ends too early")
             if plain := self._stream.decompress(data, size):

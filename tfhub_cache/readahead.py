@@ -32,10 +32,11 @@ class ReadAhead:
 
     def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
-        self._chunk = b""
-        self._error: Exception | None = None
+        self._chunk, self._position = b"", 0
+        self._error: BaseException | None = None
         self._closed = False
-        # Simple ones, as waiting at each chunk is most of what this costs.
+        # A chunk is put where there is room for one, and room is made by whoever gets a chunk.
+        # Simple queues, as waiting at each chunk is most of what this costs.
         self._chunks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
         for _ in range(_MOST_WAITING):
@@ -44,14 +45,15 @@ class ReadAhead:
         self._thread.start()
 
     def read(self, size: int, /) -> bytes:
-        if not self._chunk:
-            self._chunk = self._chunks.get()
+        if self._position == len(self._chunk):
+            self._chunk, self._position = self._chunks.get(), 0
             self._room.put(None)
         if not self._chunk:
             self._chunks.put(b"")  # for whoever asks once more
             if self._error is not None:
                 raise self._error
-        data, self._chunk = self._chunk[:size], self._chunk[size:]
+        data = self._chunk[self._position : self._position + size]
+        self._position += len(data)
         return data
 
     def close(self) -> None:
@@ -67,6 +69,6 @@ class ReadAhead:
                 if self._closed:
                     raise ValueError("the stream is closed")
                 self._chunks.put(data)
-        except Exception as error:  # raised to the reader
+        except BaseException as error:  # raised to the reader
             self._error = error
-        self._chunks.put(b"")
+        self._chunks.put(b"")  # the end, at which the reader looks whether it came too early
