@@ -50,6 +50,8 @@ ARCHIVE = pack_files(MODEL)
 SIZE = len(ARCHIVE)
 OTHER_MODEL = fake_model(size=6_000_000, seed=1)
 OTHER_ARCHIVE = pack_files(OTHER_MODEL)
+BIG_MODEL = fake_model(size=20_000_000)
+BIG = pack_files(BIG_MODEL)
 AT_90_PERCENT = SIZE * 9 // 10
 RESOLVE = "import sys, tfhub_cache; tfhub_cache.resolve(sys.argv[1])"
 
@@ -474,6 +476,49 @@ def test_trouble_with_further_connections_leaves_the_first_one_alone(
     assert len(host.requests) >= 2
 
 
+def test_a_network_that_falls_silent_for_a_moment_goes_on_with_few_requests(host: Host) -> None:
+    """So long that another connection takes over, which has yet to show that it brings anything."""
+    over = threading.Event()
+    numbers = itertools.count()
+
+    def answer(request: Request) -> None:
+        if next(numbers) == 0:
+            threading.Timer(5.0, over.set).start()
+            stall(BIG, 8_000_000, over)(request)
+        else:
+            over.wait(20)
+            archive(BIG)(request)
+
+    assert read_files(hub.resolve(host.publish("/m/1", answer))) == BIG_MODEL
+    assert len(host.requests) <= 6
+
+
+def test_a_host_that_refuses_is_not_pressed_while_another_connection_is_being_made(
+    host: Host,
+) -> None:
+    over = threading.Event()
+    numbers, refused = itertools.count(), itertools.count()
+
+    def cut_when_another_is_asked_for(request: Request) -> None:
+        host.wait_for_requests(2)
+        threading.Timer(1.5, over.set).start()
+        request.cut()
+
+    def answer(request: Request) -> None:
+        number = next(numbers)
+        if number == 0:
+            archive(BIG, after=5_000_000, interrupt=cut_when_another_is_asked_for)(request)
+        elif number > 1 and not over.is_set():
+            next(refused)
+            request.answer(503, "busy")
+        else:
+            over.wait(20)
+            archive(BIG)(request)
+
+    assert read_files(hub.resolve(host.publish("/m/1", answer))) == BIG_MODEL
+    assert 1 <= next(refused) <= 4
+
+
 def test_a_connection_that_trickles_does_not_hold_up_the_others(host: Host) -> None:
     model = fake_model(size=12_000_000, seed=4)
     packed = pack_files(model)
@@ -588,9 +633,6 @@ def test_a_fifo_in_place_of_the_part_file_stops_nobody(
     part.unlink()
     os.mkfifo(part)
     assert read_files(hub.resolve(handle)) == MODEL
-
-
-BIG = pack_files(fake_model(size=20_000_000))
 
 
 @contextlib.contextmanager
@@ -800,6 +842,30 @@ def test_a_slow_connection_loses_its_piece_and_only_if_others_are_much_faster() 
     assert plan.piece("slow") is None
     assert bring_all(plan, "fast", 5.0)
     assert plan.left() == 0
+
+
+def test_a_connection_that_waits_for_the_reader_is_not_slow() -> None:
+    plan: Plan[str] = Plan([(0, 60_000_000)], None)
+    plan.take("one", None, 1, 0.0)
+    at, stop = plan.piece("one") or (0, 0)
+    plan.brought("one", stop - at, 1.0)
+    plan.take("one", stop, 1, 1.0)
+    plan.brought("one", 1000, 1.1)
+    plan.rest("one", 1.1)
+    assert plan.slow(stop + 1000, 9.0) is None
+    plan.go_on("one", 9.0)
+    assert plan.slow(stop + 1000, 9.5) is None
+    assert plan.slow(stop + 1000, 13.0) == "one"
+
+
+def test_a_connection_that_is_left_alone_begins_with_what_is_needed_next() -> None:
+    plan: Plan[str] = Plan([(0, 60_000_000)], None)
+    plan.take("old", None, 1, 0.0)
+    plan.brought("old", 1_000_000, 0.1)
+    plan.take("new", None, 2, 0.2)
+    plan.take_away("old")
+    plan.give_back("new")
+    assert plan.take("new", None, 1, 0.3) == 1_000_000
 
 
 def test_where_all_have_become_slow_nobody_is_sent_away_for_ever() -> None:

@@ -68,7 +68,7 @@ class PartFile(Spool):
         self._notes = notes
         self._noted = min(max((identity.size or 0) // _NOTES, _LEAST_NOTED), _MOST_NOTED)
         self._growing: dict[int, _Run] = {}  # not noted yet, by their ends
-        self._checked = 0, b""  # the run among those that is being read, and where it begins
+        self._checked = 0, b""  # where the run among those begins that is being read, and its bytes
 
     def write(self, position: int, data: bytes) -> None:
         self._file.seek(position)
@@ -85,6 +85,7 @@ class PartFile(Spool):
             _note(self._notes, run)
 
     def read(self, position: int, size: int) -> bytes:
+        # Reading is in order, so no run among those found is ever begun in its midst.
         if self._found and self._found[0].start == position:
             run = self._found.popleft()
             data = self._read(run.start, run.stop)

@@ -83,6 +83,7 @@ class Transfer:
         self._connections: dict[Connection, threading.Thread] = {}
         self._was_shared = False
         self._error: Exception | None = None
+        self._is_damaged = False
         self._closed = False
 
     def __enter__(self) -> Transfer:
@@ -123,6 +124,7 @@ class Transfer:
         """Whether the network failed for good, and a later attempt can go on where it was."""
         return (
             self._is_resumable
+            and not self._is_damaged
             and isinstance(self._error, DownloadError)
             and not isinstance(self._error, CannotResumeError)
         )
@@ -140,6 +142,7 @@ class Transfer:
                 if self._spool.received.end_of_run(self._position) > self._position:
                     data = self._spool.read(self._position, size)
                     if not data:
+                        self._is_damaged = True
                         raise DownloadError(
                             f"What was kept of {self._shown} is damaged: {self._position} of "
                             "its bytes could be read.",
@@ -182,7 +185,7 @@ class Transfer:
         if slow is not None:
             # Not waited for: it may hang in what can't be interrupted. What it does later is void.
             self._plan.take_away(slow)
-            del self._connections[slow]
+            self._dismiss(slow)
             slow.end()
             self._pace.settle(len(self._connections))
         wanted = self._pace.consider(now, self._received, self._waited, self._proven())
@@ -222,13 +225,11 @@ class Transfer:
             connection.run()
         except Exception as error:  # told to the reader
             with self._changed:
-                self._plan.give_back(connection)
                 if not self._closed:
                     self._error = self._error or error
         finally:
             with self._changed:
-                self._connections.pop(connection, None)
-                self._changed.notify_all()
+                self._dismiss(connection)
 
     def take(self, connection: Connection, at: int | None) -> tuple[int, bool] | None:
         with self._changed:
@@ -240,7 +241,7 @@ class Transfer:
                 start = self._plan.take(connection, at, count, time.monotonic())
             if start is None:
                 # At once, and not when its thread ends: two must not leave where one is too many.
-                del self._connections[connection]
+                self._dismiss(connection)
                 return None
             return start, count > 1
 
@@ -261,7 +262,9 @@ class Transfer:
                 if first is not None and first < position:
                     self._plan.give_back(connection)
                     return False  # what is needed next waits for somebody to bring it
+                self._plan.rest(connection, time.monotonic())
                 self._changed.wait()
+                self._plan.go_on(connection, time.monotonic())
             try:
                 self._spool.write(position, data)
             except OSError as error:
@@ -292,19 +295,30 @@ class Transfer:
             if self._closed or connection not in self._connections:
                 return
             others = len(self._connections) - 1
-            # Which others may be spared, and the last one not.
+            is_proven = self._plan.is_proven(connection)
+            is_refused = (error.status or 0) >= _ERROR
+            # One of several asks once, and may be refused for that; one that is alone has insisted.
             is_final = (
                 failures > _MOST_FAILURES
-                or (error.status or 0) >= _ERROR
                 or isinstance(error, CannotResumeError)
+                or (is_refused and not others)
             )
-            if others and (is_final or not self._plan.is_proven(connection)):
+            # The others may do without it, if they have brought anything or it has not.
+            is_spared = not is_proven or (is_refused and self._proven() > 1)
+            if others and (is_final or is_spared):
                 self._pace.settle(others)
+                self._dismiss(connection)
                 return
             if is_final or not self._is_resumable:
                 self._error = self._told(error)
                 return
         self.pause(_FIRST_PAUSE * 2 ** (failures - 1))
+
+    def _dismiss(self, connection: Connection) -> None:
+        """Counts a connection no longer; what it has not brought is for others."""
+        self._connections.pop(connection, None)
+        self._plan.leave(connection)
+        self._changed.notify_all()
 
     def pause(self, seconds: float) -> None:
         with self._changed:

@@ -72,7 +72,7 @@ class Pace:
         return self.wanted
 
     def settle(self, connections: int) -> None:
-        """Takes a server's word that it wants no more connections than these."""
+        """Never has more than these from now on: the server, or the system, has refused others."""
         self.wanted = self._most = max(1, connections)
         self._is_trial = False
 

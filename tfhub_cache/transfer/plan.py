@@ -38,6 +38,7 @@ class _Piece:
     stop: int
     began: float
     brought: int = 0
+    rests_since: float | None = None
 
     def rate(self, now: float) -> float:
         return self.brought / max(now - self.began, 1e-3)
@@ -57,7 +58,7 @@ class Plan(Generic[Who]):
         self._window = window
         self._largest = _LARGEST if window is None else min(_LARGEST, window // 16)
         self._held: dict[Who, _Piece] = {}
-        self._proven: set[Who] = set()
+        self._proven: set[Who] = set()  # of those that are still there
         self._usual_rate = 0.0
 
     def take(self, who: Who, at: int | None, connections: int, now: float) -> int | None:
@@ -108,13 +109,29 @@ class Plan(Generic[Who]):
         if piece is not None:
             bisect.insort(self._missing, (piece.position, piece.stop))
 
+    def leave(self, who: Who) -> None:
+        """Is told that a connection has gone, or counts for nothing any more."""
+        self.give_back(who)
+        self._proven.discard(who)
+
     def take_away(self, who: Who) -> None:
-        """Lets others bring the piece of a slow connection, and expects less of them from now on.
+        """Has a slow connection leave, and expects less of the others from now on.
 
         So that, if all have become slow, this comes to an end.
         """
         self._usual_rate /= 2
-        self.give_back(who)
+        self.leave(who)
+
+    def rest(self, who: Who, now: float) -> None:
+        """Is told that a connection waits for the reader, which does not make it a slow one."""
+        self._held[who].rests_since = now
+
+    def go_on(self, who: Who, now: float) -> None:
+        """Is told that it waits no longer, if it still has its piece."""
+        piece = self._held.get(who)
+        if piece is not None and piece.rests_since is not None:
+            piece.began += now - piece.rests_since
+            piece.rests_since = None
 
     def slow(self, position: int, now: float) -> Who | None:
         """The connection that has yet to bring this byte, if another could do better."""
@@ -124,7 +141,7 @@ class Plan(Generic[Who]):
         return None
 
     def is_proven(self, who: Who) -> bool:
-        """Whether a connection has ever brought anything."""
+        """Whether a connection has brought anything."""
         return who in self._proven
 
     def first(self) -> int | None:
@@ -175,4 +192,6 @@ class Plan(Generic[Who]):
         return False
 
     def _is_slow(self, piece: _Piece, now: float) -> bool:
+        if piece.rests_since is not None:
+            return False
         return now - piece.began > _PATIENCE and piece.rate(now) < self._usual_rate / _SLOW
