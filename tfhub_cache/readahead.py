@@ -14,8 +14,10 @@ from tfhub_cache.source import ByteStream
 
 _Stream = TypeVar("_Stream", bound=ByteStream)
 
-_CHUNK = 256 << 10
-_MOST_WAITING = 16
+_SMALLEST, _LARGEST = 256 << 10, 1 << 20
+"""Bytes of a chunk. It is a quarter of what has been read, so that small archives are shared out,
+too, and large ones cost less."""
+_MOST_WAITING = 4
 """Chunks that may wait to be read."""
 
 
@@ -63,8 +65,10 @@ class ReadAhead:
         self._thread.join(1.0)
 
     def _read_all(self) -> None:
+        count = 0
         try:
-            while data := self._stream.read(_CHUNK):
+            while data := self._stream.read(min(max(count // 4, _SMALLEST), _LARGEST)):
+                count += len(data)
                 self._room.get()
                 if self._closed:
                     raise ValueError("the stream is closed")
