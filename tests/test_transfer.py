@@ -838,7 +838,7 @@ def test_a_slow_connection_loses_its_piece_and_only_if_others_are_much_faster() 
     assert plan.slow(position + 1000, 2.0) is None  # not yet
     assert plan.slow(position + 1000, 4.0) == "slow"
     assert plan.slow(position + 999, 4.0) is None  # it is not what the reader waits for
-    plan.take_away("slow")
+    plan.leave("slow")
     assert plan.piece("slow") is None
     assert bring_all(plan, "fast", 5.0)
     assert plan.left() == 0
@@ -863,7 +863,7 @@ def test_a_connection_that_is_left_alone_begins_with_what_is_needed_next() -> No
     plan.take("old", None, 1, 0.0)
     plan.brought("old", 1_000_000, 0.1)
     plan.take("new", None, 2, 0.2)
-    plan.take_away("old")
+    plan.leave("old")
     plan.give_back("new")
     assert plan.take("new", None, 1, 0.3) == 1_000_000
 
@@ -880,6 +880,7 @@ def test_where_all_have_become_slow_nobody_is_sent_away_for_ever() -> None:
         plan.brought(who, 1000, 10.0 * number + 1)
         if plan.slow((start or 0) + 1000, 10.0 * number + 9) is None:
             break
-        plan.take_away(who)
+        plan.expect_less()
+        plan.leave(who)
         sent_away += 1
     assert 1 <= sent_away <= 16

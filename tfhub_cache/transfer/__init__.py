@@ -184,7 +184,7 @@ class Transfer:
         slow = self._plan.slow(missing, now) if self._was_shared else None
         if slow is not None:
             # Not waited for: it may hang in what can't be interrupted. What it does later is void.
-            self._plan.take_away(slow)
+            self._plan.expect_less()
             self._dismiss(slow)
             slow.end()
             self._pace.settle(len(self._connections))

@@ -114,13 +114,9 @@ class Plan(Generic[Who]):
         self.give_back(who)
         self._proven.discard(who)
 
-    def take_away(self, who: Who) -> None:
-        """Has a slow connection leave, and expects less of the others from now on.
-
-        So that, if all have become slow, this comes to an end.
-        """
+    def expect_less(self) -> None:
+        """Is told that a slow one is sent away, so that this ends if all have become slow."""
         self._usual_rate /= 2
-        self.leave(who)
 
     def rest(self, who: Who, now: float) -> None:
         """Is told that a connection waits for the reader, which does not make it a slow one."""
