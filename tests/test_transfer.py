@@ -8,6 +8,7 @@ import email.utils
 import hashlib
 import itertools
 import os
+import random
 import re
 import signal
 import subprocess
@@ -519,6 +520,32 @@ def test_a_host_that_refuses_is_not_pressed_while_another_connection_is_being_ma
     assert 1 <= next(refused) <= 4
 
 
+def test_a_connection_that_is_refused_does_not_leave_all_to_one_that_hangs(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TFHUB_HTTP_TIMEOUT", "5")
+    numbers = itertools.count()
+
+    def cut_when_another_is_asked_for(request: Request) -> None:
+        host.wait_for_requests(2)
+        request.cut()
+
+    def answer(request: Request) -> None:
+        number = next(numbers)
+        if number == 0:
+            archive(BIG, after=5_000_000, interrupt=cut_when_another_is_asked_for)(request)
+        elif number == 1:
+            request.wait(600)
+        elif number == 2:
+            request.answer(503, "busy")
+        else:
+            archive(BIG)(request)
+
+    assert read_files(hub.resolve(host.publish("/m/1", answer))) == BIG_MODEL
+    # It asks again for a piece, and not, as one that is alone would, for all that is missing.
+    assert re.fullmatch(r"bytes=5000000-\d+", host.requests[3].headers["Range"])
+
+
 def test_a_connection_that_trickles_does_not_hold_up_the_others(host: Host) -> None:
     model = fake_model(size=12_000_000, seed=4)
     packed = pack_files(model)
@@ -637,14 +664,50 @@ def test_a_fifo_in_place_of_the_part_file_stops_nobody(
 
 @contextlib.contextmanager
 def transfer_of(
-    handle: str, cache_dir: Path, tell: Callable[[int, int | None], object]
+    handle: str,
+    cache_dir: Path,
+    tell: Callable[[int, int | None], object],
+    connections: int = 1,
+    *,
+    in_memory: bool = False,
 ) -> Iterator[Transfer]:
-    """A transfer over one connection, of which the test is the reader."""
+    """A transfer of which the test is the reader."""
     claim = LocalStore(str(cache_dir)).contend(key(handle), 60.0, 0).attempt()
     assert claim is not None
     source = HttpArchive(handle, archive_url(handle), timeout=20, verify=True)
-    with claim, Transfer(handle, source, claim, 1, tell) as transfer:
+    with (
+        claim,
+        Transfer(handle, source, claim, connections, tell, in_memory=in_memory) as transfer,
+    ):
         yield transfer
+
+
+def test_what_is_kept_in_memory_is_little_and_a_connection_that_hangs_does_not_stop_it(
+    host: Host, cache_dir: Path
+) -> None:
+    content = random.Random(0).randbytes(100_000_000)
+    slow, numbers, hangs, read, ahead = archive(content, rate=50e6), itertools.count(), [], 0, [0]
+
+    def answer(request: Request) -> None:
+        if next(numbers) == 4:
+            hangs.append(True)
+            try:
+                request.wait(600)
+            finally:
+                hangs.append(False)
+        slow(request)
+
+    handle = host.publish("/m/1", answer)
+    digest = hashlib.sha256()
+    with transfer_of(
+        handle, cache_dir, lambda now, _: ahead.append(now - read), 2, in_memory=True
+    ) as transfer:
+        while data := transfer.read(1 << 20):
+            digest.update(data)
+            read += len(data)
+        assert hangs == [True]  # to the end: what it was to bring has been brought by another
+    assert digest.digest() == hashlib.sha256(content).digest()
+    assert 20 << 20 <= max(ahead) <= 34 << 20
 
 
 def test_a_connection_that_is_alone_stays_close_to_the_reader(host: Host, cache_dir: Path) -> None:
@@ -745,6 +808,10 @@ def paces(rate: Callable[[int, float], float], most: int = 8, seconds: float = 3
 
 def test_connections_double_as_long_as_each_brings_as_much() -> None:
     assert paces(lambda connections, now: connections * 20e6) == [1, 2, 4, 8]
+
+
+def test_there_are_never_more_connections_than_allowed() -> None:
+    assert paces(lambda connections, now: connections * 20e6, most=3) == [1, 2, 3]
 
 
 def test_connections_that_do_not_pay_are_given_up() -> None:
