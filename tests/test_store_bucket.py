@@ -707,6 +707,32 @@ def test_when_two_find_the_same_dead_filler_only_one_takes_over(
     objects.check_whole(handle, FILES)
 
 
+@pytest.mark.parametrize("look", ["stat", "read"])
+def test_a_dead_fillers_lock_that_becomes_anothers_while_it_is_looked_at_is_left_to_them(
+    storage: Storage, objects: Bucket, look: str
+) -> None:
+    """Promise 6: what was read of the dead's lock must not end in the removal of the living's."""
+    entry = key("https://example.com/demo/model/1")
+    lock = f"{entry}.lock"
+    theirs = b"elsewhere.77.cache-1"
+    objects[lock] = f"{HERE}.{dead_pid()}.cache-0".encode()
+
+    def take_over(call: Call) -> None:
+        objects[lock] = theirs
+
+    change = storage.fault(
+        lambda call: call.name == f"models/{lock}" and call.kind == look,
+        take_over,
+        times=1,
+        late=True,
+    )
+    contender = BucketStore(ROOT).contend(entry, 60.0, 0)
+    assert contender.attempt() is None
+    assert change.met == 1
+    assert contender.holder == theirs.decode()
+    assert objects[lock] == theirs
+
+
 def test_threads_that_ask_at_once_download_once(
     storage: Storage, host: Host, objects: Bucket
 ) -> None:

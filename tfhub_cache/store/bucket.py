@@ -27,7 +27,7 @@ from tfhub_cache.store import Claim, Contender, Store, bucket_entries, descripto
 from tfhub_cache.store.bucket_entries import flaw_with_manifest, flaw_without_manifest, last_use
 from tfhub_cache.store.bucket_lock import LockObject
 from tfhub_cache.store.entry import RECORD_SECONDS, Condition, Entry, InUse, is_versioned
-from tfhub_cache.store.objects import Listed, Objects
+from tfhub_cache.store.objects import Listed, Objects, Version
 from tfhub_cache.store.owner import TENSORFLOW_HUB_TIMEOUT, Owner, Silence
 from tfhub_cache.store.spool import Identity, MemorySpool, Spool
 from tfhub_cache.store.uploads import UPLOADS, Uploads
@@ -172,16 +172,17 @@ class _BucketContender(Contender):
                 generation = self._objects.create(self._name, str(owner).encode())
                 if generation is None:
                     try:
-                        self.holder = self._objects.read(self._name).decode("utf-8", "replace")
-                        generation, sign, touched = self._objects.version(self._name)
+                        found = self._objects.version(self._name)
                     except FileNotFoundError:  # released at this very moment
                         return None
+                    self.holder = found.content.decode("utf-8", "replace")
                     # It is ours if it was made, and only the answer was lost.
                     if self.holder != str(owner):
-                        if not self._is_dead(sign, touched):
+                        if not self._is_dead(found):
                             return None
-                        self._clear_away(generation)
+                        self._clear_away(found)
                         continue
+                    generation = found.generation
                 lock = LockObject(self._objects, self._name, str(owner), generation)
                 # What is whole stays in its place until the other is complete.
                 folder = f"{self._key}.{owner.uid}.tmp" if self._replace else self._key
@@ -193,25 +194,26 @@ class _BucketContender(Contender):
         with self._objects.errors_told():
             return sum(self._objects.sizes(f"{self._key}/").values()), None
 
-    def _is_dead(self, sign: object, touched: float) -> bool:
+    def _is_dead(self, lock: Version) -> bool:
         holder = Owner.parse(self.holder)
         if holder is not None and holder.is_here and not holder.process_exists():
             return True
+        sign = self.holder, lock.sign
         if holder is not None and holder.is_ours:
-            return self._silence.exceeds(self._lock_timeout, (self.holder, sign), touched)
+            return self._silence.exceeds(self._lock_timeout, sign, lock.written)
         growing = self._objects.sizes(f"{self._key}.{holder.uid}.tmp/") if holder else {}
         return self._silence.exceeds(
-            TENSORFLOW_HUB_TIMEOUT, (self.holder, sign, sum(growing.values())), touched
+            TENSORFLOW_HUB_TIMEOUT, (sign, sum(growing.values())), lock.written
         )
 
-    def _clear_away(self, generation: int) -> None:
+    def _clear_away(self, lock: Version) -> None:
         holder = Owner.parse(self.holder)
         if holder is not None:
             self._objects.remove(*self._objects.sizes(f"{self._key}.{holder.uid}.tmp/"))
         if f"{self._key}.manifest.json" not in self._objects.sizes(self._key):
             # What they have put so far must not look like an entry of tensorflow_hub's.
             _mark_unfinished(self._objects, self._key)
-        self._objects.remove_version(self._name, generation)
+        self._objects.remove_version(self._name, lock.content, lock.generation)
 
 
 def _mark_unfinished(objects: Objects, key: str) -> None:

@@ -24,10 +24,14 @@ class LockObject:
             generation = self._objects.rewrite(self._name, self._owner, self._generation)
             if generation is None:
                 # Somebody has replaced it, or the answer to an earlier beat was lost.
-                if not self._is_ours():
+                try:
+                    found = self._objects.version(self._name)
+                except FileNotFoundError:
+                    found = None
+                if found is None or found.content != self._owner:
                     self._lost = True
                     return
-                generation, _, _ = self._objects.version(self._name)
+                generation = found.generation
             self._generation = generation
 
     def is_lost(self) -> bool:
@@ -36,8 +40,7 @@ class LockObject:
 
     def release(self) -> None:
         with self._mutex:
-            if self._is_ours():
-                self._objects.remove_version(self._name, self._generation)
+            self._objects.remove_version(self._name, self._owner, self._generation)
 
     def _is_ours(self) -> bool:
         try:

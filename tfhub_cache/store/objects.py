@@ -28,6 +28,22 @@ class Listed(NamedTuple):
     generation: int
 
 
+class Version(NamedTuple):
+    """An object as it was at one time.
+
+    Attributes:
+        content: its bytes, which may be newer than the rest, but never older.
+        generation: its generation, 0 where the store has none.
+        sign: what changes whenever it is written.
+        written: when that was.
+    """
+
+    content: bytes
+    generation: int
+    sign: object
+    written: float
+
+
 class Objects:
     """The objects below the cache's root, by their names relative to it."""
 
@@ -140,22 +156,31 @@ class Objects:
             with contextlib.suppress(FileNotFoundError):
                 self._file_system.rm_file(self._full(name))
 
-    def remove_version(self, name: str, generation: int) -> None:
-        """Removes an object if it is still of a generation, where the store knows them."""
+    def version(self, name: str) -> Version:
+        """Looks at an object: what is decided by its content can be done to its generation.
+
+        Raises:
+            FileNotFoundError: if there is none.
+        """
+        # In this order: the other way round, what was read could be taken for a newer generation.
+        info = self._file_system.info(self._full(name))
+        content = self.read(name)
+        written = _written(info)
+        return Version(
+            content,
+            generation=int(info.get("generation") or 0),
+            sign=tuple(str(info.get(key)) for key in _SIGNS),
+            # Where it is unknown, nothing is assumed.
+            written=time.time() if written is None else written,
+        )
+
+    def remove_version(self, name: str, content: bytes, generation: int) -> None:
+        """Removes an object if it is still of a generation, which had that content."""
         with contextlib.suppress(FileNotFoundError, FileExistsError):
             if self._has_generations:
                 gcs.remove_if(self._file_system, self._full(name), generation)
-            else:
+            elif self.read(name) == content:
                 self._file_system.rm_file(self._full(name))
-
-    def version(self, name: str) -> tuple[int, object, float]:
-        """An object's generation, what changes whenever it is written, and when that was."""
-        info = self._file_system.info(self._full(name))
-        generation = int(info.get("generation") or 0)
-        sign = tuple(str(info.get(key)) for key in _SIGNS)
-        written = _written(info)
-        # Where it is unknown, nothing is assumed.
-        return generation, sign, time.time() if written is None else written
 
     def _full(self, name: str) -> str:
         return f"{self._prefix}/{name}"
