@@ -210,10 +210,14 @@ def test_a_download_that_was_interrupted_is_listed_by_its_handle(
         hub.resolve(handle)
     (entry,) = hub.cache.entries()
     assert (entry.handle, entry.state, entry.holder) == (handle, "incomplete", None)
+    assert entry.expected == len(packed)
+    assert entry.received is not None
+    assert len(packed) * 7 // 10 < entry.received <= len(packed) * 9 // 10
     assert entry == hub.cache.find(handle)
     host.publish("/m/1", packed)
     hub.resolve(handle)
-    assert hub.cache.find(handle).state == "ok"
+    entry = hub.cache.find(handle)
+    assert (entry.state, entry.received, entry.expected) == ("ok", None, None)
 
 
 def test_a_model_that_is_being_refreshed_is_still_ok(host: Host, cache_dir: Path) -> None:

@@ -456,7 +456,7 @@ def test_ls_tells_states_sizes_times_and_handles(
     whole = entries[key_of(A)]
     assert set(whole) == {
         *("handle", "versioned", "key", "path", "state", "flaw", "size", "files"),
-        *("downloaded", "used", "holder", "leftovers"),
+        *("downloaded", "used", "holder", "leftovers", "received", "expected"),
     }
     assert (whole["handle"], whole["size"], whole["files"]) == (A, size, 4)
     assert (whole["flaw"], whole["holder"], whole["leftovers"]) == (None, None, {})
@@ -503,6 +503,25 @@ def test_ls_shows_how_much_an_interrupted_download_has_received(
     told = rows(run("ls"))
     assert told[A][:2] == ["incomplete", str(1700 + len(notes))]
     assert told[key_of(B)][:2] == ["incomplete", "5002"]
+    assert "goes on" in run("ls").stderr
+    entries = {entry["key"]: entry for entry in listed(run("ls", "--json"))["entries"]}
+    assert [entries[key_of(A)][name] for name in ("received", "expected")] == [1700, 6000]
+    assert [entries[key_of(B)][name] for name in ("received", "expected")] == [None, None]
+
+
+def test_info_of_an_interrupted_download_says_how_far_it_is_and_that_it_goes_on(
+    run: Command, cache_dir: Path
+) -> None:
+    cache_dir.mkdir()
+    archive = {"format": 2, "handle": A, "size": 6000, "version": "v", "checksums": {}}
+    (cache_dir / f"{key_of(A)}.part").write_bytes(bytes(1500))
+    (cache_dir / f"{key_of(A)}.part.json").write_text(f"{json.dumps(archive)}\n[0, 1500, 1]\n")
+    told = run("info", A).check().stdout.splitlines()
+    fields = dict(line.split(maxsplit=1) for line in told)
+    assert fields["state"] == "incomplete: its download was interrupted"
+    assert fields["received"] == "1.5 kB of 6.0 kB, with which the next download goes on"
+    assert fields["signatures"] == "not told: the model is not there"
+    assert "size" not in fields
 
 
 def test_ls_of_nothing_says_so(run: Command, cache_dir: Path) -> None:

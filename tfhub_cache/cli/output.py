@@ -169,6 +169,8 @@ def entry_json(entry: Entry) -> dict[str, Any]:
         "used": entry.used and entry.used.isoformat(timespec="seconds"),
         "holder": entry.holder,
         "leftovers": dict(entry.leftovers),
+        "received": entry.received,
+        "expected": entry.expected,
     }
 
 

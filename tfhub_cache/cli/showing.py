@@ -62,14 +62,24 @@ def info(options: argparse.Namespace) -> int:
         )
         return 0
     flaw = f": {output.printable(entry.flaw)}" if entry.flaw else ""
+    if not entry.is_there and entry.received is not None:
+        flaw = "" if entry.holder else ": its download was interrupted"
     rows = [
         ("handle", name_of(entry) + (" (no version)" if entry.is_versioned is False else "")),
         ("state", color(entry.state, _STATE_COLORS[entry.state]) + flaw),
         ("path", output.path_of(entry)),
-        ("size", f"{format_size(entry.size)} in {_count(entry.files, 'file')}"),
-        ("downloaded", moment(entry.downloaded)),
-        ("last used", moment(entry.used)),
     ]
+    if entry.is_there:
+        rows += [
+            ("size", f"{format_size(entry.size)} in {_count(entry.files, 'file')}"),
+            ("downloaded", moment(entry.downloaded)),
+            ("last used", moment(entry.used)),
+        ]
+    if entry.received is not None:
+        what_next = "" if entry.holder else ", with which the next download goes on"
+        rows.append(("received", _received(entry) + what_next))
+    if entry.holder:
+        rows.append(("in use by", entry.holder))
     if manifest:
         made = manifest.downloaded
         rows += [
@@ -78,7 +88,7 @@ def info(options: argparse.Namespace) -> int:
             ("archive", f"{format_size(manifest.archive.size)}, sha256 {manifest.archive.sha256}"),
             *manifest.validators.items(),
         ]
-    width = max(len(name) for name, _ in rows)
+    width = max(len(name) for name in ["signatures", *dict(rows)])
     for name, value in rows:
         shown = value if name == "state" else output.printable(value)  # that has its colours
         output.line(f"{output.printable(name):{width}}  {shown}")
@@ -126,6 +136,8 @@ def _row(entry: Entry) -> tuple[str, ...]:
             note = f"  ({entry.flaw})"
         elif entry.state == "downloading":
             note = f"  (by {entry.holder})"
+        elif entry.received is not None and not entry.is_there:
+            note = f"  (interrupted at {_received(entry)})"
         elif entry.is_versioned is False:
             note = "  (no version)"
     # Of a download that was interrupted there is what it had received.
@@ -152,13 +164,19 @@ def _summarize(entries: list[Entry]) -> None:
     output.remark(f"{text}.")
     left = _leftovers(entries)
     if any(entry.leftovers for entry in entries):
-        output.remark(
-            f"Dead processes left {format_size(left)} behind: `tfhub-cache prune` removes it."
-        )
+        text = f"Dead processes left {format_size(left)} behind: `tfhub-cache prune` removes it"
+        if any(entry.received is not None and not entry.holder for entry in entries):
+            text += ", and resolving a model again goes on with what was received of it"
+        output.remark(f"{text}.")
 
 
 def _leftovers(entries: list[Entry]) -> int:
     return sum(sum(entry.leftovers.values()) for entry in entries)
+
+
+def _received(entry: Entry) -> str:
+    """How far a download is, or was when it was interrupted."""
+    return f"{format_size(entry.received or 0)} of {format_size(entry.expected or 0)}"
 
 
 def _shape(tensor: Tensor) -> str:

@@ -42,6 +42,10 @@ class Entry:
             tells it.
         holder: who is making or removing it at this moment, `<host>.<pid>.<id>`; None if nobody.
         leftovers: what dead processes left of it: names in the cache, and bytes.
+        received: bytes of its archive that are there, of a download that is going on or was
+            interrupted, which the next one goes on with; None if there are none that would outlive
+            their process.
+        expected: bytes that the archive of that download has.
         manifest: what is known of it; None of an entry that tensorflow_hub made.
     """
 
@@ -56,6 +60,8 @@ class Entry:
     used: datetime.datetime | None = None
     holder: str | None = None
     leftovers: Mapping[str, int] = field(default_factory=dict)
+    received: int | None = None
+    expected: int | None = None
     manifest: Manifest | None = None
 
     @property

@@ -51,9 +51,10 @@ def describe(store: Store, root: str, key: str, names: Iterable[str], holder: st
     flaw = store.flaw(key)
     manifest = _manifest(base, names)
     handle, downloaded = origin_of(key, manifest, lambda: _descriptor(base, names))
-    received = {}  # where it is not the size of the file, which has holes
-    if f"{key}.part.json" in names and (part := look_at_part(base)):
-        archive, received[f"{key}.part"] = part
+    received, expected = None, None
+    if {f"{key}.part", f"{key}.part.json"}.issubset(names) and (part := look_at_part(base)):
+        archive, received = part
+        expected = archive.size
         if handle is None and key_of(archive.handle) == key:
             handle = archive.handle
     used = None
@@ -65,11 +66,13 @@ def describe(store: Store, root: str, key: str, names: Iterable[str], holder: st
     else:
         sizes = list(sizes_below(base).values())
     left = {
-        name: received.get(name, size)
+        name: size
         for name in names
         if is_left_behind(name, has_entry=flaw != ABSENT)
         and (size := _size(os.path.join(root, name))) is not None
     }
+    if received is not None and f"{key}.part" in left:
+        left[f"{key}.part"] = received  # the file has holes
     return Entry(
         key=key,
         path=store.path(key),
@@ -82,6 +85,8 @@ def describe(store: Store, root: str, key: str, names: Iterable[str], holder: st
         used=used,
         holder=holder,
         leftovers={} if holder is not None else left,
+        received=received,
+        expected=expected,
         manifest=manifest,
     )
 
