@@ -908,7 +908,7 @@ def test_a_lock_file_that_is_not_there_and_odd_connections_are_problems(
     monkeypatch.setenv("TFHUB_DOWNLOAD_CONNECTIONS", "abc")
     monkeypatch.setenv("TFHUB_LOCKFILE", str(tmp_path / "models.lock"))
     connections, lock = hub.cache.environment().problems
-    assert connections == "TFHUB_DOWNLOAD_CONNECTIONS must be a positive number, not 'abc'."
+    assert connections == "TFHUB_DOWNLOAD_CONNECTIONS must be a number of at least 1, not 'abc'."
     assert lock.startswith(f"The lock file {tmp_path / 'models.lock'} can't be read: No such file")
 
 

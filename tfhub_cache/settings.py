@@ -121,11 +121,11 @@ class Setting:
         """Sets what the setting is in this process where nobody gave a value."""
         _overridden_defaults[self.env] = value
 
-    def number(self, least: float = 1e-9) -> float:
+    def number(self, least: float | None = None) -> float:
         """The value in force now, as a number.
 
         Args:
-            least: what it must be at the least.
+            least: what it must be at the least; None: more than 0.
 
         Raises:
             ValueError: if it is less, or no number.
@@ -135,8 +135,8 @@ class Setting:
             number = float(text)
         except ValueError:
             number = -1.0
-        if not least <= number < 1e15:
-            kind = "a number that is not negative" if least == 0 else "a positive number"
+        if not (1e-9 if least is None else least) <= number < 1e15:
+            kind = "a positive number" if least is None else f"a number of at least {least:g}"
             raise ValueError(f"{self.env} must be {kind}, not {text!r}.")
         return number
 
