@@ -29,7 +29,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-SOON = 10.0
+SOON = 20.0
 """Seconds within which whatever does not wait for a timeout is done, on a busy machine too."""
 
 _WARM = multiprocessing.get_context("forkserver") if os.name == "posix" else None
