@@ -1,6 +1,8 @@
 # Development commands. Every one sets up what it needs in .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
+# The tests run many processes, each of which would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format types docs unit interpreters bench fuzz clean

@@ -26,8 +26,13 @@ DEFAULT = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 @nox.session(python=[v for v in ("3.10", "3.11", "3.12", "3.13") if v != DEFAULT])
 def light(session: nox.Session) -> None:
-    """Installs the package without TensorFlow, and runs the tests that work without it."""
+    """Installs the package without TensorFlow, and runs the tests that work without it.
+
+    Those that take long and tell little of an interpreter are run on the default one only.
+    """
     session.install("--quiet", "--upgrade", "pip>=25.1")
     session.install("--quiet", "--editable", ".", "--group", "test")
     workers = ("-n", "auto", "--dist", "loadgroup")
-    session.run("pytest", *workers, "--quiet", "-m", "not tensorflow", *session.posargs)
+    session.run(
+        "pytest", *workers, "--quiet", "-m", "not tensorflow and not once", *session.posargs
+    )

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from servers import Host, Proxy, bucket_server, is_loopback
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "tensorflow: needs TensorFlow; skipped where there is none")
+    config.addinivalue_line("markers", "once: takes long, and tells little of other interpreters")
     # Read by google-auth when it is imported: there is no machine of Google's to ask.
     os.environ["NO_GCE_CHECK"] = "true"
     # Read by TensorFlow's C++ part when it is loaded.
@@ -33,6 +34,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if "tensorflow" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="TensorFlow is not installed"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Measures no coverage in processes that import TensorFlow, which would take twice as long.
+
+    But for the layer's, as the layer is used in no others.
+    """
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        if "tensorflow" in item.keywords and item.path.parent.name != "keras_layer":
+            for name in "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG":
+                monkeypatch.delenv(name, raising=False)
+        return (yield)
 
 
 # The environment of a test: none of the machine's settings, and no network.

@@ -294,7 +294,7 @@ class _Service:
         """How many connections brought a request."""
         return len({request.connection for request in self.requests})
 
-    def wait_for_requests(self, count: int, seconds: float = 10.0) -> None:
+    def wait_for_requests(self, count: int, seconds: float = 30.0) -> None:
         """Waits until so many requests have come in; fails if they don't."""
         with self._server.changed:
             if not self._server.changed.wait_for(

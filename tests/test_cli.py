@@ -226,6 +226,7 @@ def _bytes(env: dict[str, str]) -> dict[bytes, bytes]:
     return {name.encode(): value.encode() for name, value in env.items()}
 
 
+@pytest.mark.once
 def test_the_password_of_a_cache_is_not_shown(run: Command, host: Host, tmp_path: Path) -> None:
     handle = host.publish("/m/1", pack_files(MODEL))
     refuses = "ftp://user:SECRET@127.0.0.1:1/cache"
@@ -575,6 +576,7 @@ def test_a_reader_that_has_had_enough_is_no_reason_to_complain(
     assert process.wait(SOON) == 141
 
 
+@pytest.mark.once
 def test_a_large_cache_is_listed_without_looking_into_the_folders(
     cache_dir: Path, run_python
 ) -> None:
@@ -835,6 +837,7 @@ def test_env_tells_versions_and_settings_and_no_secrets(run: Command, tmp_path: 
 # A bucket.
 
 
+@pytest.mark.once
 def test_all_of_it_works_on_a_cache_in_a_bucket(run: Command, bucket: str, host: Host) -> None:
     """resolve, ls, info, verify, fix, refresh, prune and rm."""
     from gcsfs.core import GCSFileSystem

@@ -37,7 +37,7 @@ from tfhub_cache.errors import CacheError, DownloadError, ResolveError
 from tfhub_cache.store import ABSENT, bucket, uploads
 from tfhub_cache.store.bucket import BucketStore
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 ROOT = "gs://test-bucket/models"
 FILES = models.fake_model(size=20_000)

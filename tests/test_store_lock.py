@@ -37,7 +37,7 @@ def lock_file(entry: str) -> Path:
     return Path(f"{entry}.lock")
 
 
-def until(condition, seconds: float = 10.0) -> None:
+def until(condition, seconds: float = 20.0) -> None:
     """Waits for a condition, with a bound."""
     deadline = time.monotonic() + seconds
     while not condition():

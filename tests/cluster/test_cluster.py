@@ -25,7 +25,7 @@ import requests
 from servers import Host, archive, bucket_server, in_turn, stall
 from storage import Storage, google_proxy
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("cluster")]
+pytestmark = [pytest.mark.once, pytest.mark.timeout(120), pytest.mark.xdist_group("cluster")]
 posix = pytest.mark.skipif(os.name != "posix", reason="SIGKILL and SIGSTOP are POSIX's")
 
 ROOT = "gs://test-bucket/models"

@@ -37,6 +37,7 @@ def test_room_can_be_made_on_a_full_disk(
     assert names(folder) == {"full"}
 
 
+@pytest.mark.once
 def test_whoever_is_killed_while_removing_leaves_a_whole_model_or_none(
     host: Host, cache: Checker, model: dict[str, bytes], run_python
 ) -> None:
@@ -86,6 +87,7 @@ def test_a_link_in_place_of_an_entry_is_removed_and_not_what_it_leads_to(
     assert read_files(target) == before
 
 
+@pytest.mark.once
 def test_whoever_is_killed_while_refreshing_leaves_the_old_model_the_new_one_or_none(
     host: Host, cache: Checker, model: dict[str, bytes], run_python
 ) -> None:

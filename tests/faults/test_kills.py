@@ -304,6 +304,7 @@ time.sleep(600)
     cache.is_all(handle)
 
 
+@pytest.mark.once
 def test_200_kills_at_random_moments_never_leave_a_part_of_an_entry(
     host: Host,
     child: Children,
