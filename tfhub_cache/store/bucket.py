@@ -23,9 +23,9 @@ from typing import BinaryIO
 
 from tfhub_cache.errors import CacheError
 from tfhub_cache.manifest import Archive, Manifest, UnknownFormat
-from tfhub_cache.store import Claim, Contender, Store, bucket_entries, descriptor
+from tfhub_cache.store import ABSENT, Claim, Contender, Store, bucket_entries, descriptor
 from tfhub_cache.store.bucket_entries import flaw_with_manifest, flaw_without_manifest, last_use
-from tfhub_cache.store.bucket_lock import LockObject
+from tfhub_cache.store.bucket_lock import LockObject, take
 from tfhub_cache.store.entry import RECORD_SECONDS, Condition, Entry, InUse, is_versioned
 from tfhub_cache.store.objects import Listed, Objects, Version
 from tfhub_cache.store.owner import TENSORFLOW_HUB_TIMEOUT, Owner, Silence
@@ -35,6 +35,7 @@ from tfhub_cache.urls import redact
 
 SEEN_SECONDS = 60.0
 """For how long a whole entry of a versioned handle is not looked at again in a process."""
+_USED = b"used\n"
 
 
 class BucketStore(Store):
@@ -45,7 +46,8 @@ class BucketStore(Store):
         self._seen: dict[str, float] = {}
         self._archives: dict[str, Archive] = {}
         self._used: dict[str, tuple[float | None, Listed | None]] = {}
-        self._claimed: set[str] = set()
+        self._claimants: dict[str, int] = {}  # the threads of this process that have a claim
+        self._claims = 0  # how many there have been
 
     def path(self, key: str) -> str:
         return f"{self._root}/{key}"
@@ -54,27 +56,33 @@ class BucketStore(Store):
         if time.monotonic() - self._seen.get(key, float("-inf")) < SEEN_SECONDS:
             return None
         objects = Objects(self._root)
+        claims = self._claims
         with objects.errors_told():
             listed = objects.listed(key)
             self._remember_use(key, listed)
             sizes = {name: found.size for name, found in listed.items()}
-            if key in self._claimed:
+            if self._claimants.get(key) == threading.get_ident():
                 sizes.pop(f"{key}.lock", None)  # our own says nothing of who was there before
             if f"{key}.manifest.json" not in sizes:
-                self._archives.pop(key, None)
+                self._forget(key)
                 return flaw_without_manifest(key, sizes)
             try:
                 manifest = Manifest.from_json(objects.read(f"{key}.manifest.json"))
-            except (UnknownFormat, FileNotFoundError):
-                self._archives.pop(key, None)
+            except FileNotFoundError:  # somebody begins to replace or to remove it
+                self._forget(key)
+                return ABSENT
+            except UnknownFormat:
+                self._forget(key)
                 return flaw_without_manifest(key, sizes)
             except ValueError:
                 return "its manifest can't be read"
         self._archives[key] = manifest.archive
         flaw = flaw_with_manifest(key, manifest, sizes)
-        # What is about to be replaced must not be taken for what there will be.
-        if flaw is None and is_versioned(manifest.handle) and key not in self._claimed:
+        if flaw is None and is_versioned(manifest.handle):
             self._seen[key] = time.monotonic()
+            # What is about to be replaced must not be taken for what there will be.
+            if key in self._claimants or claims != self._claims:
+                self._seen.pop(key, None)
         return flaw
 
     def archive(self, key: str) -> Archive | None:
@@ -92,16 +100,16 @@ class BucketStore(Store):
             objects = Objects(self._root)
             # On a condition, since of many machines that start at once one is enough.
             if carrier is None:
-                objects.create(f"{key}.used", b"used\n")
+                objects.create(f"{key}.used", _USED)
             else:
-                objects.rewrite(f"{key}.used", b"used\n", carrier.generation)
+                objects.rewrite(f"{key}.used", _USED, carrier.generation, _USED)
         return RECORD_SECONDS
 
     def contend(
         self, key: str, lock_timeout: float, keep_free: int, *, replace: bool = False
     ) -> Contender:
         self._seen.pop(key, None)
-        return _BucketContender(Objects(self._root), key, lock_timeout, self._claimed, replace)
+        return _BucketContender(self, Objects(self._root), key, lock_timeout, replace)
 
     def entries(self, lock_timeout: float) -> list[Entry]:
         return bucket_entries.find_all(Objects(self._root), lock_timeout)
@@ -145,6 +153,20 @@ class BucketStore(Store):
     def free_space(self) -> int | None:
         return None
 
+    def note_claim(self, key: str) -> None:
+        """Notes that the current thread may change an entry: what was seen of it is no more."""
+        self._claimants[key] = threading.get_ident()
+        self._claims += 1
+        self._forget(key)
+
+    def note_release(self, key: str) -> None:
+        """Notes that nobody in this process changes an entry any more."""
+        self._claimants.pop(key, None)
+
+    def _forget(self, key: str) -> None:
+        self._seen.pop(key, None)
+        self._archives.pop(key, None)
+
     def _remember_use(self, key: str, listed: dict[str, Listed]) -> None:
         """Keeps what a listing tells of the last use, and the object that carries it."""
         self._used[key] = (last_use(key, listed), listed.get(f"{key}.used"))
@@ -155,9 +177,9 @@ class _BucketContender(Contender):
     holder = ""
 
     def __init__(
-        self, objects: Objects, key: str, lock_timeout: float, claimed: set[str], replace: bool
+        self, store: BucketStore, objects: Objects, key: str, lock_timeout: float, replace: bool
     ) -> None:
-        self._claimed = claimed
+        self._store = store
         self._replace = replace
         self._objects = objects
         self._key = key
@@ -167,53 +189,56 @@ class _BucketContender(Contender):
 
     def attempt(self) -> Claim | None:
         with self._objects.errors_told():
-            while True:
-                owner = Owner.new()
-                generation = self._objects.create(self._name, str(owner).encode())
-                if generation is None:
-                    try:
-                        found = self._objects.version(self._name)
-                    except FileNotFoundError:  # released at this very moment
-                        return None
-                    self.holder = found.content.decode("utf-8", "replace")
-                    # It is ours if it was made, and only the answer was lost.
-                    if self.holder != str(owner):
-                        if not self._is_dead(found):
-                            return None
-                        self._clear_away(found)
-                        continue
-                    generation = found.generation
-                lock = LockObject(self._objects, self._name, str(owner), generation)
-                # What is whole stays in its place until the other is complete.
-                folder = f"{self._key}.{owner.uid}.tmp" if self._replace else self._key
-                return _BucketClaim(
-                    self._objects, self._key, folder, lock, self._lock_timeout, self._claimed
-                )
+            look_first = bool(self.holder)
+            lock = take(self._objects, self._name, self._is_dead, look_first=look_first)
+            if lock is None:
+                return None
+            # What is whole stays in its place until the other is complete.
+            folder = f"{self._key}.{lock.uid}.tmp" if self._replace else self._key
+            claim = _BucketClaim(
+                self._store, self._objects, self._key, folder, lock, self._lock_timeout
+            )
+            try:
+                if lock.dead is not None:
+                    self._clear_away(lock.dead)
+            except BaseException:
+                with contextlib.suppress(Exception):
+                    lock.give_back()
+                claim.release()
+                raise
+            return claim
 
     def progress(self) -> tuple[int, int | None]:
         with self._objects.errors_told():
             return sum(self._objects.sizes(f"{self._key}/").values()), None
 
     def _is_dead(self, lock: Version) -> bool:
+        self.holder = lock.content.decode("utf-8", "replace")
         holder = Owner.parse(self.holder)
         if holder is not None and holder.is_here and not holder.process_exists():
             return True
         sign = self.holder, lock.sign
         if holder is not None and holder.is_ours:
             return self._silence.exceeds(self._lock_timeout, sign, lock.written)
-        growing = self._objects.sizes(f"{self._key}.{holder.uid}.tmp/") if holder else {}
+        growing = self._growing(holder)
+        size = sum(found.size for found in growing.values())
+        written = [found.written or 0.0 for found in growing.values()]
         return self._silence.exceeds(
-            TENSORFLOW_HUB_TIMEOUT, (sign, sum(growing.values())), lock.written
+            TENSORFLOW_HUB_TIMEOUT, (sign, size), max([lock.written, *written])
         )
 
     def _clear_away(self, lock: Version) -> None:
-        holder = Owner.parse(self.holder)
-        if holder is not None:
-            self._objects.remove(*self._objects.sizes(f"{self._key}.{holder.uid}.tmp/"))
-        if f"{self._key}.manifest.json" not in self._objects.sizes(self._key):
+        """Removes what somebody dead has left, with their lock in our hands."""
+        holder = Owner.parse(lock.content.decode("utf-8", "replace"))
+        is_ours = holder is not None and holder.is_ours  # and has put a mark before all else
+        if not is_ours and f"{self._key}.manifest.json" not in self._objects.sizes(self._key):
             # What they have put so far must not look like an entry of tensorflow_hub's.
             _mark_unfinished(self._objects, self._key)
-        self._objects.remove_version(self._name, lock.content, lock.generation)
+        self._objects.remove(*self._growing(holder))
+
+    def _growing(self, holder: Owner | None) -> dict[str, Listed]:
+        """What a holder has put in a folder of their own."""
+        return self._objects.listed(f"{self._key}.{holder.uid}.tmp/") if holder else {}
 
 
 def _mark_unfinished(objects: Objects, key: str) -> None:
@@ -225,22 +250,21 @@ class _BucketClaim(Claim):
 
     def __init__(
         self,
+        store: BucketStore,
         objects: Objects,
         key: str,
         folder: str,
         lock: LockObject,
         lock_timeout: float,
-        claimed: set[str],
     ) -> None:
-        self._claimed = claimed
-        claimed.add(key)
+        self._store = store
+        store.note_claim(key)
         self._objects = objects
         self._key = key
         self._folder = folder
         self._lock = lock
         self._uploads = Uploads(objects)
         self._begun = False
-        self._moving = False
         self._released = threading.Event()
         self._heartbeat = threading.Thread(
             target=self._beat, args=(min(5.0, lock_timeout / 4),), daemon=True
@@ -286,22 +310,26 @@ class _BucketClaim(Claim):
             there = self._objects.sizes(f"{self._key}/")
             self._objects.remove(*(name for name in there if name not in files))
             self._objects.write(f"{self._key}.descriptor.txt", descriptor(manifest).encode())
+            # From here on others may use it, also if no answer comes: nothing is taken back.
+            self._begun = False
             # If there is one by now, somebody else took over and has put the same files.
             self._objects.create(f"{self._key}.manifest.json", manifest.to_json().encode())
-            self._objects.remove(f"{self._key}.unfinished")
-            self._begun = self._moving = False
+            with contextlib.suppress(Exception):  # beside a manifest it means nothing
+                self._objects.remove(f"{self._key}.unfinished")
 
     def release(self) -> None:
         self._released.set()
         self._heartbeat.join()
         # As far as it goes: what is left is marked as unfinished, and the next one replaces it.
         with contextlib.suppress(Exception):
-            if self._begun and not self._lock.is_lost():
+            is_apart = self._folder != self._key  # nobody else puts anything there
+            if self._begun and (is_apart or not self._lock.is_lost()):
                 self._uploads.discard()
-                if not self._moving:
+                # What others have left there must not look like an entry of tensorflow_hub's.
+                if not is_apart and not self._objects.sizes(f"{self._key}/"):
                     self._objects.remove(f"{self._key}.unfinished")
         self._uploads.close()
-        self._claimed.discard(self._key)
+        self._store.note_release(self._key)
         with contextlib.suppress(Exception):
             self._lock.release()
 
@@ -311,7 +339,6 @@ class _BucketClaim(Claim):
         self._objects.remove(f"{self._key}.manifest.json")
 
     def _move_into_place(self, manifest: Manifest) -> None:
-        self._moving = True
         self._take_entry_away()
         names = [file.path for file in manifest.files]
         with concurrent.futures.ThreadPoolExecutor(UPLOADS) as executor:

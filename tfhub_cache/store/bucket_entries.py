@@ -43,14 +43,19 @@ def tidy(objects: Objects, key: str, condition: Condition) -> bool:
         found = _describe_all(objects, listed, 0.0)
         removed = bool(found) and found[0].is_there and condition(found[0])
         keep_entry = bool(found) and found[0].is_there and not removed
-        if removed:
+        mark = f"{key}.unfinished"
+        left = {
+            name: at
+            for name, at in listed.items()
+            if is_left_behind(_top(name), has_entry=keep_entry) and name != mark
+        }
+        if any(name.startswith(f"{key}/") for name in left):
             # From here on readers see that there is none, though it is removed file by file.
-            objects.write(f"{key}.unfinished", b"being removed\n")
+            objects.write(mark, b"being removed\n")
             objects.remove(f"{key}.manifest.json")
-        objects.remove(
-            *(name for name in listed if is_left_behind(_top(name), has_entry=keep_entry))
-        )
-        objects.remove(f"{key}.unfinished")
+        # Whoever was asleep may have been taken for dead: what others have put since stays.
+        objects.remove_listed(left)
+        objects.remove(mark)
     return removed
 
 
@@ -113,7 +118,11 @@ def _describe(
     try:
         manifest = Manifest.from_json(contents[f"{key}.manifest.json"])
         flaw = flaw_with_manifest(key, manifest, sizes)
-    except (KeyError, UnknownFormat):
+    except KeyError:
+        # One that is listed and gone by now is being replaced or removed.
+        is_going = f"{key}.manifest.json" in sizes
+        flaw = ABSENT if is_going else flaw_without_manifest(key, sizes)
+    except UnknownFormat:
         flaw = flaw_without_manifest(key, sizes)
     except ValueError:
         flaw = "its manifest can't be read"

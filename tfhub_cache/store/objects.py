@@ -131,8 +131,8 @@ class Objects:
             return None
         return 0
 
-    def rewrite(self, name: str, content: bytes, generation: int) -> int | None:
-        """Writes an object if it is still of a generation.
+    def rewrite(self, name: str, was: bytes, generation: int, content: bytes) -> int | None:
+        """Writes an object if it is still of a generation, which had the content `was`.
 
         Returns:
             The object's new generation, or None if it was another, or gone.
@@ -142,10 +142,7 @@ class Objects:
                 return gcs.write_if(self._file_system, self._full(name), content, generation)
             except FileExistsError:
                 return None
-        try:
-            if self.read(name) != content:
-                return None
-        except FileNotFoundError:
+        if not self._is_still(name, was):
             return None
         self.write(name, content)
         return 0
@@ -174,13 +171,39 @@ class Objects:
             written=time.time() if written is None else written,
         )
 
-    def remove_version(self, name: str, content: bytes, generation: int) -> None:
-        """Removes an object if it is still of a generation, which had that content."""
-        with contextlib.suppress(FileNotFoundError, FileExistsError):
+    def remove_version(self, name: str, content: bytes, generation: int) -> bool:
+        """Removes an object if it is still of a generation, which had that content.
+
+        Returns:
+            Whether it is gone.
+        """
+        try:
             if self._has_generations:
                 gcs.remove_if(self._file_system, self._full(name), generation)
-            elif self.read(name) == content:
+            elif self._is_still(name, content):
                 self._file_system.rm_file(self._full(name))
+            else:
+                return False
+        except FileNotFoundError:
+            return True
+        except FileExistsError:
+            return False
+        return True
+
+    def remove_listed(self, listed: Mapping[str, Listed]) -> None:
+        """Removes objects that are still as they were listed, where the store has generations."""
+        for name, found in listed.items():
+            if self._has_generations:
+                with contextlib.suppress(FileNotFoundError, FileExistsError):
+                    gcs.remove_if(self._file_system, self._full(name), found.generation)
+            else:
+                self.remove(name)
+
+    def _is_still(self, name: str, content: bytes) -> bool:
+        try:
+            return self.read(name) == content
+        except FileNotFoundError:
+            return False
 
     def _full(self, name: str) -> str:
         return f"{self._prefix}/{name}"

@@ -9,29 +9,39 @@ import concurrent.futures
 import contextlib
 import hashlib
 import json
-import logging
 import os
 import random
-import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 import types
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import models
 import pytest
-import requests
-from servers import Host, archive, bucket_server, cut, in_turn, stall, status
+from buckets import (
+    FILES,
+    HERE,
+    LONG,
+    ROOT,
+    SHARD,
+    SOON,
+    Bucket,
+    as_another_process,
+    dead_pid,
+    in_background,
+    is_file_of,
+    is_upload_of,
+    key,
+    until,
+)
+from servers import Host, archive, cut, in_turn, stall, status
 from storage import Call, Storage
 
 import tfhub_cache as hub
-from tfhub_cache import gcs
 from tfhub_cache.cache import fetching
 from tfhub_cache.errors import CacheError, DownloadError, ResolveError
 from tfhub_cache.store import ABSENT, bucket, uploads
@@ -39,173 +49,14 @@ from tfhub_cache.store.bucket import BucketStore
 
 pytestmark = pytest.mark.timeout(120)
 
-ROOT = "gs://test-bucket/models"
-FILES = models.fake_model(size=20_000)
-SHARD = "variables/variables.data-00000-of-00001"
 MANY = {
     **models.fake_model(size=20_000),
     **{f"assets/part-{number:02}.txt": b"%d" % number * 100 for number in range(36)},
 }
-HERE = socket.gethostname()
-SOON = 20.0
-
-
-def key(handle: str) -> str:
-    return hashlib.sha1(handle.encode()).hexdigest()
-
-
-@pytest.fixture(scope="module")
-def emulator() -> Iterator[str]:
-    with bucket_server("test-bucket") as endpoint:
-        yield endpoint
-
-
-@pytest.fixture
-def storage(emulator: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
-    """The bucket, empty, and the cache in it."""
-    from google.auth.compute_engine import _metadata
-
-    requests.get(f"{emulator}/wipe", params={"keep-buckets": "true"}, timeout=10).raise_for_status()
-    monkeypatch.setattr(_metadata, "_NO_GCE_CHECK", True, raising=False)
-    with Storage(emulator) as front:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", front.url)
-        monkeypatch.setenv("TFHUB_CACHE_DIR", ROOT)
-        monkeypatch.setattr(bucket._BucketContender, "poll_seconds", 0.02)
-        as_another_process()
-        yield front
-    as_another_process()
-
-
-@pytest.fixture(autouse=True)
-def _impatient_gcsfs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """gcsfs tries six times, over half a minute: here at once."""
-    import asyncio
-
-    import gcsfs.retry
-
-    async def sleep(seconds: float) -> None:
-        await asyncio.sleep(0)
-
-    monkeypatch.setattr(gcsfs.retry, "asyncio", types.SimpleNamespace(sleep=sleep))
-
-
-def as_another_process() -> None:
-    """Forgets what this process remembers, so that the next resolve is like another process's."""
-    from gcsfs.core import GCSFileSystem
-
-    fetching._open_cache.cache_clear()
-    gcs._file_system.cache_clear()
-    GCSFileSystem.clear_instance_cache()
-
-
-class Bucket:
-    """What is in the cache, seen past the front and past the library."""
-
-    def __init__(self, endpoint: str) -> None:
-        from gcsfs.core import GCSFileSystem
-
-        self.client = GCSFileSystem(
-            endpoint_url=endpoint, token="anon", skip_instance_cache=True, use_listings_cache=False
-        )
-
-    def __getitem__(self, name: str) -> bytes:
-        return self.client.cat_file(f"{ROOT}/{name}")
-
-    def __setitem__(self, name: str, content: bytes) -> None:
-        self.client.pipe_file(f"{ROOT}/{name}", content)
-
-    def __delitem__(self, name: str) -> None:
-        self.client.rm_file(f"{ROOT}/{name}")
-
-    def names(self) -> set[str]:
-        root = ROOT.removeprefix("gs://") + "/"
-        return {name.removeprefix(root) for name in self.client.find(ROOT)}
-
-    def put(self, folder: str, files: dict[str, bytes]) -> None:
-        for name, content in files.items():
-            self[f"{folder}/{name}"] = content
-
-    def generation(self, name: str) -> str | None:
-        try:
-            return str(self.client.info(f"{ROOT}/{name}")["generation"])
-        except FileNotFoundError:
-            return None
-
-    def check_whole(self, handle: str, files: dict[str, bytes]) -> None:
-        """Fails unless the entry is there, whole, and all that there is of it."""
-        entry = key(handle)
-        assert {name for name in self.names() if name.startswith(entry)} == {
-            *(f"{entry}/{name}" for name in files),
-            f"{entry}.descriptor.txt",
-            f"{entry}.manifest.json",
-        }
-        listed = json.loads(self[f"{entry}.manifest.json"])["files"]
-        assert {file["path"]: file["sha256"] for file in listed} == {
-            name: hashlib.sha256(content).hexdigest() for name, content in files.items()
-        }
-        for name, content in files.items():
-            assert self[f"{entry}/{name}"] == content, name
-
-
-@pytest.fixture
-def objects(emulator: str, storage: Storage) -> Bucket:
-    return Bucket(emulator)
-
-
-@pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    caplog.set_level(logging.WARNING)
-    return caplog
 
 
 def warnings(log: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in log.records if record.name == "absl"]
-
-
-def until(condition: Callable[[], Any], what: str = "it") -> None:
-    """Waits for a condition, with a bound."""
-    deadline = time.monotonic() + SOON
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come true in time"
-        time.sleep(0.005)
-
-
-def in_background(function: Callable[..., Any], *args: Any) -> concurrent.futures.Future[Any]:
-    """Runs a function in a thread of its own."""
-    done: concurrent.futures.Future[Any] = concurrent.futures.Future()
-
-    def run() -> None:
-        try:
-            done.set_result(function(*args))
-        except BaseException as error:
-            done.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return done
-
-
-def is_file_of(handle: str) -> Callable[[Call], bool]:
-    """Whether a call is about a file of the model."""
-    prefix = f"models/{key(handle)}/"
-    return lambda call: call.name.startswith(prefix)
-
-
-def is_upload_of(handle: str, name: str = "") -> Callable[[Call], bool]:
-    """Whether a call uploads a file of the model, or this one."""
-    wanted = f"models/{key(handle)}/{name}"
-    return lambda call: call.is_upload and call.name.startswith(wanted)
-
-
-def dead_pid() -> int:
-    """The number of a process that is no more."""
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        process.wait()
-    return process.pid
-
-
-@pytest.fixture
-def handle(host: Host, storage: Storage) -> str:
-    return host.publish("/demo/model/1", models.pack_files(FILES))
 
 
 # Whole or absent
@@ -406,6 +257,7 @@ def test_what_a_dead_filler_uploaded_is_replaced(
 ) -> None:
     """Promise 7: its lock goes at once on the same machine, its objects are overwritten."""
     objects.put(key(handle), {"saved_model.pb": b"half", "assets/of another try": b"!"})
+    objects[f"{key(handle)}.unfinished"] = b"being filled\n"
     objects[f"{key(handle)}.lock"] = f"{HERE}.{dead_pid()}.cache-0".encode()
     monkeypatch.setenv("TFHUB_LOCK_TIMEOUT", "600")
     hub.resolve(handle)
@@ -424,6 +276,7 @@ def test_while_a_dead_filler_is_replaced_nobody_takes_its_part_for_whole(
 ) -> None:
     """Promise 1: at no moment is there a part of a model and neither lock nor manifest."""
     objects.put(key(handle), {"saved_model.pb": b"half"})
+    objects[f"{key(handle)}.unfinished"] = b"being filled\n"
     objects[f"{key(handle)}.lock"] = f"{HERE}.{dead_pid()}.cache-0".encode()
     lock = f"models/{key(handle)}.lock"
     seen: list[str | None] = []
@@ -444,6 +297,7 @@ def test_another_machines_dead_filler_is_replaced_after_the_lock_timeout(
     """Promise 7: without a sign of life for TFHUB_LOCK_TIMEOUT."""
     monkeypatch.setenv("TFHUB_LOCK_TIMEOUT", "0.4")
     objects.put(key(handle), {"saved_model.pb": b"half"})
+    objects[f"{key(handle)}.unfinished"] = b"being filled\n"
     objects[f"{key(handle)}.lock"] = f"elsewhere.{os.getpid()}.cache-0".encode()
     started = time.monotonic()
     hub.resolve(handle)
@@ -563,16 +417,6 @@ def test_a_tensorflow_hub_that_died_is_replaced_and_its_objects_go(
 
 
 # Two at once
-
-
-@pytest.fixture
-def silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody gives signs of life, as if asleep or cut off."""
-    monkeypatch.setattr(bucket._BucketClaim, "_beat", lambda self, seconds: None)
-    monkeypatch.setenv("TFHUB_LOCK_TIMEOUT", "0.4")
-
-
-LONG = models.fake_model(size=6_000_000, seed=1)
 
 
 def test_a_filler_that_was_given_up_and_wakes_up_ends_with_the_same_whole_model(
@@ -704,32 +548,6 @@ def test_when_two_find_the_same_dead_filler_only_one_takes_over(
     assert {done.result(SOON) for done in asked} == {f"{ROOT}/{key(handle)}"}
     assert len(host.requests) == 1
     objects.check_whole(handle, FILES)
-
-
-@pytest.mark.parametrize("look", ["stat", "read"])
-def test_a_dead_fillers_lock_that_becomes_anothers_while_it_is_looked_at_is_left_to_them(
-    storage: Storage, objects: Bucket, look: str
-) -> None:
-    """Promise 6: what was read of the dead's lock must not end in the removal of the living's."""
-    entry = key("https://example.com/demo/model/1")
-    lock = f"{entry}.lock"
-    theirs = b"elsewhere.77.cache-1"
-    objects[lock] = f"{HERE}.{dead_pid()}.cache-0".encode()
-
-    def take_over(call: Call) -> None:
-        objects[lock] = theirs
-
-    change = storage.fault(
-        lambda call: call.name == f"models/{lock}" and call.kind == look,
-        take_over,
-        times=1,
-        late=True,
-    )
-    contender = BucketStore(ROOT).contend(entry, 60.0, 0)
-    assert contender.attempt() is None
-    assert change.met == 1
-    assert contender.holder == theirs.decode()
-    assert objects[lock] == theirs
 
 
 def test_threads_that_ask_at_once_download_once(
@@ -1220,6 +1038,7 @@ def test_in_any_file_system_a_dead_filler_is_replaced(
     for owner in (f"{HERE}.{dead_pid()}.cache-0", "elsewhere.77.cache-0"):
         memory.store.clear()
         memory.pipe_file(f"/shared/models/{key(handle)}/saved_model.pb", b"half")
+        memory.pipe_file(f"/shared/models/{key(handle)}.unfinished", b"being filled\n")
         memory.pipe_file(f"/shared/models/{key(handle)}.lock", owner.encode())
         hub.resolve(handle)
         there = _in_memory(memory)
