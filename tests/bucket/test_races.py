@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -37,15 +40,17 @@ import tfhub_cache as hub
 from tfhub_cache import gcs
 from tfhub_cache.cache import fetching
 from tfhub_cache.errors import CacheError, DownloadError
-from tfhub_cache.store import ABSENT
+from tfhub_cache.store import ABSENT, bucket_entries
 from tfhub_cache.store import objects as objects_module
 from tfhub_cache.store.bucket import BucketStore
 from tfhub_cache.store.objects import Objects
+from tfhub_cache.store.uploads import Uploads
 
 pytestmark = pytest.mark.timeout(120)
 
 # What makes it look like a model of tensorflow_hub's comes last.
 LAST = {"assets/0.bin": os.urandom(2_000_000), "assets/1.bin": os.urandom(2_000_000), **FILES}
+PART = {name: content for name, content in FILES.items() if not name.startswith("assets/")}
 ENTRY = key("https://example.com/demo/model/1")
 TENSORFLOW_HUB = "0123456789abcdef0123456789abcdef"
 
@@ -553,3 +558,230 @@ def test_whoever_waits_looks_and_does_not_try_to_make_the_lock_again_and_again(
         del objects[lock]
     waiting.result(SOON)
     objects.check_whole(handle, FILES)
+
+
+# Who takes over, and ends in the midst of it
+
+
+def left_by_tensorflow_hub(objects: Bucket, handle: str) -> bytes:
+    lock = f"{HERE}.{dead_pid()}.{TENSORFLOW_HUB}".encode()
+    objects[f"{key(handle)}.lock"] = lock
+    objects.put(key(handle), PART)
+    assert flaw_of(handle) == ABSENT
+    return lock
+
+
+def test_a_dead_ones_lock_that_can_not_be_given_back_is_not_removed_either(
+    handle: str, objects: Bucket, storage: Storage
+) -> None:
+    """Promise 1: an outage of a minute, from the mark on."""
+    left_by_tensorflow_hub(objects, handle)
+    mark = storage.fault(lambda call: call.name.endswith(".unfinished"), 503, times=6)
+    looks = storage.fault(lambda call: mark.met == 6 and call.kind != "delete", 503)
+    with pytest.raises(CacheError):
+        hub.resolve(handle)
+    assert mark.met == 6
+    assert looks.met
+    storage.mend()
+    assert flaw_of(handle) == ABSENT
+
+
+@pytest.mark.parametrize("then", ["a download that fails", "prune"])
+def test_a_part_of_tensorflow_hubs_is_still_known_when_who_took_over_is_killed(
+    host: Host, handle: str, objects: Bucket, storage: Storage, then: str
+) -> None:
+    """Promise 1: killed with the lock in hand, and the mark not put yet."""
+    left_by_tensorflow_hub(objects, handle)
+    script = "import sys, tfhub_cache as hub; hub.resolve(sys.argv[1])"
+    children: list[subprocess.Popen[bytes]] = []
+    started = threading.Event()
+
+    def kill(call: Call) -> None:
+        started.wait(SOON)
+        children[0].kill()
+        children[0].wait()
+        call.request.cut()
+
+    storage.fault(lambda call: call.is_upload and call.name.endswith(".unfinished"), kill, times=1)
+    children.append(subprocess.Popen([sys.executable, "-c", script, handle]))
+    started.set()
+    assert children[0].wait(60) == -signal.SIGKILL
+    storage.mend()
+    assert f"{key(handle)}.lock" in objects.names()
+    if f"{key(handle)}.unfinished" in objects.names():  # the front may have passed it on
+        del objects[f"{key(handle)}.unfinished"]
+    assert flaw_of(handle) == ABSENT
+    if then == "prune":
+        hub.cache.prune()
+    else:
+        host.publish("/demo/model/1", status(404))
+        with pytest.raises(DownloadError):
+            hub.resolve(handle)
+    assert flaw_of(handle) == ABSENT
+
+
+def test_a_prune_that_was_asleep_does_not_remove_the_manifest_of_another(
+    handle: str, objects: Bucket, silent: None, storage: Storage
+) -> None:
+    """Promise 2: what was listed is removed as it was listed."""
+    objects.put(key(handle), FILES)
+    objects[f"{key(handle)}.unfinished"] = b"being filled\n"
+    asleep, awake = threading.Event(), threading.Event()
+
+    def sleep(call: Call) -> None:
+        asleep.set()
+        awake.wait(SOON)
+
+    def is_last_look(call: Call) -> bool:
+        is_look = call.kind == "list" and call.name == f"models/{key(handle)}"
+        return is_look and any(earlier.is_creation for earlier in storage.calls)
+
+    storage.fault(is_last_look, sleep, times=1, late=True)
+    pruning = in_background(hub.cache.prune)
+    assert asleep.wait(SOON)
+    hub.resolve(handle)
+    objects.check_whole(handle, FILES)
+    awake.set()
+    pruning.result(SOON)
+    objects.check_whole(handle, FILES)
+
+
+def test_a_prune_that_was_asleep_does_not_remove_the_mark_of_another(
+    host: Host, objects: Bucket, silent: None, storage: Storage
+) -> None:
+    """Promise 1: without it, whoever is killed then leaves a part that looks whole."""
+    packed = models.pack_files(LAST)
+    release, asleep, awake = threading.Event(), threading.Event(), threading.Event()
+    handle = host.publish("/demo/model/3", stall(packed, 2_500_000, release))
+    objects.put(key(handle), FILES)
+    objects[f"{key(handle)}.unfinished"] = b"being filled\n"
+
+    def sleep(call: Call) -> None:
+        asleep.set()
+        awake.wait(SOON)
+
+    storage.fault(
+        lambda call: call.kind == "delete" and is_file_of(handle)(call), sleep, times=1, late=True
+    )
+    pruning = in_background(hub.cache.prune)
+    assert asleep.wait(SOON)
+    filling = in_background(hub.resolve, handle)
+    until(lambda: f"{key(handle)}/assets/0.bin" in objects.names(), "the filling")
+    awake.set()
+    pruning.result(SOON)
+    try:
+        assert f"{key(handle)}.unfinished" in objects.names()
+    finally:
+        release.set()
+        filling.result(SOON)
+
+
+def test_a_claim_whose_release_is_interrupted_is_noted_as_released(
+    host: Host, objects: Bucket, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 1: a thread that forgets its claim takes others' downloads for models."""
+    packed = models.pack_files(LAST)
+    handle = host.publish("/demo/model/3", in_turn(cut(packed, after=2_500_000), status(404)))
+    store = fetching.open_cache(ROOT).store
+    remove = Objects.remove
+
+    def interrupted(self: Objects, *names: str) -> None:
+        if any("/assets/" in name for name in names) and host.requests[1:]:
+            raise KeyboardInterrupt  # the second Ctrl-C of somebody impatient
+        remove(self, *names)
+
+    with monkeypatch.context() as patch:
+        from tfhub_cache.store.uploads import Uploads
+
+        discard = Uploads.discard
+        calls: list[int] = []
+
+        def discard_interrupted(self: Uploads) -> None:
+            import traceback
+
+            if any(f.name == "release" for f in traceback.extract_stack()):
+                calls.append(1)
+                raise KeyboardInterrupt
+            discard(self)
+
+        patch.setattr(Uploads, "discard", discard_interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            hub.resolve(handle)
+        assert calls
+    # Later, in the same notebook: tensorflow_hub downloads on another machine.
+    for name in objects.names():
+        del objects[name]
+    objects.put(key(handle), PART)
+    objects[f"{key(handle)}.lock"] = f"elsewhere.77.{TENSORFLOW_HUB}".encode()
+    assert store.flaw(key(handle)) == ABSENT
+
+
+def test_a_lock_whose_claim_can_not_be_made_is_given_up(
+    handle: str, objects: Bucket, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 9: a container that may have no more threads."""
+    start = threading.Thread.start
+
+    def refused(self: threading.Thread) -> None:
+        if "_beat" in self.name:
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refused)
+        with pytest.raises((CacheError, RuntimeError)):
+            hub.resolve(handle)
+    assert objects.names() == set()
+    assert not fetching.open_cache(ROOT).store._claimants
+
+
+def test_nobody_waits_for_somebody_who_was_interrupted_before_the_lock_was_made(
+    handle: str, objects: Bucket, storage: Storage
+) -> None:
+    """Promise 9: gcsfs goes on with a request, and tries it again, after a Ctrl-C."""
+    lock = f"models/{key(handle)}.lock"
+    go_on = threading.Event()
+
+    def interrupt(call: Call) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        go_on.wait(SOON)
+
+    storage.fault(lambda call: call.is_creation and call.name == lock, interrupt, times=1)
+    with pytest.raises(KeyboardInterrupt):
+        hub.resolve(handle)
+    go_on.set()
+    until(lambda: f"{key(handle)}.lock" in objects.names(), "what was sent before the Ctrl-C")
+    again = in_background(hub.resolve, handle)
+    assert again.result(SOON) == f"{ROOT}/{key(handle)}"
+
+
+def test_a_model_that_is_used_while_it_is_removed_leaves_nothing(
+    handle: str, objects: Bucket, storage: Storage
+) -> None:
+    hub.resolve(handle)
+    objects[f"{key(handle)}.used"] = b"used\n"
+    storage.fault(
+        lambda call: call.kind == "delete" and is_file_of(handle)(call),
+        lambda _: objects.__setitem__(f"{key(handle)}.used", b"used\n"),
+        times=1,
+    )
+    hub.cache.remove([handle])
+    assert objects.names() == set()
+
+
+def test_what_one_thread_removes_is_not_believed_in_though_another_lost_its_claim(
+    handle: str, objects: Bucket, silent: None, storage: Storage
+) -> None:
+    """Promise 3."""
+    hub.resolve(handle)
+    store = fetching.open_cache(ROOT).store
+    contender = store.contend(key(handle), 0.4, 0)
+    lost = store.contend(key(handle), 0.4, 0).attempt()
+    claims: list[Any] = []
+    until(lambda: claims.append(contender.attempt()) or claims[-1], "the take-over")
+    lost.release()
+    in_background(store.flaw, key(handle)).result(SOON)
+    assert bucket_entries.tidy(Objects(ROOT), key(handle), lambda entry: True)
+    claims[-1].release()
+    assert objects.names() == set()
+    assert store.flaw(key(handle)) == ABSENT

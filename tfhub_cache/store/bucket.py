@@ -25,7 +25,7 @@ from tfhub_cache.errors import CacheError
 from tfhub_cache.manifest import Archive, Manifest, UnknownFormat
 from tfhub_cache.store import ABSENT, Claim, Contender, Store, bucket_entries, descriptor
 from tfhub_cache.store.bucket_entries import flaw_with_manifest, flaw_without_manifest, last_use
-from tfhub_cache.store.bucket_lock import LockObject, take
+from tfhub_cache.store.bucket_lock import LockObject, is_nobodys, take
 from tfhub_cache.store.entry import RECORD_SECONDS, Condition, Entry, InUse, is_versioned
 from tfhub_cache.store.objects import Listed, Objects, Version
 from tfhub_cache.store.owner import TENSORFLOW_HUB_TIMEOUT, Owner, Silence
@@ -46,7 +46,7 @@ class BucketStore(Store):
         self._seen: dict[str, float] = {}
         self._archives: dict[str, Archive] = {}
         self._used: dict[str, tuple[float | None, Listed | None]] = {}
-        self._claimants: dict[str, int] = {}  # the threads of this process that have a claim
+        self._claimants: set[tuple[str, int]] = set()  # threads of this process, by their keys
         self._claims = 0  # how many there have been
 
     def path(self, key: str) -> str:
@@ -61,7 +61,7 @@ class BucketStore(Store):
             listed = objects.listed(key)
             self._remember_use(key, listed)
             sizes = {name: found.size for name, found in listed.items()}
-            if self._claimants.get(key) == threading.get_ident():
+            if (key, threading.get_ident()) in self._claimants:
                 sizes.pop(f"{key}.lock", None)  # our own says nothing of who was there before
             if f"{key}.manifest.json" not in sizes:
                 self._forget(key)
@@ -81,7 +81,7 @@ class BucketStore(Store):
         if flaw is None and is_versioned(manifest.handle):
             self._seen[key] = time.monotonic()
             # What is about to be replaced must not be taken for what there will be.
-            if key in self._claimants or claims != self._claims:
+            if claims != self._claims or any(key == other for other, _ in [*self._claimants]):
                 self._seen.pop(key, None)
         return flaw
 
@@ -153,15 +153,16 @@ class BucketStore(Store):
     def free_space(self) -> int | None:
         return None
 
-    def note_claim(self, key: str) -> None:
-        """Notes that the current thread may change an entry: what was seen of it is no more."""
-        self._claimants[key] = threading.get_ident()
+    def note_claim(self, claimant: tuple[str, int]) -> None:
+        """Notes that a thread may change an entry: what was seen of it is no more."""
+        self._claimants.add(claimant)
         self._claims += 1
-        self._forget(key)
+        self._forget(claimant[0])
 
-    def note_release(self, key: str) -> None:
-        """Notes that nobody in this process changes an entry any more."""
-        self._claimants.pop(key, None)
+    def note_release(self, claimant: tuple[str, int]) -> None:
+        """Notes that a thread changes an entry no more."""
+        self._forget(claimant[0])
+        self._claimants.discard(claimant)
 
     def _forget(self, key: str) -> None:
         self._seen.pop(key, None)
@@ -199,6 +200,7 @@ class _BucketContender(Contender):
                 self._store, self._objects, self._key, folder, lock, self._lock_timeout
             )
             try:
+                claim.begin()
                 if lock.dead is not None:
                     self._clear_away(lock.dead)
             except BaseException:
@@ -217,6 +219,8 @@ class _BucketContender(Contender):
         holder = Owner.parse(self.holder)
         if holder is not None and holder.is_here and not holder.process_exists():
             return True
+        if is_nobodys(lock.content):
+            return True
         sign = self.holder, lock.sign
         if holder is not None and holder.is_ours:
             return self._silence.exceeds(self._lock_timeout, sign, lock.written)
@@ -230,11 +234,13 @@ class _BucketContender(Contender):
     def _clear_away(self, lock: Version) -> None:
         """Removes what somebody dead has left, with their lock in our hands."""
         holder = Owner.parse(lock.content.decode("utf-8", "replace"))
-        is_ours = holder is not None and holder.is_ours  # and has put a mark before all else
-        if not is_ours and f"{self._key}.manifest.json" not in self._objects.sizes(self._key):
-            # What they have put so far must not look like an entry of tensorflow_hub's.
+        growing = self._growing(holder)
+        # What they have put so far must not look like an entry of tensorflow_hub's. Those of ours
+        # who have put something elsewhere have touched nothing, or have marked it.
+        is_marked = holder is not None and holder.is_ours and growing
+        if not is_marked and f"{self._key}.manifest.json" not in self._objects.sizes(self._key):
             _mark_unfinished(self._objects, self._key)
-        self._objects.remove(*self._growing(holder))
+        self._objects.remove(*growing)
 
     def _growing(self, holder: Owner | None) -> dict[str, Listed]:
         """What a holder has put in a folder of their own."""
@@ -258,7 +264,7 @@ class _BucketClaim(Claim):
         lock_timeout: float,
     ) -> None:
         self._store = store
-        store.note_claim(key)
+        self._claimant = key, threading.get_ident()
         self._objects = objects
         self._key = key
         self._folder = folder
@@ -269,6 +275,10 @@ class _BucketClaim(Claim):
         self._heartbeat = threading.Thread(
             target=self._beat, args=(min(5.0, lock_timeout / 4),), daemon=True
         )
+
+    def begin(self) -> None:
+        """Gives signs of life from now on."""
+        self._store.note_claim(self._claimant)
         self._heartbeat.start()
 
     def leftover(self) -> None:
@@ -318,9 +328,21 @@ class _BucketClaim(Claim):
                 self._objects.remove(f"{self._key}.unfinished")
 
     def release(self) -> None:
-        self._released.set()
-        self._heartbeat.join()
-        # As far as it goes: what is left is marked as unfinished, and the next one replaces it.
+        with contextlib.ExitStack() as last_to_first:  # to the end, whatever interrupts one step
+            last_to_first.callback(self._release_lock)
+            last_to_first.callback(self._store.note_release, self._claimant)
+            last_to_first.callback(self._uploads.close)
+            last_to_first.callback(self._discard)
+            self._released.set()
+            if self._heartbeat.is_alive():
+                self._heartbeat.join()
+
+    def _release_lock(self) -> None:
+        with contextlib.suppress(Exception):
+            self._lock.release()
+
+    def _discard(self) -> None:
+        """As far as it goes: what is left is marked as unfinished, and the next one replaces it."""
         with contextlib.suppress(Exception):
             is_apart = self._folder != self._key  # nobody else puts anything there
             if self._begun and (is_apart or not self._lock.is_lost()):
@@ -328,10 +350,6 @@ class _BucketClaim(Claim):
                 # What others have left there must not look like an entry of tensorflow_hub's.
                 if not is_apart and not self._objects.sizes(f"{self._key}/"):
                     self._objects.remove(f"{self._key}.unfinished")
-        self._uploads.close()
-        self._store.note_release(self._key)
-        with contextlib.suppress(Exception):
-            self._lock.release()
 
     def _take_entry_away(self) -> None:
         """From here on what is there is neither the old model nor the new one."""

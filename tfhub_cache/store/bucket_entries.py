@@ -43,19 +43,25 @@ def tidy(objects: Objects, key: str, condition: Condition) -> bool:
         found = _describe_all(objects, listed, 0.0)
         removed = bool(found) and found[0].is_there and condition(found[0])
         keep_entry = bool(found) and found[0].is_there and not removed
-        mark = f"{key}.unfinished"
         left = {
-            name: at
-            for name, at in listed.items()
-            if is_left_behind(_top(name), has_entry=keep_entry) and name != mark
+            name: found
+            for name, found in listed.items()
+            if is_left_behind(_top(name), has_entry=keep_entry)
         }
-        if any(name.startswith(f"{key}/") for name in left):
-            # From here on readers see that there is none, though it is removed file by file.
-            objects.write(mark, b"being removed\n")
-            objects.remove(f"{key}.manifest.json")
+        # From here on readers see that there is none, though it is removed file by file: the mark
+        # is there before the manifest goes, and goes last.
+        first, last = f"{key}.manifest.json", f"{key}.unfinished"
+        mark = left.pop(last, None)
+        if mark is None and any(name.startswith(f"{key}/") for name in left):
+            generation = objects.create(last, b"being removed\n")
+            mark = None if generation is None else Listed(0, None, generation)
         # Whoever was asleep may have been taken for dead: what others have put since stays.
-        objects.remove_listed(left)
-        objects.remove(mark)
+        for name in sorted(left, key=lambda name: name != first):
+            objects.remove_listed(name, left[name])
+        if f"{key}.used" in left:
+            objects.remove(f"{key}.used")  # somebody may have used it in the meantime
+        if mark is not None:
+            objects.remove_listed(last, mark)
     return removed
 
 

@@ -9,6 +9,9 @@ from collections.abc import Callable
 from tfhub_cache.store.objects import Objects, Version
 from tfhub_cache.store.owner import Owner
 
+_held: set[bytes] = set()
+"""Who this process is to the locks that it has, or is about to take."""
+
 
 class LockObject:
     """A lock that is ours, as long as nobody replaces it. See `take`.
@@ -28,6 +31,7 @@ class LockObject:
         self._owner = str(owner).encode()
         self._generation = generation
         self._lost = False
+        self._is_given_back = False
         self._mutex = threading.Lock()
 
     def beat(self) -> None:
@@ -52,13 +56,16 @@ class LockObject:
 
     def release(self) -> None:
         with self._mutex:
+            _held.discard(self._owner)
+            if self._is_given_back:
+                return  # if that failed, what is not cleared away has no other lock
             if not self._objects.remove_version(self._name, self._owner, self._generation):
                 _remove(self._objects, self._name, self._owner)
 
     def give_back(self) -> None:
         """Makes it the dead one's again, as what they left is not cleared away."""
         with self._mutex:
-            self._lost = True
+            self._lost = self._is_given_back = True
             _give_back(self._objects, self._name, self._owner, self.dead)
 
     def _is_ours(self) -> bool:
@@ -85,36 +92,53 @@ def take(
     owner = Owner.new()
     content = str(owner).encode()
     dead: Version | None = None
+    _held.add(content)
+    lock = None
     try:
         while True:
+            generation = None
             if not look_first:
                 dead = None
                 generation = objects.create(name, content)
-                if generation is not None:
-                    return LockObject(objects, name, owner, generation, dead)
-            try:
-                found = objects.version(name)
-            except FileNotFoundError:
-                if not look_first:
+            if generation is None:
+                try:
+                    found = objects.version(name)
+                except FileNotFoundError:
+                    if not look_first:
+                        return None
+                    look_first = False
+                    continue
+                if found.content == content:  # it was made, and only the answer was lost
+                    generation = found.generation
+                elif not is_dead(found):
                     return None
-                look_first = False
-                continue
-            # It is ours if it was made, and only the answer was lost.
-            if found.content == content:
-                return LockObject(objects, name, owner, found.generation, dead)
-            if not is_dead(found):
-                return None
-            # Whoever lives after all, or was faster, has another generation, and loses nothing.
-            dead = found
-            generation = objects.rewrite(name, dead.content, dead.generation, content)
+                else:
+                    # Whoever lives after all, or was faster, has another generation by now.
+                    dead = found
+                    generation = objects.rewrite(name, dead.content, dead.generation, content)
             if generation is not None:
-                return LockObject(objects, name, owner, generation, dead)
+                lock = LockObject(objects, name, owner, generation, dead)
+                return lock
             look_first = True
     except BaseException:
         # Nobody must wait for somebody who was interrupted while taking it.
         with contextlib.suppress(Exception):
             _give_back(objects, name, content, dead)
         raise
+    finally:
+        if lock is None:
+            _held.discard(content)
+
+
+def is_nobodys(content: bytes) -> bool:
+    """Whether a lock is of this process, and yet nobody's in it.
+
+    Somebody was interrupted while they took it, or could not remove it; or it is from an earlier
+    process of the same number, as the first of a container has each time.
+    """
+    owner = Owner.parse(content.decode("utf-8", "replace"))
+    is_of_this_process = owner is not None and owner.is_ours and owner.is_this_process
+    return is_of_this_process and content not in _held
 
 
 def _give_back(objects: Objects, name: str, owner: bytes, dead: Version | None) -> None:

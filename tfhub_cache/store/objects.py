@@ -190,14 +190,13 @@ class Objects:
             return False
         return True
 
-    def remove_listed(self, listed: Mapping[str, Listed]) -> None:
-        """Removes objects that are still as they were listed, where the store has generations."""
-        for name, found in listed.items():
-            if self._has_generations:
-                with contextlib.suppress(FileNotFoundError, FileExistsError):
-                    gcs.remove_if(self._file_system, self._full(name), found.generation)
-            else:
-                self.remove(name)
+    def remove_listed(self, name: str, listed: Listed) -> None:
+        """Removes an object that is still as it was listed, where the store has generations."""
+        if not self._has_generations:
+            self.remove(name)
+            return
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            gcs.remove_if(self._file_system, self._full(name), listed.generation)
 
     def _is_still(self, name: str, content: bytes) -> bool:
         try:

@@ -44,6 +44,10 @@ class Owner(NamedTuple):
     def is_here(self) -> bool:
         return self.host == socket.gethostname()
 
+    @property
+    def is_this_process(self) -> bool:
+        return self.is_here and self.pid == os.getpid()
+
     def process_exists(self) -> bool:
         """Whether its process lives, if it is one of this machine."""
         return _process_exists(self.pid)
