@@ -675,7 +675,9 @@ def transfer_of(
     source = HttpArchive(handle, archive_url(handle), timeout=20, verify=True)
     with (
         claim,
-        Transfer(handle, source, claim, connections, tell, in_memory=in_memory) as transfer,
+        Transfer(
+            handle, source, claim, connections, tell, pause=time.sleep, in_memory=in_memory
+        ) as transfer,
     ):
         yield transfer
 

@@ -101,7 +101,13 @@ def _transfer(
     with (
         Progress(f"Downloading {redact(handle)}", options.show_progress) as progress,
         Transfer(
-            handle, source, claim, options.connections, progress, in_memory=in_memory
+            handle,
+            source,
+            claim,
+            options.connections,
+            progress,
+            pause=interruption.pause,
+            in_memory=in_memory,
         ) as transfer,
         interruption.closes(transfer),
     ):

@@ -122,6 +122,11 @@ class Cache:
                             raise
                 logging.warning("Somebody took over the download of '%s'.", redact(handle))
         except OSError as error:
+            # Where the disk refuses, the entry may still be there: made, or put back by somebody.
+            is_of_disk = bool(sources) and not isinstance(error, ResolveError)
+            if made or (is_of_disk and self._is_put_in_place(key, options)):
+                logging.warning("'%s' is in the cache, but: %s", redact(handle), error)
+                return self._store.path(key)
             failure = _failure(handle, self._root, flaw, error)
             raise failure from (None if failure is error else error)
         if made and options.max_size is not None:
@@ -167,23 +172,29 @@ class Cache:
         lines = iter([(0.0, logging.INFO), (_LONG_WAIT, logging.WARNING)])
         begun = time.monotonic()
         tell_after, level = next(lines)
-        with Progress(f"Waiting for {redact(handle)}", options.show_progress) as progress:
-            while (claim := contender.attempt()) is None:
-                if time.monotonic() - begun >= tell_after:
-                    logging.log(
-                        level,
-                        "Module '%s' already being downloaded by '%s'. Waiting.",
-                        redact(handle),
-                        contender.holder,
-                    )
-                    tell_after, level = next(lines, (float("inf"), level))
-                if progress.is_due():
-                    with contextlib.suppress(OSError):  # it is only for people
-                        progress(*contender.progress())
-                time.sleep(contender.poll_seconds)
-                interruption.check()
-                if self._is_there(key, options):
-                    return None
+        claim = None
+        try:
+            with Progress(f"Waiting for {redact(handle)}", options.show_progress) as progress:
+                while (claim := contender.attempt()) is None:
+                    if time.monotonic() - begun >= tell_after:
+                        logging.log(
+                            level,
+                            "Module '%s' already being downloaded by '%s'. Waiting.",
+                            redact(handle),
+                            contender.holder,
+                        )
+                        tell_after, level = next(lines, (float("inf"), level))
+                    if progress.is_due():
+                        with contextlib.suppress(OSError):  # it is only for people
+                            progress(*contender.progress())
+                    time.sleep(contender.poll_seconds)
+                    interruption.check()
+                    if self._is_there(key, options):
+                        return None
+        except BaseException:  # also while the bar is drawn for the last time
+            if claim is not None:
+                claim.release()
+            raise
         return claim
 
     def _make(

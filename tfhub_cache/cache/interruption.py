@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 from tfhub_cache.source import ByteStream
@@ -19,14 +20,23 @@ class Interruption:
     """What stops the downloads of the threads that it was given to."""
 
     def __init__(self) -> None:
-        self.happened = False
+        self._happened = threading.Event()
         self._mutex = threading.Lock()
         self._streams: set[ByteStream] = set()
+
+    @property
+    def happened(self) -> bool:
+        """Whether it was set off."""
+        return self._happened.is_set()
+
+    def wait(self, seconds: float) -> None:
+        """Waits for it, or for so long."""
+        self._happened.wait(seconds)
 
     def set_off(self) -> None:
         """Stops them: those that wait for a silent server, too."""
         with self._mutex:
-            self.happened = True
+            self._happened.set()
             streams = set(self._streams)
         for stream in streams:
             with contextlib.suppress(Exception):
@@ -63,6 +73,16 @@ def check() -> None:
     interruption = _current.get()
     if interruption is not None and interruption.happened:
         raise KeyboardInterrupt
+
+
+def pause(seconds: float) -> None:
+    """Lets time pass, and raises `KeyboardInterrupt` as soon as the current thread is to stop."""
+    interruption = _current.get()
+    if interruption is None:
+        time.sleep(seconds)
+    else:
+        interruption.wait(seconds)
+        check()
 
 
 @contextlib.contextmanager

@@ -66,8 +66,16 @@ def _remove(subject: str | Entry, here: Current) -> Removed:
         with here.errors_told("remove a model from"):
             here.store.tidy(entry.key, here.lock_timeout, lambda _: True, entry.leftovers)
     except CacheError as error:
+        if isinstance(error.__cause__, InUse) and _is_gone(entry, here):
+            return Removed(handle, entry)
         return Removed(handle, entry, error=told(entry, error))
     return Removed(handle, entry)
+
+
+def _is_gone(entry: Entry, here: Current) -> bool:
+    """Whether somebody else, who is busy with an entry, has removed it."""
+    with here.errors_told("read"):
+        return entry.is_there and not here.store.entry(entry.key, here.lock_timeout).is_there
 
 
 def told(entry: Entry, error: OSError) -> CacheError:

@@ -134,9 +134,9 @@ def each(
         threading.Thread(target=partial(run, interruption, work), daemon=True)
         for _ in range(min(max(1, jobs), len(distinct)))
     ]
-    for worker in workers:
-        worker.start()
     try:
+        for worker in workers:
+            worker.start()
         for handle in ordered:
             while not done[handle].wait(_LOOK_EVERY):
                 pass  # on Windows, a wait without an end can't be interrupted
@@ -144,5 +144,5 @@ def each(
     finally:
         interruption.set_off()
         deadline = time.monotonic() + _PATIENCE
-        for worker in workers:
+        for worker in filter(threading.Thread.is_alive, workers):
             worker.join(max(0.0, deadline - time.monotonic()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -15,6 +16,8 @@ from tfhub_cache.store.entry import Entry, key_of
 from tfhub_cache.urls import redact
 
 _CHUNK = 1 << 20
+_MOMENT, _LOOK_EVERY = 2.0, 0.05
+"""Seconds within which an entry that is being replaced is there again, and between two looks."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ class _Reading:
         problems = self._problems()
         if problems:
             # Somebody may have replaced or removed it under our eyes.
-            now = self._here.store.entry(self._entry.key, self._here.lock_timeout)
+            now = _settled(self._here, self._entry.key)
             if not now.is_there and not self._was_asked_for:
                 return None
             if now.manifest != self._entry.manifest:
@@ -169,6 +172,16 @@ class _Reading:
         if found != file.sha256:
             return f"{file.path} has other contents: sha256 {found} instead of {file.sha256}"
         return None
+
+
+def _settled(here: Current, key: str) -> Entry:
+    """An entry, when whoever replaces it at this moment has done so."""
+    deadline = time.monotonic() + _MOMENT
+    while True:
+        entry = here.store.entry(key, here.lock_timeout)
+        if entry.is_there or entry.holder is None or time.monotonic() >= deadline:
+            return entry
+        time.sleep(_LOOK_EVERY)
 
 
 def _found(handle: str) -> Entry:

@@ -108,7 +108,11 @@ class Claim(Staging):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.release()
+        try:
+            self.release()
+        except OSError:
+            if kind is None:  # what ended it is more important
+                raise
 
 
 class Contender(abc.ABC):

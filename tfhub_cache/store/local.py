@@ -26,6 +26,10 @@ _ROOM = 4
 """How many times its archive's size must be free for the archive to be kept beside the model."""
 
 
+_SUFFIXES = ".manifest.tmp", ".descriptor.tmp", ".manifest.old.tmp", ".old.tmp", ".tmp"
+"""Of what somebody who makes an entry has beside it."""
+
+
 class _Expected(NamedTuple):
     """What a manifest says: each file's path and size, and the archive."""
 
@@ -70,10 +74,7 @@ class LocalStore(Store):
         return None
 
     def archive(self, key: str) -> Archive | None:
-        try:
-            expected = self._expected(key, os.path.join(self._root, key))
-        except (OSError, ValueError):
-            return None
+        _, expected = self._expectations.get(key, (None, None))
         return None if expected is None else expected.archive
 
     def is_claimed(self, key: str) -> bool:
@@ -148,6 +149,7 @@ class LocalStore(Store):
         try:
             status = os.stat(path)
         except FileNotFoundError:
+            self._expectations.pop(key, None)
             return None
         stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
         known = self._expectations.get(key)
@@ -180,7 +182,18 @@ class _LocalContender(Contender):
         self.holder = self._lock.holder
         if lock is None:
             return None
-        return _LocalClaim(self._store, self._key, self._root, lock, self._keep_free, self._replace)
+        claim = _LocalClaim(
+            self._store, self._key, self._root, lock, self._keep_free, self._replace
+        )
+        try:
+            if claim.begin():
+                return claim
+        except BaseException:
+            with contextlib.suppress(OSError):
+                claim.release()
+            raise
+        claim.release()
+        return None
 
     def progress(self) -> tuple[int, int | None]:
         part = look_at_part(os.path.join(self._root, self._key))
@@ -208,17 +221,24 @@ class _LocalClaim(Claim):
         self._lock = lock
         self._entry = os.path.join(root, key)
         self._staging = staging_folder(self._entry, lock.owner.uid)
-        try:
-            self._sweep()
-            os.mkdir(self._staging)
-        except BaseException:
-            lock.release()
-            raise
+        self._manifest: os.stat_result | None = None  # ours, once it is written
+
+    def begin(self) -> bool:
+        """Removes what dead holders left, and makes the folder; False if the lock is lost."""
+        names = os.listdir(self._root)
+        if self.is_lost():  # looked at after the listing, in which nothing is of a successor then
+            return False
+        for name in names:
+            if name.startswith(f"{self._key}.") and name.endswith(".tmp"):
+                discard(os.path.join(self._root, name))
+        os.mkdir(self._staging)
+        return True
 
     def leftover(self) -> Spool | None:
-        return open_part(self._entry)
+        return open_part(self._entry, self.is_lost)
 
     def spool(self, identity: Identity) -> Spool:
+        self._check_not_lost()  # or what is there is somebody else's
         size = identity.size or 0
         free = shutil.disk_usage(self._root).free - self._keep_free
         # Without a version nobody could go on with it. And it must not take the model's room.
@@ -226,7 +246,7 @@ class _LocalClaim(Claim):
         # What can't be removed is another user's.
         with contextlib.suppress(PermissionError, FileExistsError):
             if is_of_use and free > _ROOM * size:
-                return begin_part(self._entry, identity)
+                return begin_part(self._entry, identity, self.is_lost)
             discard_part(self._entry)
         return MemorySpool(identity)
 
@@ -265,43 +285,58 @@ class _LocalClaim(Claim):
             self._write(".descriptor.tmp", descriptor(manifest)): f"{self._entry}.descriptor.txt",
             self._write(".manifest.tmp", manifest.to_json()): f"{self._entry}.manifest.json",
         }
-        if self.is_lost():
-            raise OSError(errno.ESTALE, "Somebody took the lock over")
-        if os.path.lexists(self._entry):
-            if not self._replace and self._store.flaw(self._key) is None:
-                logging.warning("Module already exists in %s", self._entry)
-                return
-            # No system but Linux exchanges two folders in one step. Without a manifest or an
-            # entry in between, readers see that there is none.
-            os.rename(self._entry, self._beside(".old.tmp"))
+        self._check_not_lost()
+        with contextlib.suppress(OSError):
+            os.utime(self._staging)  # it is used now, however long it took
+        self._manifest = os.stat(self._beside(".manifest.tmp"))
         try:
+            if os.path.lexists(self._entry):
+                if not self._replace and self._store.flaw(self._key) is None:
+                    logging.warning("Module already exists in %s", self._entry)
+                    return
+                # No system but Linux exchanges two folders in one step. Without an entry in
+                # between, readers see that there is none.
+                os.rename(self._entry, self._beside(".old.tmp"))
+                with contextlib.suppress(FileNotFoundError):
+                    os.rename(f"{self._entry}.manifest.json", self._beside(".manifest.old.tmp"))
             for unfinished, finished in beside.items():
                 os.replace(unfinished, finished)
             os.rename(self._staging, self._entry)
         except BaseException as error:
-            if not os.path.isdir(self._entry):
-                with contextlib.suppress(OSError):
-                    os.rename(self._beside(".old.tmp"), self._entry)
-                raise
-            if not isinstance(error, OSError):
+            is_theirs = os.path.isdir(self._entry)  # who can't know of our lock
+            self._take_back()
+            if self._replace or not (is_theirs and isinstance(error, OSError)):
                 raise
             logging.warning("Module already exists in %s", self._entry)
+
+    def _take_back(self) -> None:
+        """Takes back our manifest, and what was moved aside, if the entry was not published."""
+        if self._manifest is None or not os.path.lexists(self._staging) or self.is_lost():
+            return
+        manifest = f"{self._entry}.manifest.json"
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.stat(manifest), self._manifest):
+                os.unlink(manifest)
+        if not os.path.lexists(self._entry):
+            with contextlib.suppress(OSError):
+                os.rename(self._beside(".manifest.old.tmp"), manifest)
+            with contextlib.suppress(OSError):
+                os.rename(self._beside(".old.tmp"), self._entry)
 
     def release(self) -> None:
         with contextlib.ExitStack() as last_to_first:  # to the end, whatever interrupts one step
             last_to_first.callback(self._lock.release)
-            for suffix in ".manifest.tmp", ".descriptor.tmp", ".old.tmp", ".tmp":
+            for suffix in _SUFFIXES:
                 last_to_first.callback(discard, self._beside(suffix))
+            last_to_first.callback(self._take_back)  # once more, if that was interrupted
+
+    def _check_not_lost(self) -> None:
+        if self.is_lost():
+            raise OSError(errno.ESTALE, "Somebody took the lock over")
 
     def _beside(self, suffix: str) -> str:
         """A name of our own beside the entry, which the next holder sweeps away if we die."""
         return f"{self._entry}.{self._lock.owner.uid}{suffix}"
-
-    def _sweep(self) -> None:
-        """Removes what dead holders left of this entry. Nobody alive but us works on it."""
-        for name in os.listdir(self._root):
-            if name.startswith(f"{self._key}.") and name.endswith(".tmp"):
-                discard(os.path.join(self._root, name))
 
     def _write(self, suffix: str, text: str) -> str:
         path = self._beside(suffix)

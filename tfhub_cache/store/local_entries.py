@@ -110,14 +110,19 @@ def tidy(
     try:
         lock_file = f"{key}.lock"
         names = [name for name in _names_of(root, key, leftovers) if name != lock_file]
+        aside = ""
         entry = describe(store, root, key, names, None)
         removed = entry.is_there and condition(entry)
+        if not lock.is_held():
+            raise InUse("")
         if removed:
             # First of all, and in one step: from here on readers see that there is none.
             aside = f"{key}.{lock.owner.uid}.old.tmp"
             os.rename(base, os.path.join(root, aside))
-            names = [aside if name == key else name for name in names]
+            names = [*(name for name in names if name != key), aside]  # what takes long comes last
         for name in names:
+            if name != aside and not lock.is_held():  # it is somebody else's by now
+                raise InUse("")
             if is_left_behind(name, has_entry=entry.is_there and not removed):
                 _delete(os.path.join(root, name))
         return removed

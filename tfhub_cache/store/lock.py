@@ -22,6 +22,7 @@ import os
 import shutil
 import stat
 import threading
+import uuid
 import weakref
 
 from tfhub_cache.store.owner import TENSORFLOW_HUB_TIMEOUT, Owner, Silence
@@ -39,6 +40,9 @@ class HeldLock:
             thread.start()
         except RuntimeError as error:
             raise OSError(errno.EAGAIN, f"No heartbeat: {error}") from error
+        except BaseException:
+            released.set()
+            raise
         self._finalizer = weakref.finalize(self, _let_go, file, released, thread)
         _HELD.add(self)
 
@@ -57,12 +61,15 @@ class HeldLock:
 
 
 _HELD: weakref.WeakSet[HeldLock] = weakref.WeakSet()
+_OPEN: weakref.WeakSet[_LockFile] = weakref.WeakSet()
 
 
 def _forget_all() -> None:
     # With a copy of the descriptor, a child would keep its parent's lock beyond its death.
     for lock in list(_HELD):
         lock.forget()
+    for file in list(_OPEN):  # those of locks that are just being taken, or looked at
+        file.close()
 
 
 if hasattr(os, "register_at_fork"):
@@ -75,10 +82,12 @@ def _beat(file: _LockFile, seconds: float, released: threading.Event) -> None:
 
 
 def _let_go(file: _LockFile, released: threading.Event, thread: threading.Thread) -> None:
-    released.set()
-    if thread.is_alive():
-        thread.join()
-    file.remove()
+    try:
+        released.set()
+        if thread.is_alive() and thread is not threading.current_thread():
+            thread.join()
+    finally:
+        file.remove()
 
 
 class LockContender:
@@ -123,7 +132,7 @@ class LockContender:
                 self.holder = content
                 if not self._is_dead(file, content, os_lock):
                     return None
-                file.remove()
+                file.take_away()
                 holder = Owner.parse(content)
                 if holder is not None:
                     discard(staging_folder(self._base, holder.uid))
@@ -145,13 +154,12 @@ class LockContender:
             file = _LockFile(self._path, make=False)
         except OSError:
             return None
-        try:
+        with contextlib.suppress(OSError), contextlib.closing(file):
             content = file.read()
             os_lock = file.try_os_lock()  # for a moment: others take us for a living holder
             is_free = not content and os_lock is True
             return None if is_free or self._is_dead(file, content, os_lock) else content
-        finally:
-            file.close()
+        return None
 
     def _take(self, file: _LockFile) -> HeldLock:
         try:
@@ -169,9 +177,10 @@ class LockContender:
 
     def _is_dead(self, file: _LockFile, content: str, os_lock: bool | None) -> bool:
         holder = Owner.parse(content)
-        if not content and os_lock is False:  # about to be written, or on Windows unreadable
-            return False
         touched = file.touched()
+        if not content and os_lock is False:  # about to be written, or on Windows unreadable
+            is_silent = self._silence.exceeds(self._timeout, touched, touched)
+            return is_silent and os.name != "nt"
         if holder is not None and holder.is_ours:
             if holder.is_here and (os_lock or (os_lock is None and not holder.process_exists())):
                 return True
@@ -218,6 +227,7 @@ class _LockFile:
         self.created = False
         self.writable = True
         self._descriptor = self._open(make)
+        _OPEN.add(self)
         if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
             self.close()
             raise PermissionError(errno.EPERM, "It is no file", path)
@@ -229,10 +239,14 @@ class _LockFile:
             except FileNotFoundError:
                 if not make:
                     raise
-            except PermissionError:  # somebody else's: it can still be read and watched
-                descriptor = os.open(self._path, os.O_RDONLY | _SAFELY)
-                self.writable = False
-                return descriptor
+            except OSError as error:  # somebody else's: it can still be read and watched
+                if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                    raise
+                with contextlib.suppress(FileNotFoundError):  # gone in between
+                    descriptor = os.open(self._path, os.O_RDONLY | _SAFELY)
+                    self.writable = False
+                    return descriptor
+                continue
             with contextlib.suppress(FileExistsError):
                 flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _SAFELY
                 descriptor = os.open(self._path, flags, 0o666)
@@ -271,20 +285,40 @@ class _LockFile:
 
     def remove(self) -> None:
         """Removes the file, if it is still the one with that name, and closes it."""
-        is_there = self.is_at_its_path()
-        if os.name == "nt":  # an open file can't be removed
-            self.close()
         try:
+            is_there = self.is_at_its_path()
+            if os.name == "nt":  # an open file can't be removed
+                self.close()
             if is_there:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self._path)
         finally:
             self.close()
 
+    def take_away(self) -> None:
+        """Removes the file of somebody dead, and closes it.
+
+        Several may do so at once, and one have put their own in its place. What is moved aside can
+        still be looked at, and be put back.
+        """
+        if os.name == "nt" or not self.is_at_its_path():
+            self.remove()
+            return
+        aside = f"{self._path.removesuffix('.lock')}.{uuid.uuid4().hex}.gone.tmp"
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(self._path, aside)
+            if not os.path.samestat(os.lstat(aside), os.fstat(self._descriptor)):
+                with contextlib.suppress(OSError):
+                    os.link(aside, self._path, follow_symlinks=False)
+            os.unlink(aside)
+        self.close()
+
     def remove_if_empty(self) -> None:
         with contextlib.suppress(OSError):
-            is_open = self._descriptor >= 0
-            if is_open and self.try_os_lock() is not False and not self.read():
+            if self._descriptor < 0:
+                return
+            os_lock = self.try_os_lock()
+            if (self.created if os_lock is None else os_lock) and not self.read():
                 self.remove()
 
     def close(self) -> None:

@@ -59,7 +59,9 @@ class PartFile(Spool):
         found: Iterable[_Run],
         file: io.FileIO,
         notes: io.FileIO,
+        is_lost: Callable[[], bool],
     ) -> None:
+        self._is_lost = is_lost
         self._found = collections.deque(found)  # by an earlier attempt, and not read yet
         super().__init__(identity, ByteRanges((run.start, run.stop) for run in self._found))
         self._base = base
@@ -107,23 +109,27 @@ class PartFile(Spool):
         return total if total >= _LEAST_KEPT else 0
 
     def close(self, *, keep: bool) -> None:
-        is_ours = _is_at(f"{self._base}.part", self._file)
+        is_ours = False
+        with contextlib.suppress(OSError):
+            is_ours = _is_at(f"{self._base}.part", self._file) and not self._is_lost()
         with contextlib.suppress(OSError):  # a full disk: what has no line is fetched again
             for run in self._growing.values():
                 _note(self._notes, run)
-        self._notes.close()
-        self._file.close()
+        for file in self._notes, self._file:
+            with contextlib.suppress(OSError):  # the same
+                file.close()
         if is_ours and not (keep and self.kept()):
             with contextlib.suppress(OSError):  # on Windows, while somebody looks how far it is
                 discard_part(self._base)
 
 
-def begin_part(base: str, identity: Identity) -> PartFile:
+def begin_part(base: str, identity: Identity, is_lost: Callable[[], bool]) -> PartFile:
     """Makes the part file of an entry, in place of one that may be there.
 
     Args:
         base: the path of the entry.
         identity: the archive.
+        is_lost: whether somebody else has the entry's lock by now, and perhaps goes on with it.
 
     Raises:
         OSError: if that is not possible, as when another user's is in the way.
@@ -135,11 +141,14 @@ def begin_part(base: str, identity: Identity) -> PartFile:
         notes = undo.enter_context(_open(f"{base}.part.json", os.O_RDWR | os.O_CREAT | os.O_EXCL))
         _note(notes, _to_json(identity))
         undo.pop_all()
-    return PartFile(base, identity, (), file, notes)
+    return PartFile(base, identity, (), file, notes, is_lost)
 
 
-def open_part(base: str) -> PartFile | None:
-    """The part file of an entry, to go on with; None if there is none that could be used."""
+def open_part(base: str, is_lost: Callable[[], bool]) -> PartFile | None:
+    """The part file of an entry, to go on with; None if there is none that could be used.
+
+    The arguments are those of `begin_part`.
+    """
     with contextlib.ExitStack() as undo:
         try:
             file = undo.enter_context(_open(f"{base}.part", os.O_RDWR))
@@ -148,7 +157,7 @@ def open_part(base: str) -> PartFile | None:
         except _UNUSABLE:
             return None
         undo.pop_all()
-    return PartFile(base, identity, found, file, notes)
+    return PartFile(base, identity, found, file, notes, is_lost)
 
 
 def look_at_part(base: str) -> tuple[Identity, int] | None:

@@ -59,6 +59,7 @@ class Transfer:
         connections: int,
         tell: Callable[[int, int | None], object],
         *,
+        pause: Callable[[float], object],
         in_memory: bool = False,
     ) -> None:
         """Prepares a transfer; entering it begins it.
@@ -69,8 +70,10 @@ class Transfer:
             claim: where it is unpacked to, and may have left bytes of an earlier attempt.
             connections: how many there may be at most.
             tell: is called with the number of bytes received, and their number in all.
+            pause: waits for so many seconds before the archive is asked for once more.
             in_memory: whether to take no room on the disk.
         """
+        self._ask_again_after = pause
         self._handle = handle
         self._source = source
         self._claim = claim
@@ -89,7 +92,12 @@ class Transfer:
     def __enter__(self) -> Transfer:
         with contextlib.ExitStack() as opened, contextlib.ExitStack() as undo:
             self.download, self._spool = open_archive(
-                self._handle, self._source, self._claim, opened, in_memory=self._in_memory
+                self._handle,
+                self._source,
+                self._claim,
+                opened,
+                pause=self._ask_again_after,
+                in_memory=self._in_memory,
             )
             undo.callback(self._spool.close, keep=True)
             self.resumed = self._spool.received.total() > 0
@@ -112,12 +120,17 @@ class Transfer:
         traceback: TracebackType | None,
     ) -> None:
         threads = list(self._connections.values())
-        self.close()
-        for thread in threads:
-            thread.join(1.0)  # one that is still connecting ends later, and touches nothing
-        is_interruption = error is not None and not isinstance(error, Exception)
-        with self._changed:
-            self._spool.close(keep=is_interruption or (error is not None and self.broke_off))
+        keep = True  # if this is interrupted
+        try:
+            self.close()
+            for thread in threads:
+                thread.join(1.0)  # one that is still connecting ends later, and touches nothing
+            is_interruption = error is not None and not isinstance(error, Exception)
+            keep = is_interruption or (error is not None and self.broke_off)
+        finally:
+            self.close()
+            with self._changed:
+                self._spool.close(keep=keep)
 
     @property
     def broke_off(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Callable
 
 from tfhub_cache.errors import DownloadError
 from tfhub_cache.source import Download, Source
@@ -17,6 +18,7 @@ def open_archive(
     claim: Claim,
     opened: contextlib.ExitStack,
     *,
+    pause: Callable[[float], object],
     in_memory: bool,
 ) -> tuple[Download, Spool]:
     """Asks for an archive, and finds a place for its bytes.
@@ -26,6 +28,7 @@ def open_archive(
         source: where it is.
         claim: what may have bytes of an earlier attempt.
         opened: takes the answer, which is to be closed.
+        pause: waits for so many seconds before it is asked for once more.
         in_memory: whether to take no room on the disk.
 
     Returns:
@@ -36,17 +39,22 @@ def open_archive(
     """
     leftover = None if in_memory else claim.leftover()
     if leftover is not None:
-        download = _open_rest(source, leftover, opened)
+        download = _open_rest(source, leftover, opened, pause)
         if download is not None:
             return download, leftover
-    download = opened.enter_context(source.open())
+    download = opened.enter_context(source.open(pause=pause))
     identity = Identity(handle, download.size, download.version, dict(download.checksums))
     if in_memory or download.is_web_page:  # what is kept may still be of use
         return download, MemorySpool(identity)
     return download, claim.spool(identity)
 
 
-def _open_rest(source: Source, leftover: Spool, opened: contextlib.ExitStack) -> Download | None:
+def _open_rest(
+    source: Source,
+    leftover: Spool,
+    opened: contextlib.ExitStack,
+    pause: Callable[[float], object],
+) -> Download | None:
     """Asks for what is missing of a spool; None, and the spool is closed, if that is of no use."""
     identity = leftover.identity
     assert identity.size is not None
@@ -58,7 +66,9 @@ def _open_rest(source: Source, leftover: Spool, opened: contextlib.ExitStack) ->
         undo.callback(opened.close)
         # However it fails, it may be for want of parts, and the whole may still be had.
         with contextlib.suppress(DownloadError):
-            download = opened.enter_context(source.open(first, version=identity.version))
+            download = opened.enter_context(
+                source.open(first, version=identity.version, pause=pause)
+            )
             if (download.first, download.version, download.size) == expected:
                 undo.pop_all()
                 # An answer with a part may say less of the whole than one with all.

@@ -1,0 +1,948 @@
+"""A cache on a disk, where somebody else is between two steps, or an end is in the midst."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from entries import ours, seconds_since_use
+from models import fake_model, pack_files, read_files
+from servers import Host, stall, status
+
+import tfhub_cache as hub
+from tfhub_cache.cache import fetching, resolving
+from tfhub_cache.errors import CacheError
+from tfhub_cache.store import local_entries, lock, part
+from tfhub_cache.store.entry import key_of
+from tfhub_cache.store.local import LocalStore
+from tfhub_cache.store.lock import LockContender
+from tfhub_cache.store.part import open_part
+
+pytestmark = pytest.mark.timeout(60)
+
+OLD = {**fake_model(size=1000), "saved_model.pb": b"old"}
+NEW = {**fake_model(size=1000), "saved_model.pb": b"new"}  # of the same sizes
+A = "https://example.com/a/1"
+SOON = 10.0
+
+
+def until(condition: Any, seconds: float = SOON) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.005)
+    return found
+
+
+def base_of(cache: Path, handle: str) -> str:
+    return str(cache / key_of(handle))
+
+
+def taken_over(base: str) -> lock.HeldLock:
+    """The lock of somebody who is asleep, taken over."""
+    contender = LockContender(base, 0.05)
+    return until(contender.attempt)
+
+
+def claim_taken_over(cache: Path, handle: str, **options: Any) -> Any:
+    contender = LocalStore(str(cache)).contend(key_of(handle), 0.05, 0, **options)
+    return until(contender.attempt)
+
+
+@pytest.fixture(autouse=True)
+def _as_another_process() -> None:
+    fetching._open_cache.cache_clear()
+
+
+# An interruption in the first rename of a refresh
+
+
+def test_a_refresh_that_is_interrupted_in_its_first_rename_leaves_the_model(
+    host: Host, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 12: if a refresh fails, the sound model stays as it was."""
+    handle = host.publish("/m", pack_files(OLD))
+    hub.resolve(handle)
+    host.publish("/m", pack_files(NEW))
+    rename = os.rename
+
+    def interrupted(source: str, target: str) -> None:
+        rename(source, target)
+        if source == base_of(cache_dir, handle):
+            raise KeyboardInterrupt  # a signal that comes in a system call is told after it
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            hub.cache.refresh(handle)
+    assert LocalStore(str(cache_dir)).flaw(key_of(handle)) is None
+    assert read_files(cache_dir / key_of(handle)) == OLD
+
+
+# What fails after the new manifest is in place
+
+
+@pytest.mark.parametrize("how", [KeyboardInterrupt(), OSError(5, "Input/output error")])
+def test_a_refresh_that_fails_in_its_last_rename_leaves_the_model_with_its_manifest(
+    host: Host, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, how: BaseException
+) -> None:
+    """Promise 12: the old model under the new one's manifest looks whole and is another one."""
+    handle = host.publish("/m", pack_files(OLD))
+    hub.resolve(handle)
+    before = hub.cache.find(handle).manifest
+    host.publish("/m", pack_files(NEW))
+    rename = os.rename
+
+    def failing(source: str, target: str) -> None:
+        if target == base_of(cache_dir, handle) and ".old." not in source:
+            raise how
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", failing)
+        with pytest.raises((KeyboardInterrupt, CacheError)):
+            hub.cache.refresh(handle)
+    assert read_files(cache_dir / key_of(handle)) == OLD
+    assert hub.cache.find(handle).manifest == before
+
+
+def test_what_a_locked_download_leaves_that_fails_does_not_pass_for_what_is_locked(
+    host: Host, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A model that is not the locked one must never be returned."""
+    handle = host.publish("/m", pack_files(NEW))
+    file = tmp_path / "models.lock"
+    hub.cache.lock([handle], file)
+    hub.cache.remove([handle])
+    host.publish("/m", pack_files(OLD))
+    hub.resolve(handle)
+    host.publish("/m", pack_files(NEW))
+    monkeypatch.setenv("TFHUB_LOCKFILE", str(file))
+    rename = os.rename
+
+    def interrupted(source: str, target: str) -> None:
+        if target == base_of(cache_dir, handle) and ".old." not in source:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            hub.resolve(handle)
+    assert read_files(hub.resolve(handle)) == NEW
+
+
+# An interruption between the claim and `with`
+
+
+def test_whoever_is_interrupted_just_after_waiting_keeps_no_lock(
+    host: Host, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 9: a notebook keeps the traceback, and with it what its frames refer to."""
+    handle = host.publish("/m/1", pack_files(OLD))
+    leave = fetching.Progress.__exit__
+
+    def interrupted(self: Any, *error: object) -> None:
+        leave(self, *error)
+        if self._what.startswith("Waiting"):
+            raise KeyboardInterrupt  # while the bar is drawn for the last time
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fetching.Progress, "__exit__", interrupted)
+        with pytest.raises(KeyboardInterrupt) as last_traceback:
+            hub.resolve(handle)
+    free = LockContender(base_of(cache_dir, handle), 60).attempt()
+    assert last_traceback.value.__traceback__ is not None
+    assert free is not None, f"it is held by {os.listdir(cache_dir)}"
+    free.release()
+
+
+# A release that ends half way
+
+
+def test_whoever_is_interrupted_while_the_heartbeat_ends_keeps_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 9: Ctrl-C pressed again while it tidies up."""
+    base = str(tmp_path / "entry")
+    held = LockContender(base, 60).attempt()
+
+    def interrupted(self: threading.Thread, timeout: float | None = None) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "join", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            held.release()
+    del held
+    gc.collect()
+    free = LockContender(base, 60).attempt()
+    assert free is not None
+    free.release()
+
+
+def test_a_release_that_can_not_look_at_the_lock_file_lets_go_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 9: a right that is taken away; the cache is usable when it is given back."""
+    base = str(tmp_path / "entry")
+    held = LockContender(base, 60).attempt()
+    stat = os.stat
+
+    def refused(path: Any, *args: Any, **options: Any) -> os.stat_result:
+        if path == f"{base}.lock":
+            raise PermissionError(13, "Permission denied", path)
+        return stat(path, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", refused)
+        with contextlib.suppress(PermissionError):
+            held.release()
+    del held
+    gc.collect()
+    free = LockContender(base, 60).attempt()
+    assert free is not None
+    free.release()
+
+
+# Somebody who removes a model falls asleep
+
+
+def test_whoever_wakes_up_while_removing_a_model_does_not_remove_a_new_one(
+    host: Host, cache_dir: Path
+) -> None:
+    """Promise 12: what was made anew since it was chosen stays."""
+    handle = host.publish("/m", pack_files(OLD))
+    hub.resolve(handle)
+    host.publish("/m", pack_files(NEW))
+
+    def asleep(_: object) -> bool:
+        refresh_in_place_of_a_sleeper(cache_dir, handle)
+        return True  # as it was looked at
+
+    with contextlib.suppress(OSError):
+        LocalStore(str(cache_dir)).tidy(key_of(handle), 60, asleep)
+    assert read_files(cache_dir / key_of(handle)) == NEW
+    assert hub.cache.find(handle).state == "ok"
+
+
+def test_whoever_wakes_up_while_deleting_a_model_leaves_a_new_ones_manifest(
+    host: Host, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 2: deleting a large model takes a while, in which one may press Ctrl-Z."""
+    handle = host.publish("/m", pack_files(OLD))
+    hub.resolve(handle)
+    delete, names_of, slept = local_entries._delete, local_entries._names_of, []
+
+    def asleep(path: str) -> None:
+        delete(path)
+        if not slept:
+            slept.append(path)
+            refresh_in_place_of_a_sleeper(cache_dir, handle)
+
+    monkeypatch.setattr(local_entries, "_names_of", lambda *of: sorted(names_of(*of)))
+    monkeypatch.setattr(local_entries, "_delete", asleep)
+    with contextlib.suppress(OSError):
+        LocalStore(str(cache_dir)).tidy(key_of(handle), 60, lambda _: True)
+    assert slept
+    assert read_files(cache_dir / key_of(handle)) == OLD
+    assert hub.cache.find(handle).state == "ok"
+
+
+def refresh_in_place_of_a_sleeper(cache: Path, handle: str) -> None:
+    """Another process sees no sign of life, and makes the entry anew."""
+    taken_over(base_of(cache, handle)).release()
+    hub.cache.refresh(handle)
+
+
+# A download of hours
+
+
+def test_a_model_that_took_hours_to_download_was_used_just_now(host: Host, cache_dir: Path) -> None:
+    """Promise 12: the limit spares what was resolved in the last hour."""
+    release = threading.Event()
+    packed = pack_files(fake_model(size=3_000_000))
+    handle = host.publish("/m/1", stall(packed, len(packed) - 1000, release))
+    thread = threading.Thread(target=hub.resolve, args=(handle,))
+    thread.start()
+    until(lambda: list(cache_dir.glob("*.tmp/variables/variables.data*")))
+    (staging,) = cache_dir.glob("*.tmp")
+    three_hours_ago = time.time() - 3 * 3600
+    os.utime(staging, (three_hours_ago, three_hours_ago))  # so long has the last file been coming
+    release.set()
+    thread.join()
+    entry = cache_dir / key_of(handle)
+    assert entry.is_dir()
+    assert seconds_since_use(entry) < 3600
+
+
+# The part file of somebody who wakes up
+
+
+def test_whoever_wakes_up_in_a_download_leaves_the_part_file_to_whoever_took_over(
+    host: Host, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 9."""
+    monkeypatch.setenv("TFHUB_DOWNLOAD_CONNECTIONS", "1")
+    packed = pack_files(fake_model(size=6_000_000))
+    release = threading.Event()
+    handle = host.publish("/m/1", stall(packed, 3_000_000, release))
+    thread = threading.Thread(target=lambda: contextlib.suppress(OSError) and hub.resolve(handle))
+    thread.start()
+    until(lambda: list(cache_dir.glob("*.tmp/variables/variables.data*")))
+    until(lambda: list(cache_dir.glob("*.part")))
+    base = base_of(cache_dir, handle)
+    time.sleep(0.3)
+    with claim_taken_over(cache_dir, handle) as claim:
+        successor = claim.leftover()
+        assert successor is not None
+        had = successor.received.total()
+        assert had > 1 << 20
+        asleep_until = len(host.requests)
+        release.set()  # the sleeper wakes up, and finds that its folder is gone
+        time.sleep(1.0)
+        assert len(host.requests) == asleep_until
+        successor.close(keep=True)  # and the successor is interrupted
+        found = open_part(base, lambda: False)
+        assert found is not None
+        assert found.received.total() >= had
+        found.close(keep=True)
+    thread.join(SOON)
+
+
+# Several users
+
+
+def test_another_users_lock_that_goes_while_it_is_opened_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 6, where users share a cache: the others wait."""
+    base = str(tmp_path / "entry")
+    Path(f"{base}.lock").write_text("elsewhere.1.cache-1")
+    open_ = os.open
+
+    def of_another_user(path: Any, flags: int, *mode: int) -> int:
+        if path == f"{base}.lock" and flags & os.O_RDWR and os.path.exists(path):
+            os.unlink(path)  # its owner is done at this very moment
+            raise PermissionError(13, "Permission denied", path)
+        return open_(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", of_another_user)
+    held = LockContender(base, 60).attempt()
+    assert held is not None
+    held.release()
+
+
+def test_who_may_not_write_gets_the_model_that_was_being_replaced_when_they_looked(
+    host: Host, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 12: while a sound model is replaced, others wait for it."""
+    handle = host.publish("/m", pack_files(OLD))
+    hub.resolve(handle)
+    host.publish("/m", pack_files(NEW))
+    errors: list[BaseException] = []
+    paths: list[str] = []
+    readers: list[threading.Thread] = []
+    looked, replaced = threading.Event(), threading.Event()
+    rename, open_ = os.rename, os.open
+
+    def read() -> None:
+        try:
+            paths.append(hub.resolve(handle))
+        except BaseException as error:
+            errors.append(error)
+
+    def watched(source: str, target: str) -> None:
+        if target == base_of(cache_dir, handle) and not readers:
+            readers.append(threading.Thread(target=read))
+            readers[0].start()
+            assert looked.wait(SOON)
+        rename(source, target)
+
+    def by_who_may_not_write(path: Any, flags: int, *mode: int) -> int:
+        if str(path).endswith(".lock") and threading.current_thread() in readers:
+            looked.set()  # it has found no entry
+            assert replaced.wait(SOON)
+            if not os.path.exists(path) and not flags & os.O_CREAT:
+                raise FileNotFoundError(2, "No such file or directory", path)
+            raise PermissionError(13, "Permission denied", path)
+        return open_(path, flags, *mode)
+
+    monkeypatch.setattr(os, "rename", watched)
+    monkeypatch.setattr(os, "open", by_who_may_not_write)
+    hub.cache.refresh(handle)
+    replaced.set()
+    readers[0].join(SOON)
+    assert not errors, errors
+    assert read_files(paths[0]) == NEW
+
+
+# A lock file that can't be removed
+
+
+def test_a_lock_file_that_can_not_be_removed_does_not_make_an_error_of_a_model_that_is_there(
+    host: Host, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fails after the entry is published comes too late."""
+    handle = host.publish("/m/1", pack_files(OLD))
+
+    def refused(function: Any) -> Any:
+        def call(path: Any, *args: Any, **options: Any) -> None:
+            if str(path).endswith(".lock"):
+                raise PermissionError(13, "Permission denied", path)
+            function(path, *args, **options)
+
+        return call
+
+    monkeypatch.setattr(os, "unlink", refused(os.unlink))
+    monkeypatch.setattr(os, "rename", refused(os.rename))
+    assert read_files(hub.resolve(handle)) == OLD
+
+
+# Taking over
+
+
+def test_whoever_wakes_up_before_they_sweep_does_not_sweep_whoever_took_over(
+    host: Host, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A living one's folder is not removed."""
+    cache_dir.mkdir()
+    store = LocalStore(str(cache_dir))
+    listdir, others = os.listdir, []
+
+    def asleep(path: Any) -> list[str]:
+        if not others:
+            others.append(None)
+            others[0] = claim_taken_over(cache_dir, A)
+            with others[0].create_file("saved_model.pb", 3, replace=False) as file:
+                file.write(b"new")
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", asleep)
+    with contextlib.suppress(OSError):
+        store.contend(key_of(A), 60, 0).attempt()
+    assert others[0] is not None
+    assert not others[0].is_lost()
+    assert os.path.isdir(others[0]._staging)
+    others[0].release()
+
+
+def test_two_that_take_over_at_once_do_not_remove_each_others_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A living one's lock is not removed: to look whether it is still the dead one's, and to
+    remove it, are two steps."""
+    base = str(tmp_path / "entry")
+    Path(f"{base}.lock").write_text("elsewhere.1.cache-1")
+    one, two = LockContender(base, 0.05), LockContender(base, 0.05)
+    assert one.attempt() is None
+    assert two.attempt() is None
+    time.sleep(0.1)
+    held: list[Any] = []
+
+    def at_the_same_time(function: Any) -> Any:
+        def call(path: Any, *args: Any, **options: Any) -> None:
+            if path == f"{base}.lock" and not held:
+                held.append(None)
+                held[0] = one.attempt()
+            function(path, *args, **options)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        # As where there are no locks of the system's, or of one machine only.
+        patch.setattr(lock, "_try_os_lock", lambda descriptor: None)
+        patch.setattr(os, "unlink", at_the_same_time(os.unlink))
+        patch.setattr(os, "rename", at_the_same_time(os.rename))
+        second = two.attempt()
+    assert held[0] is not None
+    assert second is None
+    assert held[0].is_held()
+
+
+def test_two_that_take_over_from_one_that_is_stopped_do_not_remove_each_others_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same with the system's locks, where the holder is alive and silent."""
+    base = str(tmp_path / "entry")
+    stopped = LockContender(base, 60).attempt()
+    one, two = LockContender(base, 0.05), LockContender(base, 0.05)
+    assert one.attempt() is None
+    assert two.attempt() is None
+    time.sleep(0.1)
+    held: list[Any] = []
+
+    def at_the_same_time(function: Any) -> Any:
+        def call(path: Any, *args: Any, **options: Any) -> None:
+            if path == f"{base}.lock" and not held:
+                held.append(None)
+                held[0] = one.attempt()
+            function(path, *args, **options)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", at_the_same_time(os.unlink))
+        patch.setattr(os, "rename", at_the_same_time(os.rename))
+        second = two.attempt()
+    assert held[0] is not None
+    assert stopped is not None
+    assert second is None
+    assert held[0].is_held()
+
+
+def test_whoever_is_stopped_before_they_write_their_name_is_not_waited_for_for_ever(
+    tmp_path: Path,
+) -> None:
+    """Promise 6: who was stopped is taken over after the timeout."""
+    base = str(tmp_path / "entry")
+    code = (
+        "import os, sys, time\n"
+        "from tfhub_cache.store import lock\n"
+        "def write(self, content):\n"
+        "    print('stopped', flush=True)\n"
+        "    time.sleep(60)\n"
+        "lock._LockFile.write = write\n"
+        "lock.LockContender(sys.argv[1], 60).attempt()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, base], stdout=subprocess.PIPE) as stopped:
+        try:
+            assert stopped.stdout is not None
+            assert stopped.stdout.readline() == b"stopped\n"
+            contender = LockContender(base, 0.2)
+            held = until(contender.attempt, 3.0)
+            held.release()
+        finally:
+            stopped.kill()
+
+
+# Without locks of the system's
+
+
+def test_whoever_is_interrupted_leaves_the_empty_lock_of_somebody_who_is_just_taking_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A living one's lock is not removed."""
+    base = str(tmp_path / "entry")
+    monkeypatch.setattr(lock, "_try_os_lock", lambda descriptor: None)
+    write = lock._LockFile.write
+
+    def others_look(self: Any, content: str) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(lock.LockContender, "_is_dead", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                LockContender(base, 60).attempt()
+        write(self, content)
+
+    def interrupted(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lock._LockFile, "write", others_look)
+    held = LockContender(base, 60).attempt()
+    assert held is not None
+    assert held.is_held()
+    held.release()
+
+
+def test_a_child_that_is_forked_while_a_lock_is_taken_does_not_keep_it(tmp_path: Path) -> None:
+    """Promise 7: a child that Python forks during the download lets go of the lock."""
+    base = str(tmp_path / "entry")
+    code = (
+        "import os, sys, time\n"
+        "from tfhub_cache.store import lock\n"
+        "new = lock.Owner.new\n"
+        "def forked():\n"
+        "    if os.fork() == 0:\n"  # by another thread, say
+        "        time.sleep(60)\n"
+        "        os._exit(0)\n"
+        "    return new()\n"
+        "lock.Owner.new = staticmethod(forked)\n"
+        "held = lock.LockContender(sys.argv[1], 60).attempt()\n"
+        "print('held', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, base],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == b"held\n"
+            holder.kill()
+            holder.wait()
+            contender = LockContender(base, 60)
+            held = until(contender.attempt, 2.0)
+            held.release()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(holder.pid, 9)
+
+
+# Two looks at an entry
+
+
+def test_a_model_is_held_against_the_lock_file_by_the_manifest_by_which_it_was_found_whole(
+    host: Host, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    handle = host.publish("/m", pack_files(NEW))
+    file = tmp_path / "models.lock"
+    hub.cache.lock([handle], file)
+    new_manifest = Path(base_of(cache_dir, handle) + ".manifest.json").read_bytes()
+    hub.cache.remove([handle])
+    host.publish("/m", pack_files(OLD))
+    hub.resolve(handle)
+    flaw, old = LocalStore.flaw, []
+
+    def between(self: Any, key: str) -> str | None:
+        found = flaw(self, key)
+        if not old:  # somebody who replaces it is between their renames
+            old.append(base_of(cache_dir, handle))
+            os.rename(old[0], f"{old[0]}.cache-1.old.tmp")
+            Path(f"{old[0]}.manifest.json").write_bytes(new_manifest)
+        return found
+
+    monkeypatch.setattr(LocalStore, "flaw", between)
+    locked = hub.lockfile.locked(handle, str(file))
+    path = fetching.open_cache(str(cache_dir)).lookup(handle, locked)
+    assert path is None or os.path.isdir(path)
+
+
+# Interrupted threads
+
+
+def test_what_is_interrupted_while_a_server_is_asked_again_lets_go_of_its_lock(
+    host: Host, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 9: all downloads stop and clean up."""
+    monkeypatch.setattr(resolving, "_PATIENCE", 3.0)
+    busy = host.publish("/busy/1", status(503, headers={"Retry-After": "30"}))
+    quick = host.publish("/quick/1", pack_files(OLD))
+    outcomes = hub.cache.resolve_all([quick, busy], jobs=2)
+    next(outcomes)
+    host.wait_for_requests(2)
+    until(lambda: (cache_dir / f"{key_of(busy)}.lock").exists())
+    time.sleep(0.5)
+    outcomes.close()
+    assert not (cache_dir / f"{key_of(busy)}.lock").exists()
+
+
+# What else could go wrong between two steps
+
+
+def test_whoever_is_interrupted_when_their_folder_is_made_leaves_none(
+    cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 9: no folder of a living process stays."""
+    cache_dir.mkdir()
+    mkdir = os.mkdir
+
+    def interrupted(path: Any, *mode: int) -> None:
+        mkdir(path, *mode)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "mkdir", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            LocalStore(str(cache_dir)).contend(key_of(A), 60, 0).attempt()
+    assert os.listdir(cache_dir) == []
+
+
+def test_an_interruption_stays_one_if_the_lock_file_can_not_be_removed(
+    host: Host, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loop over handles that goes on after an OSError must not go on after Ctrl-C."""
+    handle = host.publish("/m/1", pack_files(OLD))
+
+    def refused(function: Any) -> Any:
+        def call(path: Any, *args: Any, **options: Any) -> None:
+            if str(path).endswith(".lock"):
+                raise PermissionError(13, "Permission denied", path)
+            function(path, *args, **options)
+
+        return call
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "unlink", refused(os.unlink))
+    monkeypatch.setattr(os, "rename", refused(os.rename))
+    monkeypatch.setattr(fetching.Cache, "_make", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        hub.resolve(handle)
+
+
+def test_ctrl_c_pressed_again_when_a_transfer_ends_ends_its_threads(
+    host: Host, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A notebook that lives on goes on receiving otherwise, when it has no lock any more."""
+    from tfhub_cache.transfer import Transfer
+
+    release = threading.Event()
+    packed = pack_files(fake_model(size=6_000_000))
+    handle = host.publish("/m/1", stall(packed, 2_000_000, release))
+    close, closed = Transfer.close, []
+
+    def interrupted(self: Any) -> None:
+        if not closed:
+            closed.append(self)
+            raise KeyboardInterrupt  # while it waits for a connection that is just writing
+        close(self)
+
+    def receive(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = set(threading.enumerate())
+    with monkeypatch.context() as patch:
+        patch.setattr("tfhub_cache.cache.downloading._receive", receive)
+        patch.setattr(Transfer, "close", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            hub.resolve(handle)
+    time.sleep(1.5)
+    left = [t for t in set(threading.enumerate()) - before if t.name.endswith("(_run)")]
+    release.set()
+    for one in closed:
+        close(one)
+    assert closed
+    assert not left
+
+
+def test_a_model_that_is_verified_while_it_is_replaced_lacks_nothing(
+    host: Host, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the two renames of a refresh, somebody looks who was asked for that model."""
+    handle = host.publish("/m", pack_files(OLD))
+    hub.resolve(handle)
+    host.publish("/m", pack_files(NEW))
+    rename = os.rename
+    verified: list[Any] = []
+    verifier: list[threading.Thread] = []
+
+    import importlib
+
+    verification = importlib.import_module("tfhub_cache.cache.verification")
+    entry = hub.cache.find(handle)
+    monkeypatch.setattr(verification, "_found", lambda _: entry)  # just before the rename
+
+    def watched(source: str, target: str) -> None:
+        if target == base_of(cache_dir, handle) and not verifier:
+            verifier.append(
+                threading.Thread(target=lambda: verified.extend(hub.cache.verify([handle])))
+            )
+            verifier[0].start()
+            verifier[0].join(1.0)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", watched)
+    hub.cache.refresh(handle)
+    verifier[0].join(SOON)
+    assert verified[0].problems == ()
+
+
+def test_a_lock_that_is_collected_in_its_own_heartbeat_is_let_go_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Garbage is collected in whatever thread is running."""
+    base = str(tmp_path / "entry")
+    collect = threading.Event()
+    collected = threading.Event()
+
+    def touch(self: Any) -> None:
+        if collect.is_set():
+            gc.collect()
+            collected.set()
+
+    monkeypatch.setattr(lock._LockFile, "touch", touch)
+    gc.disable()
+    try:
+        held = LockContender(base, 0.2).attempt()
+        assert held is not None
+        cycle = [held]
+        cycle.append(cycle)  # as of a traceback and its frames
+        del held, cycle
+        collect.set()
+        assert collected.wait(SOON)
+    finally:
+        gc.enable()
+    monkeypatch.undo()
+    free = until(LockContender(base, 60).attempt, 2.0)
+    assert free is not None
+    free.release()
+
+
+def test_what_tensorflow_hub_publishes_between_two_renames_is_not_taken_for_what_is_locked(
+    host: Host, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from models import write_files
+
+    handle = host.publish("/m", pack_files(NEW))
+    file = tmp_path / "models.lock"
+    hub.cache.lock([handle], file)
+    hub.cache.remove([handle])
+    monkeypatch.setenv("TFHUB_LOCKFILE", str(file))
+    rename, theirs = os.rename, []
+
+    def at_the_same_time(source: str, target: str) -> None:
+        if target == base_of(cache_dir, handle) and not theirs:
+            theirs.append(write_files(OLD, Path(target)))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", at_the_same_time)
+    with contextlib.suppress(CacheError):
+        hub.resolve(handle)
+    assert theirs
+    assert read_files(hub.resolve(handle)) == NEW
+
+
+def test_two_that_remove_the_same_model_at_once_do_not_fail(
+    cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours(cache_dir, A)
+    entry = hub.cache.find(A)
+    delete = local_entries._delete
+    second: list[Any] = []
+
+    def at_the_same_time(path: str) -> None:
+        if not second:
+            second.append(None)
+            second[0] = hub.cache.remove([entry])[0]
+        delete(path)
+
+    monkeypatch.setattr("tfhub_cache.store.local_entries._delete", at_the_same_time)
+    assert hub.cache.remove([A])[0].error is None
+    assert second[0].error is None, second[0].error
+
+
+def test_on_a_read_only_mount_a_model_that_is_being_replaced_is_waited_for(
+    host: Host, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 12: others wait for it."""
+    handle = host.publish("/m", pack_files(OLD))
+    hub.resolve(handle)
+    host.publish("/m", pack_files(NEW))
+    rename, open_ = os.rename, os.open
+    readers: list[threading.Thread] = []
+    errors: list[BaseException] = []
+    paths: list[str] = []
+    refused = threading.Event()
+
+    def read() -> None:
+        try:
+            paths.append(hub.resolve(handle))
+        except BaseException as error:
+            errors.append(error)
+
+    def watched(source: str, target: str) -> None:
+        if target == base_of(cache_dir, handle) and not readers:
+            readers.append(threading.Thread(target=read))
+            readers[0].start()
+            assert refused.wait(SOON)
+        rename(source, target)
+
+    def on_a_read_only_mount(path: Any, flags: int, *mode: int) -> int:
+        makes = flags & os.O_CREAT or (flags & os.O_RDWR and os.path.exists(path))
+        if threading.current_thread() in readers and makes:
+            refused.set()
+            raise OSError(30, "Read-only file system", path)
+        return open_(path, flags, *mode)
+
+    monkeypatch.setattr(os, "rename", watched)
+    monkeypatch.setattr(os, "open", on_a_read_only_mount)
+    hub.cache.refresh(handle)
+    readers[0].join(SOON)
+    assert not errors, errors
+    assert read_files(paths[0]) == NEW
+
+
+def test_a_lock_file_that_can_not_be_read_hides_no_other_model(
+    cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ESTALE, where somebody else on NFS removes a lock file while one looks at it."""
+    ours(cache_dir, A)
+    (cache_dir / f"{key_of('another')}.lock").write_text("elsewhere.1.cache-1")
+
+    def stale(self: Any) -> str:
+        raise OSError(116, "Stale file handle")
+
+    monkeypatch.setattr(lock._LockFile, "read", stale)
+    assert A in [entry.handle for entry in hub.cache.entries()]
+
+
+def test_a_download_that_is_complete_does_not_fail_for_its_part_files_end(
+    host: Host, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quota, or NFS, may tell at the end that something was not written; it is not needed."""
+    files = fake_model(size=6_000_000)
+    handle = host.publish("/m/1", pack_files(files))
+    close = part.PartFile.close
+
+    class Failing:
+        def __init__(self, file: Any) -> None:
+            self._file = file
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._file, name)
+
+        def close(self) -> None:
+            self._file.close()
+            raise OSError(122, "Disk quota exceeded")
+
+    def failing(self: Any, *, keep: bool) -> None:
+        self._notes = Failing(self._notes)
+        close(self, keep=keep)
+
+    monkeypatch.setattr(part.PartFile, "close", failing)
+    assert read_files(hub.resolve(handle)) == files
+
+
+def test_whoever_is_interrupted_while_the_heartbeat_begins_leaves_no_heartbeat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = str(tmp_path / "entry")
+    start = threading.Thread.start
+
+    def interrupted(self: threading.Thread) -> None:
+        start(self)
+        raise KeyboardInterrupt
+
+    before = set(threading.enumerate())
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            LockContender(base, 0.4).attempt()
+    time.sleep(0.5)
+    assert not set(threading.enumerate()) - before
+
+
+def test_whoever_is_interrupted_while_threads_begin_stops_those_that_have_begun(
+    host: Host, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = threading.Event()
+    packed = pack_files(OLD)
+    handles = [host.publish(f"/m/{n}", stall(packed, 100, release)) for n in range(2)]
+    start, begun = threading.Thread.start, []
+
+    def interrupted(self: threading.Thread) -> None:
+        start(self)
+        if not begun:
+            begun.append(self)
+            host.wait_for_requests(1)
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            list(hub.cache.resolve_all(handles))
+    release.set()
+    begun[0].join(SOON)
+    assert len(host.requests) == 1
+    assert not cache_dir.exists() or not os.listdir(cache_dir)
