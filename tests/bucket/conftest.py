@@ -13,7 +13,7 @@ from buckets import FILES, ROOT, Bucket, as_another_process
 from servers import Host, bucket_server
 from storage import Storage
 
-from tfhub_cache.store import bucket
+from tfhub_cache.store import bucket, bucket_claim
 
 
 @pytest.fixture(scope="module")
@@ -70,5 +70,5 @@ def handle(host: Host, storage: Storage) -> str:
 @pytest.fixture
 def silent(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody gives signs of life, as if asleep or cut off."""
-    monkeypatch.setattr(bucket._BucketClaim, "_beat", lambda self, seconds: None)
+    monkeypatch.setattr(bucket_claim.BucketClaim, "_beat", lambda self, seconds: None)
     monkeypatch.setenv("TFHUB_LOCK_TIMEOUT", "0.4")

@@ -121,7 +121,7 @@ def test_ended_at_any_request_it_leaves_no_part_that_looks_whole_and_nothing_tha
 ) -> None:
     """Promises 1, 7 and 9."""
     monkeypatch.setattr("tfhub_cache.store.uploads.UPLOADS", 1)
-    monkeypatch.setattr("tfhub_cache.store.bucket.UPLOADS", 1)
+    monkeypatch.setattr("tfhub_cache.store.bucket_claim.UPLOADS", 1)
     wrong: list[str] = []
 
     def run(point: tuple[Any, ...] | None) -> Client:

@@ -44,7 +44,7 @@ from storage import Call, Storage
 import tfhub_cache as hub
 from tfhub_cache.cache import fetching
 from tfhub_cache.errors import CacheError, DownloadError, ResolveError
-from tfhub_cache.store import ABSENT, bucket, uploads
+from tfhub_cache.store import ABSENT, bucket, bucket_claim, uploads
 from tfhub_cache.store.bucket import BucketStore
 
 pytestmark = pytest.mark.timeout(120)
@@ -931,14 +931,14 @@ def test_an_interrupted_download_leaves_nothing_in_the_bucket(
 ) -> None:
     """Promise 1: Ctrl-C."""
     handle = host.publish("/long/1", models.pack_files(LONG))
-    create_file = bucket._BucketClaim.create_file
+    create_file = bucket_claim.BucketClaim.create_file
 
     def interrupted(self: Any, path: str, size: int, **options: Any) -> Any:
         if path == SHARD:
             raise KeyboardInterrupt
         return create_file(self, path, size, **options)
 
-    monkeypatch.setattr(bucket._BucketClaim, "create_file", interrupted)
+    monkeypatch.setattr(bucket_claim.BucketClaim, "create_file", interrupted)
     with pytest.raises(KeyboardInterrupt):
         hub.resolve(handle)
     assert objects.names() == set()
