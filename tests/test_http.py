@@ -26,6 +26,7 @@ from servers import (
 
 import tfhub_cache as hub
 from tfhub_cache import compressed, http
+from tfhub_cache.cache import interruption
 from tfhub_cache.errors import ArchiveError, DownloadError, ResolveError
 from tfhub_cache.http import session
 
@@ -44,6 +45,7 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits between retries that are counted, not waited for."""
     monkeypatch.setattr(session.Retry, "sleep", lambda self, response=None: None)
     monkeypatch.setattr(http, "time", types.SimpleNamespace(sleep=lambda seconds: None))
+    monkeypatch.setattr(interruption, "pause", lambda seconds: None)
 
 
 def targets(host: Host) -> list[str]:
@@ -281,7 +283,7 @@ def test_lasting_trouble_of_the_server_is_told(
 
 def test_retry_after_is_honoured_within_reason(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
-    monkeypatch.setattr(http, "time", types.SimpleNamespace(sleep=waited.append))
+    monkeypatch.setattr(interruption, "pause", waited.append)
     first = status(429, {"Retry-After": "7"})
     second = status(503, {"Retry-After": "86400"})
     hub.resolve(host.publish("/m/1", in_turn(first, second, archive(ARCHIVE))))

@@ -27,6 +27,7 @@ from servers import (
 
 import tfhub_cache as hub
 from tfhub_cache import http, mirrors, settings, transfer
+from tfhub_cache.cache import interruption
 from tfhub_cache.errors import ArchiveError, CacheError, DownloadError, UnsafeArchiveError
 from tfhub_cache.http import session
 from tfhub_cache.manifest import Manifest
@@ -66,6 +67,7 @@ def _quick(cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits between retries that are counted, not waited for."""
     monkeypatch.setattr(session.Retry, "sleep", lambda self, response=None: None)
     monkeypatch.setattr(http, "time", types.SimpleNamespace(sleep=lambda seconds: None))
+    monkeypatch.setattr(interruption, "pause", lambda seconds: None)
     monkeypatch.setattr(transfer, "_FIRST_PAUSE", 0.01)
 
 
