@@ -328,11 +328,11 @@ def test_another_users_lock_that_goes_while_it_is_opened_is_no_error(
     Path(f"{base}.lock").write_text("elsewhere.1.cache-1")
     open_ = os.open
 
-    def of_another_user(path: Any, flags: int, *mode: int) -> int:
+    def of_another_user(path: Any, flags: int, *mode: int, **options: Any) -> int:
         if path == f"{base}.lock" and flags & os.O_RDWR and os.path.exists(path):
             os.unlink(path)  # its owner is done at this very moment
             raise PermissionError(13, "Permission denied", path)
-        return open_(path, flags, *mode)
+        return open_(path, flags, *mode, **options)
 
     monkeypatch.setattr(os, "open", of_another_user)
     held = LockContender(base, 60).attempt()
@@ -366,14 +366,14 @@ def test_who_may_not_write_gets_the_model_that_was_being_replaced_when_they_look
             assert looked.wait(SOON)
         rename(source, target)
 
-    def by_who_may_not_write(path: Any, flags: int, *mode: int) -> int:
+    def by_who_may_not_write(path: Any, flags: int, *mode: int, **options: Any) -> int:
         if str(path).endswith(".lock") and threading.current_thread() in readers:
             looked.set()  # it has found no entry
             assert replaced.wait(SOON)
             if not os.path.exists(path) and not flags & os.O_CREAT:
                 raise FileNotFoundError(2, "No such file or directory", path)
             raise PermissionError(13, "Permission denied", path)
-        return open_(path, flags, *mode)
+        return open_(path, flags, *mode, **options)
 
     monkeypatch.setattr(os, "rename", watched)
     monkeypatch.setattr(os, "open", by_who_may_not_write)
@@ -852,12 +852,12 @@ def test_on_a_read_only_mount_a_model_that_is_being_replaced_is_waited_for(
             assert refused.wait(SOON)
         rename(source, target)
 
-    def on_a_read_only_mount(path: Any, flags: int, *mode: int) -> int:
+    def on_a_read_only_mount(path: Any, flags: int, *mode: int, **options: Any) -> int:
         makes = flags & os.O_CREAT or (flags & os.O_RDWR and os.path.exists(path))
         if threading.current_thread() in readers and makes:
             refused.set()
             raise OSError(30, "Read-only file system", path)
-        return open_(path, flags, *mode)
+        return open_(path, flags, *mode, **options)
 
     monkeypatch.setattr(os, "rename", watched)
     monkeypatch.setattr(os, "open", on_a_read_only_mount)
