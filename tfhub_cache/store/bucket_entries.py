@@ -44,8 +44,8 @@ def tidy(objects: Objects, key: str, condition: Condition) -> bool:
         removed = bool(found) and found[0].is_there and condition(found[0])
         keep_entry = bool(found) and found[0].is_there and not removed
         left = {
-            name: found
-            for name, found in listed.items()
+            name: at_listing
+            for name, at_listing in listed.items()
             if is_left_behind(_top(name), has_entry=keep_entry)
         }
         # From here on readers see that there is none, though it is removed file by file: the mark

@@ -303,8 +303,9 @@ class _LocalClaim(Claim):
                 os.replace(unfinished, finished)
             os.rename(self._staging, self._entry)
         except BaseException as error:
-            is_theirs = os.path.isdir(self._entry)  # who can't know of our lock
-            self._take_back()
+            # Somebody may have published who can't know of our lock. What is half done, the release
+            # takes back.
+            is_theirs = os.path.isdir(self._entry)
             if self._replace or not (is_theirs and isinstance(error, OSError)):
                 raise
             logging.warning("Module already exists in %s", self._entry)
@@ -328,7 +329,7 @@ class _LocalClaim(Claim):
             last_to_first.callback(self._lock.release)
             for suffix in _SUFFIXES:
                 last_to_first.callback(discard, self._beside(suffix))
-            last_to_first.callback(self._take_back)  # once more, if that was interrupted
+            last_to_first.callback(self._take_back)
 
     def _check_not_lost(self) -> None:
         if self.is_lost():
