@@ -316,7 +316,9 @@ def test_an_answer_other_than_303_is_a_value_error_that_suggests_compressed(
     assert "TFHUB_MODEL_LOAD_FORMAT=COMPRESSED" in str(error.value)
 
 
-@pytest.mark.parametrize("answer", ["s3://bucket/m/1", "", "/m/1", "https://h/m", "see gs://b/m"])
+@pytest.mark.parametrize(
+    "answer", ["s3://bucket/m/1", "", "/m/1", "https://h/m", "see gs://b/m", "gs://b\nm"]
+)
 def test_a_303_that_names_no_gs_folder_is_a_value_error_that_suggests_compressed(
     host: Host, uncompressed: Path, answer: str
 ) -> None:

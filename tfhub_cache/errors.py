@@ -7,6 +7,10 @@ programs that want to know more catch the classes below.
 
 from __future__ import annotations
 
+import os
+
+from tfhub_cache.printing import printable
+
 
 class ResolveError(OSError):
     """A handle could not be turned into a path.
@@ -25,7 +29,7 @@ class ResolveError(OSError):
         url: str | None = None,
         status: int | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__("\n".join(map(printable, message.split("\n"))))
         self.handle = handle
         self.url = url
         self.status = status
@@ -57,3 +61,9 @@ class UnsafeArchiveError(ValueError):
 
 class ProtocolError(ValueError):
     """The host's answer to an UNCOMPRESSED request is not the one that the protocol asks for."""
+
+
+def reason(error: OSError) -> str:
+    """What went wrong, with the file that it is about."""
+    file = "" if error.filename is None else f" ({os.fspath(error.filename)})"
+    return printable(f"{error.strerror or error}{file}")

@@ -23,6 +23,7 @@ import errno
 import json
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -101,7 +102,7 @@ def locked(handle: str, file: str) -> Locked:
         raise LockfileError(
             f"{shown} is not in the lock file {file}, so it is not used. To use it, add it to the "
             f"list that the lock file is made of, and write it anew: tfhub-cache lock -r LIST "
-            f"-o {file}",
+            f"-o {shlex.quote(file)}",
             handle=shown,
         )
     return Locked(archive, file)
@@ -122,12 +123,13 @@ def read(file: str) -> dict[str, Archive]:
     except OSError as error:
         raise LockfileError(
             f"The lock file {file} can't be read: {error.strerror or error}. Check TFHUB_LOCKFILE, "
-            f"or write it: tfhub-cache lock -r LIST -o {file}"
+            f"or write it: tfhub-cache lock -r LIST -o {shlex.quote(file)}"
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         cause = str(error) if isinstance(error, ValueError) else "a part of it is missing"
         raise LockfileError(
-            f"{file} is no lock file: {cause}. Write it anew: tfhub-cache lock -r LIST -o {file}"
+            f"{file} is no lock file: {cause}. Write it anew: tfhub-cache lock -r LIST "
+            f"-o {shlex.quote(file)}"
         ) from error
 
 

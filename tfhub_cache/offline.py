@@ -5,9 +5,11 @@ Nothing is asked, so nothing is waited for. Models in a cache on this machine ar
 
 from __future__ import annotations
 
+import shlex
+
 from tfhub_cache import settings
 from tfhub_cache.errors import OfflineError
-from tfhub_cache.urls import redact
+from tfhub_cache.urls import argument, redact
 
 _ON_THIS_MACHINE = frozenset({"", "file", "local", "memory", "ram"})
 """Schemes of which it is certain. Another one may be that of a disk, but nothing here knows."""
@@ -17,10 +19,12 @@ def refusal(handle: str, root: str) -> OfflineError:
     """What is raised in place of a download into a cache."""
     shown = redact(handle)
     hint = " (with the query of the handle, which is not shown here)" if "?" in handle else ""
+    word = argument(handle)
+    how = f": tfhub-cache resolve {word}" if word else f", with tfhub-cache resolve{hint}."
     return OfflineError(
         f"{shown} would have to be downloaded into the cache {redact(root)}, but "
-        f"{settings.OFFLINE.env} is set. Fetch it beforehand, where there is a network: "
-        f"tfhub-cache resolve {shown}{hint}",
+        f"{settings.OFFLINE.env} is set. Fetch it beforehand, where there is a network"
+        f"{how}",
         handle=shown,
     )
 
@@ -29,7 +33,7 @@ def refusal_of_unreadable(handle: str, path: str) -> OfflineError:
     """What is raised where a model is in the cache, and somebody else's."""
     return OfflineError(
         f"It is not downloaded, as {settings.OFFLINE.env} is set. Have its owner let others read "
-        f"it: chmod -R a+rX {path}",
+        f"it: chmod -R a+rX {shlex.quote(path)}",
         handle=redact(handle),
     )
 
@@ -41,11 +45,11 @@ def check_uncompressed(handle: str) -> None:
         OfflineError: if the network must not be used.
     """
     if settings.offline():
-        shown = redact(handle)
+        shown, word = redact(handle), argument(handle) or "HANDLE"
         raise OfflineError(
             f"{shown} is read over the network in UNCOMPRESSED mode, and {settings.OFFLINE.env} is "
             "set. Set TFHUB_MODEL_LOAD_FORMAT=COMPRESSED, and fetch it beforehand, where there is "
-            f"a network: tfhub-cache resolve --load-format COMPRESSED {shown}",
+            f"a network: tfhub-cache resolve --load-format COMPRESSED {word}",
             handle=shown,
         )
 

@@ -75,7 +75,7 @@ def _ask_for_folder(handle: str, url: str) -> str:
         while len(answer) < _LONGEST_ANSWER and (more := http.read(handle, response, 4096)):
             answer += more
     folder = answer.decode("utf-8", "replace").strip()
-    if not folder.startswith("gs://"):
+    if not (folder.startswith("gs://") and folder.isprintable()):
         raise ProtocolError(
             f"Expected server to return a GCS location but received {folder[:200]!r} for "
             f"{redact(handle)}. Try TFHUB_MODEL_LOAD_FORMAT=COMPRESSED."

@@ -6,7 +6,10 @@ byte for byte.
 
 from __future__ import annotations
 
+import shlex
 from urllib.parse import quote, urlsplit
+
+from tfhub_cache.printing import printable
 
 _LONGEST_SHOWN = 500
 
@@ -19,7 +22,28 @@ def append_query(url: str, name: str, value: str) -> str:
 
 
 def redact(url: str) -> str:
-    """`url` as it may be shown: signatures stand in queries, passwords before the host."""
+    """`url` as it may be shown, on one line and without secrets."""
+    return printable(without_secrets(url))
+
+
+def argument(handle: str) -> str | None:
+    """`handle` as a word for a shell; None if it holds what is not shown, or would be an option."""
+    is_shown = redact(handle) == handle and not handle.startswith("-")
+    return shlex.quote(handle) if is_shown else None
+
+
+def as_meant(handle: str) -> str:
+    """`handle` without white space around it, as the end of a line that was read from a file.
+
+    A path on a disk stays as it is, since names of folders may end in a blank.
+    """
+    meant = handle.strip()
+    scheme, separator, _ = meant.partition("://")
+    return meant if separator and scheme.lower() != "file" else handle
+
+
+def without_secrets(url: str) -> str:
+    """`url` without secrets: signatures stand in queries, passwords before the host."""
     if "://" not in url:
         return url
     url = url.partition("#")[0].partition("?")[0]

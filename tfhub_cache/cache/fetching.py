@@ -19,13 +19,14 @@ from absl import logging
 from tfhub_cache import offline
 from tfhub_cache.cache import interruption
 from tfhub_cache.cache.options import FetchOptions
-from tfhub_cache.errors import CacheError, ResolveError
+from tfhub_cache.errors import CacheError, ResolveError, reason
 from tfhub_cache.lockfile import Locked
+from tfhub_cache.printing import printable
 from tfhub_cache.progress import Progress
 from tfhub_cache.source import Source
 from tfhub_cache.store import ABSENT, Claim, Store, open_store
 from tfhub_cache.store.entry import NOT_PERMITTED, key_of
-from tfhub_cache.urls import redact
+from tfhub_cache.urls import as_meant, redact
 
 _LONG_WAIT = 10.0
 _MOMENT = 2.0
@@ -181,7 +182,7 @@ class Cache:
                             level,
                             "Module '%s' already being downloaded by '%s'. Waiting.",
                             redact(handle),
-                            contender.holder,
+                            printable(contender.holder),
                         )
                         tell_after, level = next(lines, (float("inf"), level))
                     if progress.is_due():
@@ -237,7 +238,8 @@ class Cache:
         """Why an entry can't be used, or None if it can."""
         detail = self._store.flaw(key)
         if detail is not None:
-            return _Flaw("unreadable" if detail.startswith(NOT_PERMITTED) else "damaged", detail)
+            what = "unreadable" if detail.startswith(NOT_PERMITTED) else "damaged"
+            return _Flaw(what, printable(detail))
         if locked is None or (archive := self._store.archive(key)) == locked.archive:
             return None
         if archive is None:
@@ -248,7 +250,7 @@ class Cache:
 @contextlib.contextmanager
 def sparing(handles: Iterable[str]) -> Iterator[None]:
     """Keeps entries from making room for what the current thread downloads."""
-    token = _spared.set(frozenset(map(key_of, handles)))
+    token = _spared.set(frozenset(key_of(as_meant(handle)) for handle in handles))
     try:
         yield
     finally:
@@ -283,9 +285,8 @@ def _failure(handle: str, root: str, flaw: _Flaw | None, error: OSError) -> Reso
     """What is raised when there is no entry after all."""
     shown = redact(handle)
     if not isinstance(error, ResolveError):
-        file = "" if error.filename is None else f" ({os.fspath(error.filename)})"
         error = CacheError(
-            f"Could not keep {shown} in the cache {root}: {error.strerror or error}{file}. Check "
+            f"Could not keep {shown} in the cache {root}: {reason(error)}. Check "
             "the folder's permissions and free space, or set TFHUB_CACHE_DIR to a folder that "
             "can be written.",
             handle=shown,

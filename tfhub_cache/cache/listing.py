@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tfhub_cache import settings
 from tfhub_cache.cache.fetching import open_cache
-from tfhub_cache.errors import CacheError, ResolveError
+from tfhub_cache.errors import CacheError, ResolveError, reason
 from tfhub_cache.store import Store
 from tfhub_cache.store.entry import Entry, key_of
-from tfhub_cache.urls import redact
+from tfhub_cache.urls import argument, as_meant, redact
 
 __all__ = ["Entry", "entries", "find", "free_space"]
 
@@ -112,20 +111,15 @@ def current() -> Current:
 
 def key_for(handle: str) -> str:
     """The name of an entry, from its handle or from that name itself."""
-    return handle if re.fullmatch("[0-9a-f]{40}", handle) else key_of(handle)
+    return handle if re.fullmatch("[0-9a-f]{40}", handle) else key_of(as_meant(handle))
 
 
 def not_cached(handle: str, here: Current) -> CacheError:
     """What is raised where there is no such entry."""
-    shown = redact(handle)
-    fetch = "" if key_for(handle) == handle else f", and `tfhub-cache resolve {shown}` fetches it"
+    shown, word = redact(handle), argument(as_meant(handle))
+    is_known = word is not None and key_for(handle) != handle
+    fetch = f", and `tfhub-cache resolve {word}` fetches it" if is_known else ""
     return CacheError(
         f"{shown} is not in the cache {here.root}. `tfhub-cache ls` shows what is{fetch}.",
         handle=shown,
     )
-
-
-def reason(error: OSError) -> str:
-    """What went wrong, with the file that it is about."""
-    file = "" if error.filename is None else f" ({os.fspath(error.filename)})"
-    return f"{error.strerror or error}{file}"

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tfhub_cache.cache.eviction import name_of
-from tfhub_cache.cache.listing import Current, current, find, reason
-from tfhub_cache.errors import CacheError
+from tfhub_cache.cache.listing import Current, current, find
+from tfhub_cache.errors import CacheError, reason
+from tfhub_cache.printing import printable
 from tfhub_cache.store.entry import Entry, InUse
 from tfhub_cache.urls import redact
 
@@ -84,8 +85,8 @@ def told(entry: Entry, error: OSError) -> CacheError:
     cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
     if isinstance(cause, InUse):
         return CacheError(
-            f"{name} is not removed, as somebody is downloading it ({cause.holder or 'unknown'}). "
-            "Try again when they are done.",
+            f"{name} is not removed, as somebody is downloading it "
+            f"({printable(cause.holder) or 'unknown'}). Try again when they are done.",
             handle=name,
         )
     return CacheError(

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from tfhub_cache.cache.listing import Current, current, entries, find
+from tfhub_cache.cache.listing import Current, current, entries, find, key_for
 from tfhub_cache.errors import CacheError, ResolveError
 from tfhub_cache.manifest import File
 from tfhub_cache.store.entry import Entry, key_of
-from tfhub_cache.urls import redact
+from tfhub_cache.urls import argument, as_meant, redact
 
 _CHUNK = 1 << 20
 _MOMENT, _LOOK_EVERY = 2.0, 0.05
@@ -188,11 +188,15 @@ def _found(handle: str) -> Entry:
     entry = find(handle)
     if entry.is_there:
         return entry
-    name = redact(handle)
+    name, word = redact(handle), argument(as_meant(handle))
+    how = (
+        "To resolve it"
+        if word is None or key_for(handle) == handle
+        else f"`tfhub-cache resolve {word}`"
+    )
     why = "dead processes have left of it" if entry.holder is None else "has arrived so far"
     raise CacheError(
-        f"{name} can't be verified: there is only what {why}. `tfhub-cache resolve {name}` fetches "
-        "it, or waits for it.",
+        f"{name} can't be verified: there is only what {why}. {how} fetches it, or waits for it.",
         handle=name,
     )
 
@@ -204,7 +208,7 @@ def _fixed(verified: Verified) -> Verified:
     entry = verified.entry
     assert entry is not None  # or nothing would differ
     handle = entry.handle
-    if handle is None and key_of(verified.handle) == entry.key:
+    if handle is None and key_of(as_meant(verified.handle)) == entry.key:
         handle = verified.handle
     if handle is None:
         return replace(

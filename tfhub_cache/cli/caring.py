@@ -9,7 +9,7 @@ from tfhub_cache import cache
 from tfhub_cache.cache import Entry, Verified
 from tfhub_cache.cache.listing import key_for
 from tfhub_cache.cli import output
-from tfhub_cache.cli.output import color, moment, name_of
+from tfhub_cache.cli.output import Colored, moment, name_of
 from tfhub_cache.units import format_size
 
 
@@ -56,9 +56,7 @@ def prune(options: argparse.Namespace) -> int:
     pruned = cache.prune(options.max_size, options.unused_for, dry_run=options.dry_run)
     verb = "Would remove" if options.dry_run else "Removed"
     for name, size in sorted(pruned.leftovers.items()):
-        output.line(
-            f"{verb} what a dead process left: {output.printable(name)} ({format_size(size)})"
-        )
+        output.line(f"{verb} what a dead process left: {name} ({format_size(size)})")
     for entry in pruned.removed:
         output.line(
             f"{verb} {name_of(entry)} ({format_size(entry.size)}, used {moment(entry.used)})"
@@ -76,13 +74,13 @@ def prune(options: argparse.Namespace) -> int:
 
 def _tell(verified: Verified) -> None:
     entry = verified.entry
-    name = output.printable(verified.handle) if entry is None else name_of(entry)
+    name = verified.handle if entry is None else name_of(entry)
     if verified.error is not None and not verified.problems:
         output.complain(verified.error)
     elif entry is not None and verified.problems:
-        output.line(f"{color('differs', 'red')}  {name}")
+        output.line(Colored("differs", "red"), f"  {name}")
         for problem in verified.problems:
-            output.line(f"    {output.printable(problem)}")
+            output.line(f"    {problem}")
         if verified.fixed:
             output.line("    It was fetched again.")
         elif verified.error is not None:
@@ -92,11 +90,12 @@ def _tell(verified: Verified) -> None:
                 f"    To fetch it again: tfhub-cache verify --fix {output.argument_of(entry)}"
             )
     elif verified.compared:
-        output.line(f"{color('ok', 'green')}  {name}")
+        output.line(Colored("ok", "green"), f"  {name}")
     else:
         output.line(
-            f"{color('not verifiable', 'cyan')}  {name}: there are no digests, as tensorflow_hub "
-            "downloaded it. The files that a SavedModel needs are there"
+            Colored("not verifiable", "cyan"),
+            f"  {name}: there are no digests, as tensorflow_hub downloaded it. The files that a "
+            "SavedModel needs are there",
         )
 
 
@@ -115,12 +114,10 @@ def _is_agreed(options: argparse.Namespace, entries: list[Entry]) -> bool:
         if options.all:
             options.command.error("--all without a terminal needs --yes")
         return True
-    for entry in entries:
-        print(f"  {name_of(entry)} ({_size(entry)})", file=sys.stderr)
+    subjects = [f"{name_of(entry)} ({_size(entry)})" for entry in entries]
     size = format_size(sum(entry.size for entry in entries))
     what = "it" if len(entries) == 1 else f"these {len(entries)}, {size}"
-    print(f"Remove {what}? [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    return output.ask(subjects, f"Remove {what}? [y/N]").lower() in ("y", "yes")
 
 
 def _size(entry: Entry) -> str:

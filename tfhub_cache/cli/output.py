@@ -9,14 +9,15 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from absl import logging as absl_logging
 
 from tfhub_cache import settings
+from tfhub_cache.printing import printable
 from tfhub_cache.store.entry import Entry
 from tfhub_cache.units import format_age
-from tfhub_cache.urls import redact
+from tfhub_cache.urls import argument, redact, without_secrets
 
 EXPECTED: Final = (OSError, ValueError, RuntimeError, ImportError)
 """Errors that say what to do; any other is a bug, and comes with its traceback."""
@@ -63,24 +64,57 @@ class _Lines(logging.Handler):
         complain(record.getMessage())
 
 
-def line(text: str = "") -> None:
+class Colored(NamedTuple):
+    """Text in a colour, where that can be seen."""
+
+    text: str
+    name: str
+
+
+Part: TypeAlias = str | Colored
+"""What a line is made of. Whatever it holds, it neither ends the line nor moves the terminal."""
+
+
+def line(*parts: Part) -> None:
     """Writes a line to stdout."""
-    _write(text, sys.stdout)
+    _write(_shown(parts), sys.stdout)
+
+
+def path(text: str) -> None:
+    """Writes a path to stdout: for programs byte by byte, whatever its letters are."""
+    if is_terminal():
+        line(text)
+    else:
+        _write(text, sys.stdout)
 
 
 def complain(problem: object) -> None:
-    """Writes a line to stderr."""
-    _write(f"tfhub-cache: {printable(str(problem))}", sys.stderr)
+    """Writes a problem to stderr: a line, and those that it has below."""
+    lines = str(problem).split("\n")
+    _write(
+        "\n  ".join(
+            ["tfhub-cache: " + printable(lines[0]), *(printable(one.strip()) for one in lines[1:])]
+        ),
+        sys.stderr,
+    )
 
 
 def remark(text: str) -> None:
     """Writes what goes with the output: where a program reads the output, beside it."""
-    _write(text, sys.stdout if is_terminal() else sys.stderr)
+    _write(printable(text), sys.stdout if is_terminal() else sys.stderr)
+
+
+def ask(subjects: Iterable[str], question: str) -> str:
+    """Writes subjects, a line each, and a question about them to stderr; reads the answer."""
+    for subject in subjects:
+        print(f"  {printable(subject)}", file=sys.stderr)
+    print(printable(question), end=" ", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip()
 
 
 def write_json(data: Any) -> None:
     """Writes data to stdout, for programs."""
-    line(json.dumps(data, indent=2))
+    _write(json.dumps(data, indent=2), sys.stdout)
 
 
 def is_terminal() -> bool:
@@ -88,40 +122,39 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int]) -> None:
+def table(
+    headings: Sequence[str], rows: Iterable[Sequence[Sequence[Part]]], right: Sequence[int]
+) -> None:
     """Writes rows in columns: aligned and with headings on a terminal, else with tabs between.
 
     Args:
         headings: of the columns.
-        rows: what is in them; text may be coloured.
+        rows: what is in them: the parts of each cell.
         right: the columns that are aligned at their right end.
     """
     if not is_terminal():
         for row in rows:
-            line("\t".join(row))
+            _write("\t".join(map(_shown, row)), sys.stdout)
         return
-    cells = [[color(heading, "bold") for heading in headings], *rows]
+    titles = [[Colored(heading, "bold")] for heading in headings]
+    cells = [[_shown(cell) for cell in row] for row in (titles, *rows)]
     widths = [max(_width(row[column]) for row in cells) for column in range(len(headings))]
     for row in cells:
         shown = []
         for column, cell in enumerate(row):
             space = " " * (widths[column] - _width(cell))
             shown.append(space + cell if column in right else cell + space)
-        line("  ".join(shown).rstrip())
+        _write("  ".join(shown).rstrip(), sys.stdout)
 
 
-def color(text: str, name: str) -> str:
-    """Text in a colour, where that can be seen."""
-    if not (is_terminal() and settings.allows_color()):
-        return text
-    return f"\x1b[{_COLORS[name]}m{text}\x1b[0m"
-
-
-def printable(text: str) -> str:
-    """Text without what a terminal would obey: whoever writes to the cache writes handles, too."""
+def _shown(parts: Iterable[Part]) -> str:
+    """Parts as they are written."""
+    has_colors = is_terminal() and settings.allows_color()
     return "".join(
-        character if character.isprintable() or character == "\n" else ascii(character)[1:-1]
-        for character in text
+        f"\x1b[{_COLORS[part.name]}m{printable(part.text)}\x1b[0m"
+        if isinstance(part, Colored) and has_colors
+        else printable(part.text if isinstance(part, Colored) else part)
+        for part in parts
     )
 
 
@@ -130,19 +163,18 @@ def name_of(entry: Entry) -> str:
     if entry.handle is None:
         return entry.key
     shown = redact(entry.handle)
-    return printable(f"{shown}?..." if "?" in entry.handle else shown).replace("\n", "\\n")
+    return f"{shown}?..." if "?" in entry.handle else shown
 
 
 def path_of(entry: Entry) -> str:
     """An entry's path without the credentials that the URL of a cache may have."""
     # What is on this machine has none, and programs want it as it is.
-    return entry.path if entry.path.startswith("file://") else redact(entry.path)
+    return entry.path if entry.path.startswith("file://") else without_secrets(entry.path)
 
 
 def argument_of(entry: Entry) -> str:
-    """What names an entry on a command line, and holds no secret."""
-    name = name_of(entry)
-    return name if name == entry.handle else entry.key
+    """What names an entry in a shell, and holds no secret."""
+    return (entry.handle and argument(entry.handle)) or entry.key
 
 
 def moment(time: datetime.datetime | None) -> str:

@@ -370,9 +370,14 @@ def _positive(text: str) -> int:
 def _cached_handles(**options: Any) -> Iterable[str]:
     """What a shell offers in place of HANDLE."""
     from tfhub_cache import cache
-    from tfhub_cache.cli.output import argument_of
+    from tfhub_cache.urls import argument
 
     given = getattr(options.get("parsed_args"), "cache_dir", None)
     if given:
         settings.CACHE_DIR.set_flag(given)
-    return [argument_of(entry) for entry in cache.entries() if entry.handle and entry.is_there]
+    # argcomplete quotes them for the shell.
+    return [
+        entry.handle if argument(entry.handle) else entry.key
+        for entry in cache.entries()
+        if entry.handle and entry.is_there
+    ]

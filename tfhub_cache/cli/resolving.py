@@ -23,7 +23,7 @@ def resolve(options: argparse.Namespace) -> int:
     failed = False
     for resolved in cache.resolve_all(handles, jobs=options.jobs, refresh=options.refresh):
         if resolved.path is not None:
-            output.line(resolved.path)
+            output.path(resolved.path)
             continue
         failed = True
         assert resolved.error is not None

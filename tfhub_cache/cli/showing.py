@@ -9,10 +9,10 @@ import datetime
 from tfhub_cache import cache, settings
 from tfhub_cache.cache import Entry
 from tfhub_cache.cli import output
-from tfhub_cache.cli.output import color, moment, name_of
+from tfhub_cache.cli.output import Colored, Part, moment, name_of
 from tfhub_cache.signatures import Tensor
 from tfhub_cache.units import format_size
-from tfhub_cache.urls import redact
+from tfhub_cache.urls import without_secrets
 
 _STATE_COLORS = {"ok": "green", "foreign": "cyan", "downloading": "yellow", "incomplete": "red"}
 _LONG_AGO = datetime.datetime.fromtimestamp(0, datetime.timezone.utc)
@@ -30,7 +30,7 @@ def ls(options: argparse.Namespace) -> int:
         output.write_json(
             {
                 "format": 1,
-                "cache": redact(settings.cache_dir()),
+                "cache": without_secrets(settings.cache_dir()),
                 "entries": [output.entry_json(entry) for entry in entries],
                 "size": sum(entry.size for entry in entries if entry.is_there),
                 "leftovers": _leftovers(entries),
@@ -61,12 +61,12 @@ def info(options: argparse.Namespace) -> int:
             }
         )
         return 0
-    flaw = f": {output.printable(entry.flaw)}" if entry.flaw else ""
+    flaw = f": {entry.flaw}" if entry.flaw else ""
     if not entry.is_there and entry.received is not None:
         flaw = "" if entry.holder else ": its download was interrupted"
-    rows = [
+    rows: list[tuple[Part, ...]] = [
         ("handle", name_of(entry) + (" (no version)" if entry.is_versioned is False else "")),
-        ("state", color(entry.state, _STATE_COLORS[entry.state]) + flaw),
+        ("state", Colored(entry.state, _STATE_COLORS[entry.state]), flaw),
         ("path", output.path_of(entry)),
     ]
     if entry.is_there:
@@ -88,22 +88,20 @@ def info(options: argparse.Namespace) -> int:
             ("archive", f"{format_size(manifest.archive.size)}, sha256 {manifest.archive.sha256}"),
             *manifest.validators.items(),
         ]
-    width = max(len(name) for name in ["signatures", *dict(rows)])
-    for name, value in rows:
-        shown = value if name == "state" else output.printable(value)  # that has its colours
-        output.line(f"{output.printable(name):{width}}  {shown}")
+    width = max(len(name) for name in ["signatures", *(str(row[0]) for row in rows)])
+    for name, *value in rows:
+        output.line(f"{name!s:{width}}  ", *value)
     if known.signatures is None:
-        output.line(f"{'signatures':{width}}  not told: {output.printable(known.untold or '')}")
+        output.line(f"{'signatures':{width}}  not told: {known.untold or ''}")
     elif not known.signatures:
         output.line(f"{'signatures':{width}}  none")
     for signature in known.signatures or []:
-        tags = output.printable(", ".join(signature.tags) or "no tags")
-        output.line(f"\nsignature {color(output.printable(signature.name), 'bold')} ({tags})")
+        tags = ", ".join(signature.tags) or "no tags"
+        output.line()
+        output.line("signature ", Colored(signature.name, "bold"), f" ({tags})")
         for kind, tensors in ("in ", signature.inputs), ("out", signature.outputs):
             for tensor in tensors:
-                output.line(
-                    f"  {kind}  {output.printable(tensor.name)}: {tensor.dtype} {_shape(tensor)}"
-                )
+                output.line(f"  {kind}  {tensor.name}: {tensor.dtype} {_shape(tensor)}")
     return 0
 
 
@@ -118,18 +116,18 @@ def env(options: argparse.Namespace) -> int:
         output.line(f"{name:{width}}  {version or '(not installed)'}")
     output.line()
     for setting in environment.settings:
-        value = output.printable(setting.value) or "(not set)"
+        value = setting.value or "(not set)"
         source = "" if setting.source == "default" else f"  [{setting.source}]"
         if setting.source == "default" and setting.value:
             source = "  [default]"
         output.line(f"{setting.name:{width}}  {value}{source}")
-    output.line(f"{'cache':{width}}  {output.printable(environment.cache)}")
+    output.line(f"{'cache':{width}}  {environment.cache}")
     for problem in environment.problems:
         output.complain(problem)
     return int(bool(environment.problems))
 
 
-def _row(entry: Entry) -> tuple[str, ...]:
+def _row(entry: Entry) -> tuple[tuple[Part, ...], ...]:
     note = ""
     if output.is_terminal():
         if entry.flaw and entry.is_there:
@@ -145,18 +143,18 @@ def _row(entry: Entry) -> tuple[str, ...]:
     taken = sum(entry.leftovers.values()) if is_begun else entry.size
     size = format_size(taken) if output.is_terminal() else str(taken)
     return (
-        color(entry.state, _STATE_COLORS[entry.state]),
-        size,
-        str(entry.files),
-        moment(entry.downloaded),
-        moment(entry.used),
-        name_of(entry) + color(output.printable(note), "dim") if note else name_of(entry),
+        (Colored(entry.state, _STATE_COLORS[entry.state]),),
+        (size,),
+        (str(entry.files),),
+        (moment(entry.downloaded),),
+        (moment(entry.used),),
+        (name_of(entry), Colored(note, "dim")) if note else (name_of(entry),),
     )
 
 
 def _summarize(entries: list[Entry]) -> None:
     models = [entry for entry in entries if entry.is_there]
-    root = redact(settings.cache_dir())
+    root = without_secrets(settings.cache_dir())
     free = cache.free_space()
     text = f"{_count(len(models), 'model')}, {format_size(sum(e.size for e in models))}, in {root}"
     if free is not None:

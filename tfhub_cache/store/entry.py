@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from tfhub_cache.manifest import Manifest
+from tfhub_cache.printing import printable
 
 ABSENT = "there is no entry"
 """The flaw of an entry that is not there."""
@@ -86,7 +87,7 @@ class InUse(OSError):  # noqa: N818 - it reads as what it is
     """Somebody alive is making or removing the entry."""
 
     def __init__(self, holder: str) -> None:
-        super().__init__(f"it is in use by {holder or 'somebody'}")
+        super().__init__(f"it is in use by {printable(holder) or 'somebody'}")
         self.holder = holder
 
 
