@@ -885,6 +885,16 @@ def test_all_of_it_works_on_a_cache_in_a_bucket(run: Command, bucket: str, host:
     assert client.find(root) == []
 
 
+def test_white_space_around_a_handle_is_left_out(run: Command, cache_dir: Path, host: Host) -> None:
+    handle = host.publish("/m/1", pack_files(MODEL))
+    written = f" {handle}\n"
+    path = run("resolve", "-q", written).check().stdout
+    assert path == f"{cache_dir / key_of(handle)}\n"
+    assert run("info", written).check().stdout.startswith(f"handle         {handle}\n")
+    assert run("verify", written).check().stdout == f"ok  {handle}\n"
+    assert run("rm", written).check().stdout.startswith(f"Removed {handle} ")
+
+
 # Completion.
 
 

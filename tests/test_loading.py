@@ -262,6 +262,42 @@ def test_without_tensorflow_resolve_works(run_python, host: Host, cache_dir: Pat
     assert models.read_files(path) == files
 
 
+@pytest.mark.parametrize("around", ["{}\n", "  {}", "\t{}\r\n", "\n{} ", "\u3000{}\xa0"])
+def test_white_space_around_a_handle_makes_no_other_model(
+    host: Host, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, around: str
+) -> None:
+    files = models.fake_model(size=1000)
+    handle = host.publish("/m/1", models.pack_files(files))
+    path = hub.resolve(around.format(handle))
+    assert models.read_files(path) == files
+    assert hub.resolve(handle) == path
+    assert hub.cache.find(around.format(handle)).handle == handle
+    written = hub.cache.lock([around.format(handle), handle], cache_dir / "models.lock")
+    assert set(written) == {handle}
+    monkeypatch.setenv("TFHUB_LOCKFILE", str(cache_dir / "models.lock"))
+    assert hub.cache.refresh(around.format(handle)) == path
+    assert len(host.requests) == 2
+    assert hub.cache.remove([around.format(handle)])[0].error is None
+    assert hub.cache.entries() == []
+
+
+def test_white_space_is_a_part_of_a_path(tmp_path: Path) -> None:
+    (tmp_path / " a ").mkdir()
+    for path in f"{tmp_path}/ a ", f"file://{tmp_path}/ a ":
+        assert hub.resolve(path) == path
+
+
+def test_white_space_around_what_is_read_where_it_is_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TFHUB_MODEL_LOAD_FORMAT", "UNCOMPRESSED")
+    monkeypatch.setenv("TFHUB_OFFLINE", "1")
+    with pytest.raises(errors.OfflineError, match=r"^gs://test-bucket/m is not on this machine"):
+        hub.resolve(" gs://test-bucket/m\n")
+    with pytest.raises(errors.OfflineError, match=r"COMPRESSED http://h/m/1$"):
+        hub.resolve(" http://h/m/1\n")
+
+
 @pytest.mark.parametrize(
     ("source", "kind", "message"),
     [

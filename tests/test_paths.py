@@ -17,7 +17,7 @@ def test_a_folder_is_its_own_path(tmp_path) -> None:
         ("/no/such/model", "does not exist.$"),
         ("no/such/model", "does not exist.$"),
         ("tfhub.dev/google/nnlm/2", "write https://tfhub.dev/google/nnlm/2"),
-        (" https://tfhub.dev/google/nnlm/2", "white space"),
+        (" no/such/model\n", "white space"),
         ("~/no/such/model", "'~' is not expanded"),
         ("", "empty"),
         ("file:///no/such/model", "does not exist.$"),

@@ -20,7 +20,7 @@ from tfhub_cache.mirrors import addresses
 from tfhub_cache.resolver import HttpResolverBase, Resolver
 from tfhub_cache.source import Source
 from tfhub_cache.store.entry import key_of
-from tfhub_cache.urls import append_query, redact
+from tfhub_cache.urls import append_query, as_meant, redact
 
 _CN_PAGES = "https://hub.tensorflow.google.cn/"
 _CN_ARCHIVES = "https://gcs.tensorflow.google.cn/tfhub-modules/"
@@ -69,6 +69,20 @@ def fetch_again(handle: str) -> str:
     if HttpArchiveResolver().is_http_protocol(handle):
         return HttpArchiveResolver().refresh(handle)
     raise ResolveError(f"{redact(handle)} is nothing that can be fetched.", handle=redact(handle))
+
+
+def cached_as_written(resolver: Resolver, handle: str) -> str | None:
+    """The path of the entry, if any, that is named after a handle with white space around it.
+
+    tensorflow_hub takes a handle with the end of a line, and names the entry after both.
+
+    Args:
+        resolver: the one that serves the handle.
+        handle: the handle as the user wrote it.
+    """
+    if not isinstance(resolver, HttpArchiveResolver):
+        return None
+    return open_cache(settings.cache_dir()).lookup(handle, _locked(as_meant(handle)))
 
 
 def archive_url(handle: str) -> str:

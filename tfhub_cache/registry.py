@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tfhub_cache.compressed import GcsArchiveResolver, HttpArchiveResolver
+from tfhub_cache.compressed import GcsArchiveResolver, HttpArchiveResolver, cached_as_written
 from tfhub_cache.paths import PathResolver
 from tfhub_cache.resolver import Resolver
 from tfhub_cache.uncompressed import HttpFolderResolver
+from tfhub_cache.urls import as_meant
 
 
 class Registry:
@@ -37,7 +38,7 @@ class Registry:
         """Resolves `handle` with the newest resolver that supports it.
 
         Args:
-            handle: the handle as the user wrote it.
+            handle: the handle as the user wrote it. White space around a URL is left out.
 
         Returns:
             The path that the resolver returns.
@@ -45,7 +46,10 @@ class Registry:
         Raises:
             RuntimeError: if no resolver supports the handle; it names those that were tried.
         """
-        return self._implementation(handle)(handle)
+        meant = as_meant(handle)
+        implementation = self._implementation(meant)
+        as_written = None if meant == handle else cached_as_written(implementation, handle)
+        return as_written or implementation(meant)
 
     def refresh(self, handle: str) -> str:
         """Resolves `handle` and fetches anew what would otherwise come from the cache.
@@ -61,9 +65,10 @@ class Registry:
             RuntimeError: if no resolver supports the handle.
             OSError: if it can't be fetched. What was cached can still be used.
         """
-        implementation = self._implementation(handle)
+        meant = as_meant(handle)
+        implementation = self._implementation(meant)
         # Resolvers that were written for tensorflow_hub know nothing of it.
-        return getattr(implementation, "refresh", implementation)(handle)
+        return getattr(implementation, "refresh", implementation)(meant)
 
     def _implementation(self, handle: str) -> Resolver:
         for implementation in reversed(self._implementations):

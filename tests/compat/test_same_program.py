@@ -489,6 +489,20 @@ def test_a_cached_model_is_read_without_a_host(both: Both, host: Host, reader: s
     assert [len(one.asked) for one in seen] == [1, 0]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\t"])
+def test_a_handle_with_the_end_of_its_line_is_found_where_tensorflow_hub_put_it(
+    both: Both, host: Host, tmp_path: Path, end: str
+) -> None:
+    """tensorflow_hub takes it, and names the entry after both."""
+    handle = page()(host) + end
+    env = {"TFHUB_CACHE_DIR": str(tmp_path / "shared")}
+    theirs = both.run(THEIRS, "resolve", env=env, handle=handle)
+    assert theirs.value == f"{tmp_path}/shared/{hashlib.sha1(handle.encode()).hexdigest()}"
+    ours = both.run(OURS, "resolve", env={**env, "TFHUB_OFFLINE": "1"}, handle=handle)
+    assert ours.value == theirs.value
+    assert ours.asked == []
+
+
 @pytest.mark.parametrize(("first", "second"), [(THEIRS, OURS), (OURS, THEIRS)])
 def test_whoever_comes_second_waits_for_the_one_that_downloads(
     both: Both, host: Host, tmp_path: Path, first: str, second: str

@@ -15,7 +15,7 @@ from tfhub_cache.compressed import archive_of, is_archive
 from tfhub_cache.errors import LockfileError, ResolveError
 from tfhub_cache.manifest import Archive
 from tfhub_cache.paths import PathResolver
-from tfhub_cache.urls import redact
+from tfhub_cache.urls import as_meant, redact
 
 
 def lock(
@@ -58,7 +58,7 @@ def lock(
         lockfile.check_writable(file)
     archives: dict[str, Archive] = {}
     failures: list[Exception] = []
-    wanted = list(dict.fromkeys(handles))
+    wanted = list(dict.fromkeys(map(as_meant, handles)))
     for handle in wanted:
         if not is_archive(handle):
             try:
