@@ -26,6 +26,8 @@ from entries import (
     seconds_since_use,
     was_used,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from models import fake_model, pack_files, read_files
 from servers import Host, archive, cut, in_turn, stall, status
 
@@ -891,6 +893,14 @@ def test_settings_are_told_with_their_sources_and_without_secrets(
         ("HTTPS_PROXY", "me:se/cret@proxy:3128", "proxy:3128"),
         ("HTTPS_PROXY", "http://me:se#cret@proxy:3128", "http://proxy:3128"),
         ("NO_PROXY", "localhost,.example.com", "localhost,.example.com"),
+        ("HTTP_PROXY", "//me:secret@proxy:3128", "proxy:3128"),
+        ("https_proxy", "/me:secret@proxy", "proxy"),
+        ("ALL_PROXY", "~me:secret@proxy", "proxy"),
+        ("ALL_PROXY", "http:/me:secret@proxy", "proxy"),
+        ("ALL_PROXY", "me:secret%40proxy:3128", "proxy:3128"),
+        ("ALL_PROXY", "http://me:secret@proxy/?token=secret", "http://proxy/"),
+        ("TFHUB_MIRROR", "//me:secret@hub.example,direct", "hub.example,direct"),
+        ("STORAGE_EMULATOR_HOST", "//me:secret@127.0.0.1:4443", "127.0.0.1:4443"),
         ("TFHUB_LOCKFILE", "/home/me@work/models.lock", "/home/me@work/models.lock"),
     ],
 )
@@ -900,6 +910,24 @@ def test_a_password_that_is_not_escaped_is_not_told_either(
     monkeypatch.setenv(name, value)
     told = {setting.name: setting.value for setting in hub.cache.environment().settings}
     assert told[name] == shown
+
+
+@settings(deadline=None, derandomize=True, database=None)
+@given(
+    st.sampled_from(["", "//", "/", "\\\\", "http://", "HTTP:/", "socks5h:", "~", "."]),
+    st.text(st.sampled_from(":/?#@,%40 ~.\n"), max_size=6),
+    st.text(st.sampled_from(":/?#@,%40 ~.\n"), max_size=6),
+    st.sampled_from(["@", "%40"]),
+)
+def test_a_proxy_is_told_without_the_login_however_it_is_written(
+    scheme: str, before: str, after: str, at: str
+) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("HTTP_PROXY", f"{scheme}us3r{before}:s3cret{after}{at}proxy:3128")
+        told = {setting.name: setting.value for setting in hub.cache.environment().settings}
+    assert "us3r" not in told["HTTP_PROXY"]
+    assert "s3cret" not in told["HTTP_PROXY"]
+    assert told["HTTP_PROXY"].endswith("proxy:3128")
 
 
 def test_a_lock_file_that_is_not_there_and_odd_connections_are_problems(

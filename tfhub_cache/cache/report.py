@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tfhub_cache import lockfile, settings
 from tfhub_cache.errors import LockfileError
-from tfhub_cache.urls import redact
+from tfhub_cache.urls import without_secrets
 from tfhub_cache.version import __version__
 
 _PACKAGES = (
@@ -20,6 +20,8 @@ _PACKAGES = (
 _PLAIN_IN_A_LIST = re.compile(r"[A-Za-z0-9+.-]+://[^/?#@]*@[^@]*")
 _PLAIN = re.compile(r"([A-Za-z0-9+.-]+://)?[^/?#@]*@[^@]*")
 """Values of which it is certain where the password ends."""
+_ADDRESSES = (settings.MIRROR.env, settings.STORAGE_EMULATOR_HOST.env)
+"""Settings that are no paths, however they begin; beside proxies."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,11 @@ def environment() -> Environment:
         **{name: _version(name) for name in _PACKAGES},
     }
     effective = [
-        Effective(setting.env, setting.flag, _without_secrets(setting.value()), setting.source())
+        Effective(setting.env, setting.flag, _shown(setting.env, setting.value()), setting.source())
         for setting in settings.all_settings()
     ]
     effective += [
-        Effective(name, None, _without_secrets(value), "environment")
+        Effective(name, None, _shown(name, value), "environment")
         for name, value in settings.of_requests().items()
     ]
     problems = settings.problems()
@@ -90,7 +92,9 @@ def environment() -> Environment:
             lockfile.read(file)
         except LockfileError as error:
             problems.append(str(error))
-    return Environment(versions, effective, _without_secrets(settings.cache_dir()), problems)
+    return Environment(
+        versions, effective, _shown(settings.CACHE_DIR.env, settings.cache_dir()), problems
+    )
 
 
 def _version(package: str) -> str:
@@ -100,13 +104,15 @@ def _version(package: str) -> str:
         return ""
 
 
-def _without_secrets(text: str) -> str:
-    """A value without passwords and queries; a proxy may be written without its scheme."""
-    if text.startswith(("/", "~", ".")):
+def _shown(name: str, text: str) -> str:
+    """A setting's value without passwords and queries, however an address is written."""
+    if name.upper().endswith("_PROXY"):
+        text = re.sub("%40", "@", text)
+    elif name not in _ADDRESSES and text.startswith(("/", "~", ".")):
         return text  # a path
     parts = text.split(",")
     is_plain = _PLAIN if len(parts) == 1 else _PLAIN_IN_A_LIST
     if not all("@" not in part or is_plain.fullmatch(part) for part in parts):
         # A password in which a character is not escaped: nothing tells where it begins.
         parts = [re.sub(r"^([A-Za-z0-9+.-]+://)?.*@", r"\1", text, flags=re.DOTALL)]
-    return ",".join(redact(re.sub(r"^[^/@]*@", "", part)) for part in parts)
+    return ",".join(without_secrets(re.sub(r"^[^/@]*@", "", part)) for part in parts)
