@@ -18,9 +18,11 @@ import trustme
 from filelock import FileLock
 from processes import Finished
 from servers import Host, Proxy, bucket_server, is_loopback
+from surroundings import settle_environment, settle_process
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    settle_process()
     config.addinivalue_line("markers", "tensorflow: needs TensorFlow; skipped where there is none")
     config.addinivalue_line("markers", "once: takes long, and tells little of other interpreters")
     # Read by google-auth when it is imported: there is no machine of Google's to ask.
@@ -51,36 +53,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 # The environment of a test: none of the machine's settings, and no network.
 
-SETTINGS_OF_OTHERS = frozenset(
-    {
-        "ALL_PROXY",
-        "HTTP_PROXY",
-        "HTTPS_PROXY",
-        "NO_PROXY",
-        "REQUESTS_CA_BUNDLE",
-        "CURL_CA_BUNDLE",
-        "SSL_CERT_FILE",
-        "SSL_CERT_DIR",
-        "NETRC",
-        "STORAGE_EMULATOR_HOST",
-        "GOOGLE_APPLICATION_CREDENTIALS",
-    }
-)
-
-
-def _clean_environment(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
-    for name in list(os.environ):
-        if name.upper() in SETTINGS_OF_OTHERS or name.startswith("TFHUB_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("USERPROFILE", str(home))
-
 
 @pytest.fixture(scope="session", autouse=True)
 def _clean_environment_of_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """For the fixtures that live longer than a test."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        _clean_environment(monkeypatch, tmp_path_factory.mktemp("home"))
+        settle_environment(monkeypatch, tmp_path_factory.mktemp("home"))
         yield
 
 
@@ -88,7 +66,7 @@ def _clean_environment_of_session(tmp_path_factory: pytest.TempPathFactory) -> I
 def home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """This test's home folder, empty: there is no ~/.netrc unless the test writes one."""
     folder = tmp_path_factory.mktemp("home")
-    _clean_environment(monkeypatch, folder)
+    settle_environment(monkeypatch, folder)
     return folder
 
 
