@@ -1,4 +1,5 @@
-"""Runs the part of the tests that needs no TensorFlow on the other interpreters of this machine.
+"""Runs the part of the tests that needs no TensorFlow on the other interpreters of this machine,
+and with the oldest libraries that are admitted.
 
 The default one runs all tests, by `make unit`.
 """
@@ -13,6 +14,8 @@ import nox
 nox.options.error_on_missing_interpreters = False
 nox.options.reuse_existing_virtualenvs = True
 
+os.environ["UV_PYTHON_DOWNLOADS"] = "never"  # what is not here is not tested
+
 # pyenv hides the interpreters that it does not currently point to.
 if shutil.which("pyenv"):
     installed = subprocess.run(
@@ -21,6 +24,7 @@ if shutil.which("pyenv"):
     os.environ["PYENV_VERSION"] = ":".join(installed.stdout.split())
 
 
+OLDEST = "3.10"
 DEFAULT = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -32,7 +36,21 @@ def light(session: nox.Session) -> None:
     """
     session.install("--quiet", "--upgrade", "pip>=25.1")
     session.install("--quiet", "--editable", ".", "--group", "test")
+    _run_light_tests(session)
+
+
+def _run_light_tests(session: nox.Session) -> None:
     workers = ("-n", "auto", "--dist", "loadgroup")
     session.run(
         "pytest", *workers, "--quiet", "-m", "not tensorflow and not once", *session.posargs
     )
+
+
+@nox.session(python=OLDEST, venv_backend="uv")
+def lowest(session: nox.Session) -> None:
+    """Runs the same tests with the oldest versions of everything that pyproject.toml admits."""
+    oldest = os.path.join(session.create_tmp(), "oldest.txt")
+    compiled = ("uv", "pip", "compile", "--quiet", "pyproject.toml", "--output-file", oldest)
+    session.run(*compiled, "--resolution", "lowest-direct", "--python-version", OLDEST)
+    session.install("--quiet", "--editable", ".", "--group", "test", "--constraint", oldest)
+    _run_light_tests(session)
