@@ -26,6 +26,12 @@ KEPT = re.compile(
     "|PYTEST_.*|COVERAGE_.*|HYPOTHESIS_.*|NO_GCE_CHECK|TF_CPP_MIN_LOG_LEVEL"
 )
 """The variables that tests inherit. Without the others, there are no settings and no logins."""
+_LEFT = {
+    getattr(signal, name)
+    for name in ("SIGPIPE", "SIGXFSZ", "SIGXFZ", "SIGHUP")
+    if hasattr(signal, name)
+}
+"""Signals that Python ignores, and the one that nohup does."""
 _LEAST_FILES = 4096
 """How many files a process may have open, where it is allowed."""
 
@@ -33,19 +39,13 @@ _LEAST_FILES = 4096
 def settle_process() -> None:
     """Takes back what a process has inherited, but for its environment."""
     for number in signal.valid_signals():
-        # Python itself ignores two of them.
-        if signal.getsignal(number) is signal.SIG_IGN and number not in _IGNORED_BY_PYTHON:
+        if signal.getsignal(number) is signal.SIG_IGN and number not in _LEFT:
             is_ctrl_c = number == signal.SIGINT
             signal.signal(number, signal.default_int_handler if is_ctrl_c else signal.SIG_DFL)
     os.umask(0o022)
     if os.name == "posix":
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         _lift_limits()
-
-
-_IGNORED_BY_PYTHON = {
-    getattr(signal, name) for name in ("SIGPIPE", "SIGXFSZ", "SIGXFZ") if hasattr(signal, name)
-}
 
 
 def _lift_limits() -> None:
