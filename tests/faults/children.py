@@ -125,6 +125,7 @@ class _Job:
     stop_at: int | str | None
     action: str
     uid: int | None
+    umask: int | None
     start_together: Any
     steps: bool
 
@@ -140,6 +141,7 @@ class Child:
             and "interrupt" a SIGINT, which the process sends itself.
         env: settings.
         uid: the user that it is.
+        umask: the rights that what it makes lacks.
         start_together: a barrier at which it waits first.
         steps: whether the steps are told.
     """
@@ -153,13 +155,15 @@ class Child:
         action: str = "stop",
         env: Mapping[str, str] | None = None,
         uid: int | None = None,
+        umask: int | None = None,
         start_together: Any = None,
         steps: bool = False,
     ) -> None:
         assert _WARM is not None
         self._told: list[tuple[str, Any]] = []
         self._pipe, theirs = _WARM.Pipe()
-        job = _Job(handle, str(cache), dict(env or {}), stop_at, action, uid, start_together, steps)
+        settings = dict(env or {})
+        job = _Job(handle, str(cache), settings, stop_at, action, uid, umask, start_together, steps)
         self._process = _WARM.Process(target=_main, args=(job, theirs), daemon=True)
         self._process.start()
         theirs.close()
@@ -269,6 +273,8 @@ def _main(job: _Job, pipe: Connection) -> None:
         os.setgroups([])
         os.setgid(job.uid)
         os.setuid(job.uid)
+    if job.umask is not None:
+        os.umask(job.umask)
     steps = _Steps(job, pipe)
     if job.steps or job.stop_at is not None:
         steps.watch()

@@ -84,16 +84,19 @@ def public_dir(as_root: None) -> Iterator[Path]:
 
 
 @pytest.fixture
-def disk(as_root: None, tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mounts a tmpfs with options as `mount -o` takes them, and returns its folder."""
+def disk(as_root: None, tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Mounts a file system with options as `mount -o` takes them, and returns its folder.
+
+    It is a tmpfs in a folder of its own; `disk(options, kind, folder)` for others.
+    """
     mounted: list[Path] = []
 
-    def mount(options: str) -> Path:
-        folder = tmp_path / f"disk{len(mounted)}"
-        folder.mkdir()
+    def mount(options: str, kind: str = "tmpfs", folder: Path | None = None) -> Path:
+        folder = folder or tmp_path / f"disk{len(mounted)}"
+        folder.mkdir(exist_ok=True)
         try:
             subprocess.run(
-                ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder],
+                ["mount", "-t", kind, "-o", options, kind, folder],
                 check=True,
                 capture_output=True,
             )

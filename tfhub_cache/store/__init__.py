@@ -81,14 +81,15 @@ class Claim(Staging):
         On a disk a new entry appears in one step. For one that is replaced there are two, and
         between them readers see that there is none.
 
-        If somebody else published the entry in the meantime (tensorflow_hub may), theirs stays,
-        unless the claim is there to replace it.
+        If another process published an intact entry in the meantime (tensorflow_hub may), theirs
+        stays, unless the claim is there to replace it.
 
         Args:
             manifest: what was written.
 
         Raises:
-            OSError: if the store refuses; the entry is then as it was before.
+            OSError: if the store refuses. The entry is then as it was before, or that of another
+                process, which the caller has to look at.
         """
 
     @abc.abstractmethod

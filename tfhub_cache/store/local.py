@@ -14,9 +14,10 @@ from absl import logging
 
 from tfhub_cache.manifest import Archive, Manifest, UnknownFormat
 from tfhub_cache.store import ABSENT, Claim, Contender, Store, descriptor, saved_model
+from tfhub_cache.store.aside import check_replaceable, discard
 from tfhub_cache.store.entry import NOT_PERMITTED, RECORD_SECONDS, Condition, Entry
 from tfhub_cache.store.links import is_planted_link
-from tfhub_cache.store.lock import HeldLock, LockContender, discard, staging_folder
+from tfhub_cache.store.lock import HeldLock, LockContender, staging_folder
 from tfhub_cache.store.part import begin_part, discard_part, look_at_part, open_part
 from tfhub_cache.store.spool import Identity, MemorySpool, Spool
 
@@ -224,7 +225,15 @@ class _LocalClaim(Claim):
         self._manifest: os.stat_result | None = None  # ours, once it is written
 
     def begin(self) -> bool:
-        """Removes what dead holders left, and makes the folder; False if the lock is lost."""
+        """Removes what dead holders left, and makes the folder; False if the lock is lost.
+
+        Raises:
+            OSError: if that is not possible, or what is in the way of the entry can't be replaced.
+        """
+        if self._replace or self._store.flaw(self._key) is not None:
+            for suffix in "", ".manifest.json", ".descriptor.txt":
+                with contextlib.suppress(FileNotFoundError):
+                    check_replaceable(self._entry + suffix)  # or the download would be in vain
         names = os.listdir(self._root)
         if self.is_lost():  # looked at after the listing, in which nothing is of a successor then
             return False
@@ -289,26 +298,20 @@ class _LocalClaim(Claim):
         with contextlib.suppress(OSError):
             os.utime(self._staging)  # it is used now, however long it took
         self._manifest = os.stat(self._beside(".manifest.tmp"))
-        try:
-            if os.path.lexists(self._entry):
-                if not self._replace and self._store.flaw(self._key) is None:
-                    logging.warning("Module already exists in %s", self._entry)
-                    return
-                # No system but Linux exchanges two folders in one step. Without an entry in
-                # between, readers see that there is none.
-                os.rename(self._entry, self._beside(".old.tmp"))
-                with contextlib.suppress(FileNotFoundError):
-                    os.rename(f"{self._entry}.manifest.json", self._beside(".manifest.old.tmp"))
-            for unfinished, finished in beside.items():
-                os.replace(unfinished, finished)
-            os.rename(self._staging, self._entry)
-        except BaseException as error:
-            # Somebody may have published who can't know of our lock. What is half done, the release
-            # takes back.
-            is_theirs = os.path.isdir(self._entry)
-            if self._replace or not (is_theirs and isinstance(error, OSError)):
-                raise
-            logging.warning("Module already exists in %s", self._entry)
+        if os.path.lexists(self._entry):
+            if not self._replace and self._store.flaw(self._key) is None:
+                logging.warning("Module already exists in %s", self._entry)
+                return
+            # No system but Linux exchanges two folders in one step. Without an entry in between,
+            # readers see that there is none.
+            os.rename(self._entry, self._beside(".old.tmp"))
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(f"{self._entry}.manifest.json", self._beside(".manifest.old.tmp"))
+        # Another process may publish that can't know of our lock: this fails then, and the release
+        # takes back what is half done.
+        for unfinished, finished in beside.items():
+            os.replace(unfinished, finished)
+        os.rename(self._staging, self._entry)
 
     def _take_back(self) -> None:
         """Takes back our manifest, and what was moved aside, if the entry was not published."""

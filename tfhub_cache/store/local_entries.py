@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 
 from tfhub_cache.manifest import Manifest
 from tfhub_cache.store import Store
+from tfhub_cache.store.aside import remove
 from tfhub_cache.store.entry import (
     ABSENT,
     Condition,
@@ -195,11 +196,5 @@ def _size(path: str) -> int | None:
 
 
 def _delete(path: str) -> None:
-    # Renamed first, for the reason that `lock.discard` gives; but here a failure is told.
-    gone = f"{path.removesuffix('.tmp')}.gone.tmp"
     with contextlib.suppress(FileNotFoundError):
-        os.rename(path, gone)
-        if os.path.isdir(gone) and not os.path.islink(gone):
-            shutil.rmtree(gone)
-        else:
-            os.unlink(gone)
+        remove(path)

@@ -19,12 +19,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import stat
 import threading
 import uuid
 import weakref
 
+from tfhub_cache.store.aside import discard
 from tfhub_cache.store.owner import TENSORFLOW_HUB_TIMEOUT, Owner, Silence
 
 
@@ -196,21 +196,6 @@ class LockContender:
 def staging_folder(base: str, uid: str) -> str:
     """The folder that the holder with `uid` fills."""
     return f"{base}.{uid}.tmp"
-
-
-def discard(path: str) -> None:
-    """Removes a file or a folder, as far as that can be done; a link itself, not its target.
-
-    It is renamed first: somebody may still be filling it who was taken for dead, and what is half
-    removed must not be published if they wake up.
-    """
-    with contextlib.suppress(OSError):
-        discarded = f"{path.removesuffix('.tmp')}.gone.tmp"
-        os.rename(path, discarded)
-        if os.path.isdir(discarded) and not os.path.islink(discarded):
-            shutil.rmtree(discarded, ignore_errors=True)
-        else:
-            os.unlink(discarded)
 
 
 # Another user must not make us follow a link or wait for a pipe, nor a child process inherit the
