@@ -8,6 +8,27 @@ import os
 import shutil
 import stat
 
+from tfhub_cache.store import saved_model
+
+
+def move_aside(path: str, aside: str) -> None:
+    """Moves a file or a folder to another name beside it; one that can't be moved is removed.
+
+    overlayfs, which a container's file system usually is, moves no folder that comes from the
+    image: the rename fails with EXDEV, and a copy would cost as much room as the model. Removing
+    the folder in place takes several steps, so what makes it a model goes first: from that step on,
+    readers see that there is none.
+
+    Raises:
+        OSError: if neither is possible.
+    """
+    try:
+        os.rename(path, aside)
+    except OSError as error:
+        if error.errno != errno.EXDEV or os.name == "nt":
+            raise
+        _remove_in_place(path)
+
 
 def remove(path: str) -> None:
     """Removes a file or a folder; a link itself, not its target.
@@ -19,7 +40,7 @@ def remove(path: str) -> None:
         OSError: if not all of it can be removed.
     """
     gone = f"{path.removesuffix('.tmp')}.gone.tmp"
-    os.rename(path, gone)
+    move_aside(path, gone)
     with contextlib.suppress(FileNotFoundError):
         _remove(gone)
 
@@ -54,3 +75,15 @@ def _remove(path: str) -> None:
         shutil.rmtree(path)
     else:
         os.unlink(path)
+
+
+def _remove_in_place(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        # Relative to the open folder: another user may put a link in its place meanwhile.
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            for name in saved_model.MODEL_FILES.intersection(os.listdir(folder)):
+                os.unlink(name, dir_fd=folder)
+        finally:
+            os.close(folder)
+    _remove(path)

@@ -14,7 +14,7 @@ from absl import logging
 
 from tfhub_cache.manifest import Archive, Manifest, UnknownFormat
 from tfhub_cache.store import ABSENT, Claim, Contender, Store, descriptor, saved_model
-from tfhub_cache.store.aside import check_replaceable, discard
+from tfhub_cache.store.aside import check_replaceable, discard, move_aside
 from tfhub_cache.store.entry import NOT_PERMITTED, RECORD_SECONDS, Condition, Entry
 from tfhub_cache.store.links import is_planted_link
 from tfhub_cache.store.lock import HeldLock, LockContender, staging_folder
@@ -304,7 +304,7 @@ class _LocalClaim(Claim):
                 return
             # No system but Linux exchanges two folders in one step. Without an entry in between,
             # readers see that there is none.
-            os.rename(self._entry, self._beside(".old.tmp"))
+            move_aside(self._entry, self._beside(".old.tmp"))
             with contextlib.suppress(FileNotFoundError):
                 os.rename(f"{self._entry}.manifest.json", self._beside(".manifest.old.tmp"))
         # Another process may publish that can't know of our lock: this fails then, and the release

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 
 from tfhub_cache.manifest import Manifest
 from tfhub_cache.store import Store
-from tfhub_cache.store.aside import remove
+from tfhub_cache.store.aside import move_aside, remove
 from tfhub_cache.store.entry import (
     ABSENT,
     Condition,
@@ -119,7 +119,7 @@ def tidy(
         if removed:
             # First of all, and in one step: from here on readers see that there is none.
             aside = f"{key}.{lock.owner.uid}.old.tmp"
-            os.rename(base, os.path.join(root, aside))
+            move_aside(base, os.path.join(root, aside))
             names = [*(name for name in names if name != key), aside]  # what takes long comes last
         for name in names:
             if name != aside and not lock.is_held():  # it is somebody else's by now

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-_MODEL_FILES = frozenset({"saved_model.pb", "saved_model.pbtxt", "tfhub_module.pb"})
+MODEL_FILES = frozenset({"saved_model.pb", "saved_model.pbtxt", "tfhub_module.pb"})
+"""The files of which a model has at least one."""
 
 
 def flaw_of(names: Collection[str], variables: Collection[str]) -> str | None:
@@ -17,7 +18,7 @@ def flaw_of(names: Collection[str], variables: Collection[str]) -> str | None:
     Returns:
         Words for people, or None if nothing is missing.
     """
-    if _MODEL_FILES.isdisjoint(names):
+    if MODEL_FILES.isdisjoint(names):
         return "it contains neither 'saved_model.pb' nor 'saved_model.pbtxt'"
     if not variables:
         return None
