@@ -24,6 +24,7 @@ from tfhub_cache.store import local_entries, lock, part
 from tfhub_cache.store.entry import key_of
 from tfhub_cache.store.local import LocalStore
 from tfhub_cache.store.lock import LockContender
+from tfhub_cache.store.owner import Owner
 from tfhub_cache.store.part import open_part
 
 pytestmark = pytest.mark.timeout(60)
@@ -326,10 +327,11 @@ def test_another_users_lock_that_goes_while_it_is_opened_is_no_error(
     """Promise 6, where users share a cache: the others wait."""
     base = str(tmp_path / "entry")
     Path(f"{base}.lock").write_text("elsewhere.1.cache-1")
-    open_ = os.open
+    open_, gone = os.open, []
 
     def of_another_user(path: Any, flags: int, *mode: int, **options: Any) -> int:
-        if path == f"{base}.lock" and flags & os.O_RDWR and os.path.exists(path):
+        if path == f"{base}.lock" and flags & os.O_RDWR and os.path.exists(path) and not gone:
+            gone.append(path)
             os.unlink(path)  # its owner is done at this very moment
             raise PermissionError(13, "Permission denied", path)
         return open_(path, flags, *mode, **options)
@@ -432,6 +434,45 @@ def test_whoever_wakes_up_before_they_sweep_does_not_sweep_whoever_took_over(
     assert not others[0].is_lost()
     assert os.path.isdir(others[0]._staging)
     others[0].release()
+
+
+def test_a_download_that_is_taken_over_each_time_is_an_error_after_a_few_requests(
+    host: Host, cache_dir: Path
+) -> None:
+    """As by new processes, one after the other, that take this one for dead."""
+    handle = f"{host.url}/m/1"
+
+    def answer_somebody_who_is_asleep(request: Any) -> None:
+        taken_over(base_of(cache_dir, handle)).release()
+        request.answer(200, pack_files(OLD))
+
+    host.route("/m/1", answer_somebody_who_is_asleep)
+    with pytest.raises(CacheError, match=r"took the download over 5 times.*host names") as caught:
+        hub.resolve(handle)
+    assert handle in str(caught.value)
+    assert len(host.requests) == 5
+    assert os.listdir(cache_dir) == []
+
+
+def test_whoever_lost_a_download_does_not_take_it_back_from_a_process_that_is_alive(
+    tmp_path: Path,
+) -> None:
+    """What tells of a death here has told of one that was none; so only silence counts."""
+    base = str(tmp_path / "entry")
+    loser = LockContender(base, 0.3)
+    lost = loser.attempt()
+    assert lost is not None
+    Path(f"{base}.lock").unlink()
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True
+    )
+    successor = Owner.new()._replace(pid=int(dead.stdout))  # of a machine of the same name, say
+    Path(f"{base}.lock").write_text(str(successor))
+    assert not lost.is_held()
+    lost.release()
+    assert loser.attempt() is None
+    held = until(loser.attempt)  # unless it gives no sign of life
+    held.release()
 
 
 def test_two_that_take_over_at_once_do_not_remove_each_others_locks(

@@ -37,6 +37,8 @@ BEFORE_IT_IS_PUBLISHED = (
     "make folder .",
     "make <key>.lock",
     "lock",
+    "open <key>.lock",
+    "lock",
     "write",
     "list .",
     "make folder <key>.<uid>.tmp",

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import errno
 import functools
+import itertools
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,8 +25,9 @@ from tfhub_cache.errors import CacheError, ResolveError, reason
 from tfhub_cache.lockfile import Locked
 from tfhub_cache.printing import printable
 from tfhub_cache.progress import Progress
+from tfhub_cache.retrying import Policy
 from tfhub_cache.source import Source
-from tfhub_cache.store import ABSENT, Claim, Store, open_store
+from tfhub_cache.store import ABSENT, Claim, Contender, Store, open_store
 from tfhub_cache.store.entry import NOT_PERMITTED, key_of
 from tfhub_cache.urls import as_meant, redact
 
@@ -32,6 +35,8 @@ _LONG_WAIT = 10.0
 _MOMENT = 2.0
 """Seconds within which an entry that is being replaced is there again."""
 _LOOK_EVERY = 0.05
+_TAKEN_OVER = Policy(attempts=5, first_pause=0.25, longest_pause=4.0)
+"""How often an entry is made, if others take that over each time."""
 
 
 _spared: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar(
@@ -109,7 +114,17 @@ class Cache:
                 if flaw is not None and flaw.detail.startswith(NOT_PERMITTED):
                     raise offline.refusal_of_unreadable(handle, self._store.path(key))
                 raise offline.refusal(handle, self._root)
-            while claim := self._claim(handle, key, options):
+            contender = self._store.contend(
+                key,
+                options.lock_timeout,
+                options.keep_free,
+                # Somebody without the lock file may make one of another archive meanwhile.
+                replace=options.refresh or options.locked is not None,
+            )
+            for attempt in itertools.count(1):
+                claim = self._claim(contender, handle, key, options)
+                if claim is None:
+                    break
                 with claim:
                     # Whoever had the claim before may just have made the entry.
                     if self._is_there(key, options):
@@ -122,6 +137,7 @@ class Cache:
                         if not _is_lost(claim):
                             raise
                 logging.warning("Somebody took over the download of '%s'.", redact(handle))
+                _pause_after_loss(attempt)
         except OSError as error:
             # Where the disk refuses, the entry may still be there: made, or put back by somebody.
             is_of_disk = bool(sources) and not isinstance(error, ResolveError)
@@ -160,15 +176,10 @@ class Cache:
         except OSError:
             self._untidy.add(key)  # it is not ours to remove, and need not be tried again
 
-    def _claim(self, handle: str, key: str, options: FetchOptions) -> Claim | None:
+    def _claim(
+        self, contender: Contender, handle: str, key: str, options: FetchOptions
+    ) -> Claim | None:
         """Waits for the claim, or for the entry (then None), whichever comes first."""
-        contender = self._store.contend(
-            key,
-            options.lock_timeout,
-            options.keep_free,
-            # Somebody without the lock file may make one of another archive meanwhile.
-            replace=options.refresh or options.locked is not None,
-        )
         # tensorflow_hub's line, at its level; and one that is seen, if it takes long.
         lines = iter([(0.0, logging.INFO), (_LONG_WAIT, logging.WARNING)])
         begun = time.monotonic()
@@ -279,6 +290,22 @@ def _is_lost(claim: Claim) -> bool:
         return claim.is_lost()
     except OSError:
         return False
+
+
+def _pause_after_loss(attempt: int) -> None:
+    """Lets time pass before a claim is contended for again that others have taken over.
+
+    Raises:
+        OSError: if that has happened too often.
+    """
+    pause = _TAKEN_OVER.pause_after(attempt)
+    if pause is None:
+        raise OSError(
+            errno.ESTALE,
+            f"other processes took the download over {attempt} times, as if this one were dead; "
+            "machines that share a cache need different host names",
+        )
+    interruption.pause(pause)
 
 
 def _failure(handle: str, root: str, flaw: _Flaw | None, error: OSError) -> ResolveError:

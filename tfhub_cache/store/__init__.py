@@ -138,7 +138,8 @@ class Contender(abc.ABC):
         """Tries once to get the claim.
 
         A holder that is dead is cleared away. "Dead" is certain on this machine; of another
-        machine it means: without a sign of life for the lock timeout.
+        machine it means: without a sign of life for the lock timeout. After a claim that was got
+        has been lost, it means that on this machine, too.
 
         Returns:
             The claim, or None while somebody alive has it.

@@ -12,6 +12,10 @@ That it exists says that somebody is at work. Whether they are still alive is to
 What this does not guarantee: on a file system without such locks, or when a machine falls asleep
 in a download and wakes up later, two downloads of an entry may run at once. They do no harm: each
 fills a folder of its own, and one of them is published.
+
+Some file systems grant such a lock to all who ask. That is noticed, and taken for none. Others keep
+them on the machine that asks; then machines of the same name take each other's holders for dead.
+From whom a lock was taken like that goes by the heartbeat alone from then on, so it ends.
 """
 
 from __future__ import annotations
@@ -108,9 +112,13 @@ class LockContender:
         self._path = f"{base}.lock"
         self._timeout = timeout
         self._silence = Silence()
+        self._had_it = False
 
     def attempt(self) -> HeldLock | None:
         """Tries once, clearing away a dead holder.
+
+        To try again after it was got means that it was lost: another process took this living one
+        for dead. What that went by misleads here, so only silence tells of death from now on.
 
         Raises:
             OSError: if the folder can't be written.
@@ -127,7 +135,7 @@ class LockContender:
                 is_free = not content and (file.created if os_lock is None else os_lock)
                 if is_free and file.writable:
                     held = self._take(file)
-                    keep = True
+                    keep = self._had_it = True
                     return held
                 self.holder = content
                 if not self._is_dead(file, content, os_lock):
@@ -182,7 +190,8 @@ class LockContender:
             is_silent = self._silence.exceeds(self._timeout, touched, touched)
             return is_silent and os.name != "nt"
         if holder is not None and holder.is_ours:
-            if holder.is_here and (os_lock or (os_lock is None and not holder.process_exists())):
+            is_gone = os_lock or (os_lock is None and not holder.process_exists())
+            if holder.is_here and is_gone and not self._had_it:
                 return True
             return self._silence.exceeds(self._timeout, (content, touched), touched)
         if holder is None:
@@ -211,6 +220,7 @@ class _LockFile:
         self._path = path
         self.created = False
         self.writable = True
+        self._written: str | None = None
         self._descriptor = self._open(make)
         _OPEN.add(self)
         if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
@@ -239,19 +249,36 @@ class _LockFile:
                 return descriptor
 
     def try_os_lock(self) -> bool | None:
-        """Takes the system's lock if it is free; None where the file system has none."""
-        return _try_os_lock(self._descriptor)
+        """Takes the system's lock if it is free; None where the file system has none.
+
+        A lock that is granted to others, too, while we have it, is none.
+        """
+        is_taken = _try_os_lock(self._descriptor)
+        if is_taken:
+            with contextlib.suppress(OSError):
+                other = os.open(self._path, (os.O_RDWR if self.writable else os.O_RDONLY) | _SAFELY)
+                try:
+                    is_same = os.path.samestat(os.fstat(other), os.fstat(self._descriptor))
+                    if is_same and _try_os_lock(other):
+                        return None
+                finally:
+                    os.close(other)
+        return is_taken
 
     def is_at_its_path(self) -> bool:
-        """Whether the open file is still the one with that name."""
+        """Whether the open file is still the one with that name, and holds what we have written."""
         try:
             there = os.stat(self._path, follow_symlinks=False)
         except FileNotFoundError:
             return False
-        return self._descriptor >= 0 and os.path.samestat(there, os.fstat(self._descriptor))
+        if self._descriptor < 0 or not os.path.samestat(there, os.fstat(self._descriptor)):
+            return False
+        return self._written is None or self.read() in ("", self._written)
 
     def read(self) -> str:
         try:
+            if hasattr(os, "pread"):  # as several threads may look
+                return os.pread(self._descriptor, 4096, 0).decode("utf-8", "replace")
             os.lseek(self._descriptor, 0, os.SEEK_SET)
             return os.read(self._descriptor, 4096).decode("utf-8", "replace")
         except PermissionError:  # on Windows a locked file can't be read
@@ -259,6 +286,7 @@ class _LockFile:
 
     def write(self, content: str) -> None:
         os.write(self._descriptor, content.encode())
+        self._written = content
 
     def touched(self) -> float:
         """When it was last written or touched."""
