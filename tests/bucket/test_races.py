@@ -785,3 +785,20 @@ def test_what_one_thread_removes_is_not_believed_in_though_another_lost_its_clai
     claims[-1].release()
     assert objects.names() == set()
     assert store.flaw(key(handle)) == ABSENT
+
+
+# Machines of the same name
+
+
+def test_whoever_lost_a_download_does_not_take_it_back_from_a_machine_of_the_same_name(
+    objects: Bucket,
+) -> None:
+    """Each takes the other for dead, as its process is not here: but once only."""
+    loser = BucketStore(ROOT).contend(ENTRY, 1.0, 0)
+    lost = loser.attempt()
+    assert lost is not None
+    objects[f"{ENTRY}.lock"] = f"{HERE}.{dead_pid()}.cache-0".encode()
+    assert lost.is_lost()
+    lost.release()
+    assert loser.attempt() is None
+    until(lambda: (held := loser.attempt()) and (held.release() or True))

@@ -185,6 +185,7 @@ class _BucketContender(Contender):
         self._name = f"{key}.lock"
         self._lock_timeout = lock_timeout
         self._silence = Silence()
+        self._had_it = False
 
     def attempt(self) -> Claim | None:
         with self._objects.errors_told():
@@ -209,6 +210,7 @@ class _BucketContender(Contender):
                     lock.give_back()
                 claim.release()
                 raise
+            self._had_it = True
             return claim
 
     def progress(self) -> tuple[int, int | None]:
@@ -218,7 +220,8 @@ class _BucketContender(Contender):
     def _is_dead(self, lock: Version) -> bool:
         self.holder = lock.content.decode("utf-8", "replace")
         holder = Owner.parse(self.holder)
-        if holder is not None and holder.is_here and not holder.process_exists():
+        is_gone = holder is not None and holder.is_here and not holder.process_exists()
+        if is_gone and not self._had_it:  # see `Contender.attempt`
             return True
         if is_nobodys(lock.content):
             return True
