@@ -79,6 +79,7 @@ def test_parameters_of_the_handle_stay_as_they_are_and_in_order(host: Host) -> N
 def test_the_chinese_mirror_is_asked_as_tensorflow_hub_asks_it() -> None:
     assert (
         compressed.archive_url("https://hub.tensorflow.google.cn/google/nnlm/2")
+        == compressed.archive_url("HTTPS://Hub.TensorFlow.google.cn:443/google/nnlm/2")
         == "https://gcs.tensorflow.google.cn/tfhub-modules/google/nnlm/2.tar.gz"
     )
 
@@ -148,6 +149,33 @@ def test_a_redirect_from_https_to_http_is_refused(
     with pytest.raises(DownloadError, match="from https to an address that is not"):
         hub.resolve(handle)
     assert host.requests == []
+
+
+def test_a_redirect_from_https_in_capitals_to_http_is_refused_too(
+    host: Host, tls_host: Host, ca_pem: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(ca_pem))
+    handle = tls_host.route("/m", redirect(host.publish("/plain", ARCHIVE)))
+    with pytest.raises(DownloadError, match="from https to an address that is not"):
+        hub.resolve(handle.replace("https://", "HTTPS://"))
+    there = tls_host.route("/there", redirect(tls_host.url.replace("https://", "HttpS://") + "/m"))
+    with pytest.raises(DownloadError, match="from https to an address that is not"):
+        hub.resolve(there)
+    assert host.requests == []
+
+
+@pytest.mark.parametrize("between", ["\\", "%5c@", "\\@", "@"])
+def test_a_login_goes_to_no_host_that_only_one_reader_of_the_redirect_sees(
+    host: Host, between: str
+) -> None:
+    """`http://evil\\@host/` is host for one, and evil for another."""
+    with Host() as evil:
+        evil.route("/", status(404))
+        here, there = host.url.removeprefix("http://"), evil.url.removeprefix("http://")
+        handle = host.route("/m", redirect(f"http://{there}{between}me:other@{here}/"))
+        with pytest.raises(DownloadError):
+            hub.resolve(handle.replace("http://", "http://me:pass@"))
+        assert evil.requests == []
 
 
 def test_endless_redirects_end(host: Host) -> None:
@@ -226,6 +254,16 @@ def test_a_proxy_that_is_down_is_told(
 
 
 # Trouble.
+
+
+@pytest.mark.parametrize("load_format", ["COMPRESSED", "UNCOMPRESSED"])
+def test_a_handle_with_a_surrogate_is_an_error_that_says_so(
+    monkeypatch: pytest.MonkeyPatch, load_format: str
+) -> None:
+    monkeypatch.setenv("TFHUB_MODEL_LOAD_FORMAT", load_format)
+    with pytest.raises(DownloadError, match="surrogate") as error:
+        hub.resolve("https://host/\udc80/1")
+    str(error.value).encode()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ in every mode. Protocol: https://www.tensorflow.org/hub/hosting
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -20,10 +21,10 @@ from tfhub_cache.mirrors import addresses
 from tfhub_cache.resolver import HttpResolverBase, Resolver
 from tfhub_cache.source import Source
 from tfhub_cache.store.entry import key_of
-from tfhub_cache.urls import append_query, as_meant, redact
+from tfhub_cache.urls import Origin, append_query, as_meant, origin, redact, request_target
 
-_CN_PAGES = "https://hub.tensorflow.google.cn/"
-_CN_ARCHIVES = "https://gcs.tensorflow.google.cn/tfhub-modules/"
+_CN_PAGES = Origin("https", "hub.tensorflow.google.cn", 443)
+_CN_ARCHIVES = "https://gcs.tensorflow.google.cn/tfhub-modules"
 Sources: TypeAlias = Callable[[str], Sequence[Source]]
 """Where the archive of a handle is, in the order in which it is asked for."""
 _ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
@@ -87,8 +88,9 @@ def cached_as_written(resolver: Resolver, handle: str) -> str | None:
 
 def archive_url(handle: str) -> str:
     """The URL at which the archive of an http(s) handle is asked for."""
-    if handle.startswith(_CN_PAGES):
-        return f"{_CN_ARCHIVES}{handle.removeprefix(_CN_PAGES)}.tar.gz"
+    with contextlib.suppress(ValueError):  # one that can't be asked is refused where it is asked
+        if origin(handle) == _CN_PAGES:
+            return f"{_CN_ARCHIVES}{request_target(handle)}.tar.gz"
     return append_query(handle, "tf-hub-format", "compressed")
 
 

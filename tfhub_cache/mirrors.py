@@ -7,6 +7,7 @@ idea, and the word, of Go's GOPROXY: https://go.dev/ref/mod#goproxy-protocol.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,14 +16,19 @@ from typing import Protocol, TypeVar
 from absl import logging
 
 from tfhub_cache.errors import CacheError, ProtocolError, ResolveError, UnsafeArchiveError
-from tfhub_cache.urls import append_query, flaw_of, origin, redact, request_target
+from tfhub_cache.urls import Origin, append_query, flaw_of, origin, redact, request_target
 
 DIRECT = "direct"
 """The host that the handle names."""
 PUBLIC_HOSTS = frozenset(
     {"tfhub.dev", "www.tfhub.dev", "kaggle.com", "www.kaggle.com", "hub.tensorflow.google.cn"}
 )
-"""Whose models may be asked for elsewhere. Any other host is one that somebody has chosen."""
+"""Whose models may be asked for elsewhere. Any other host is one that a person has chosen."""
+_PUBLIC_ORIGINS = frozenset(
+    Origin(scheme, host, port)
+    for scheme, port in (("http", 80), ("https", 443))
+    for host in PUBLIC_HOSTS
+)
 
 
 class Place(Protocol):
@@ -169,7 +175,6 @@ def _flaw_of_mirror(url: str) -> str | None:
 
 
 def _is_public(handle: str) -> bool:
-    if flaw_of(handle) is not None:
-        return False
-    scheme, host, port = origin(handle)
-    return host in PUBLIC_HOSTS and port == {"http": 80, "https": 443}[scheme]
+    with contextlib.suppress(ValueError):
+        return origin(handle) in _PUBLIC_ORIGINS
+    return False

@@ -1,17 +1,80 @@
-"""URLs as text: adding a query parameter, and hiding what must not be shown.
+"""URLs: where they lead to, adding a query parameter, and hiding what must not be shown.
 
-Nothing here is parsed and put together again where it can be avoided: a signed URL is only valid
-byte for byte.
+Each is parsed once, by `origin`, with the parser of the library that connects. Nothing is put
+together again from its parts: a signed URL is only valid byte for byte.
 """
 
 from __future__ import annotations
 
+import re
 import shlex
+from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 from tfhub_cache.printing import printable
 
 _LONGEST_SHOWN = 500
+_LONGEST_NAME = 253
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_HOST = r"(?:[\w.-]+|\[[\da-f:.]+\])"
+_PLAIN_AUTHORITY = re.compile(rf"{_HOST}(?::\d{{0,5}})?", re.ASCII | re.IGNORECASE)
+_END_OF_AUTHORITY = re.compile(r"[/\\?#]")
+
+
+class Origin(NamedTuple):
+    """Where a URL leads to, and its credentials may be sent."""
+
+    scheme: str
+    host: str
+    port: int
+
+
+def origin(url: str) -> Origin:
+    """Scheme, host and port of an http(s) URL, as the connection is made.
+
+    Scheme and host are in lower case, as they mean the same in any (RFC 3986).
+
+    Raises:
+        ValueError: if it can't be asked, or another program could read it differently. The text
+            says why, and quotes nothing of it.
+    """
+    from urllib3.util import parse_url  # slow to import, and only needed to ask somewhere
+
+    if any(character <= " " or "\x7f" <= character <= "\x9f" for character in url):
+        raise ValueError("it contains a space or a control character; a space is written %20")
+    if any("\ud800" <= character <= "\udfff" for character in url):
+        raise ValueError("it contains a surrogate, which is no character")
+    if "\\" in url:
+        raise ValueError(r"it contains a backslash, which is written %5C")
+    try:
+        # Not the path, in which nothing decides on where it leads to: what requests is given has
+        # the rest of it escaped.
+        parts, others = parse_url(url), urlsplit(url)
+        is_the_same = (parts.host or "").strip("[]") == (others.hostname or "") and (
+            parts.port == others.port
+        )
+    except ValueError:
+        raise ValueError("its host or port makes no sense") from None
+    if parts.scheme not in _DEFAULT_PORTS:
+        raise ValueError("it is neither http:// nor https://")
+    if others.netloc.count("@") > 1:
+        raise ValueError("it has more than one @ before its path; in a password it is written %40")
+    host = parts.host or ""
+    labels = host.rstrip(".").split(".")
+    if len(host) > _LONGEST_NAME or not all(0 < len(label) < 64 for label in labels):
+        raise ValueError("it has no host that could be looked up")
+    if not is_the_same or not _PLAIN_AUTHORITY.fullmatch(others.netloc.rpartition("@")[2]):
+        raise ValueError("its host can't be asked as it is written; letters like \u00fc need xn--")
+    return Origin(parts.scheme, host, parts.port or _DEFAULT_PORTS[parts.scheme])
+
+
+def flaw_of(url: str) -> str | None:
+    """Why an http(s) URL can't be asked, in words that quote nothing of it; None if it can."""
+    try:
+        origin(url)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def append_query(url: str, name: str, value: str) -> str:
@@ -42,17 +105,6 @@ def as_meant(handle: str) -> str:
     return meant if separator and scheme.lower() != "file" else handle
 
 
-def without_secrets(url: str) -> str:
-    """`url` without secrets: signatures stand in queries, passwords before the host."""
-    if "://" not in url:
-        return url
-    url = url.partition("#")[0].partition("?")[0]
-    scheme, _, rest = url.partition("://")
-    host, slash, path = rest.partition("/")
-    shown = f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
-    return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}..."
-
-
 def request_target(url: str) -> str:
     """The part of a URL that goes into the request line."""
     path = url.partition("://")[2].partition("#")[0]
@@ -62,33 +114,24 @@ def request_target(url: str) -> str:
     return "/"
 
 
-def flaw_of(url: str) -> str | None:
-    """Why an http(s) URL can't be asked, in words that quote nothing of it; None if it can."""
-    if any(character <= " " or character == "\x7f" for character in url):
-        return "it contains a space or a control character; a space is written %20"
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-        if parts.scheme not in ("http", "https"):
-            return "it is neither http:// nor https://"
-        if (
-            not host
-            or len(host) > 253
-            or any(not 0 < len(label) < 64 for label in host.rstrip(".").split("."))
-        ):
-            return "it has no host that could be looked up"
-    except ValueError:
-        return "its host or port makes no sense"
-    return None
-
-
 def encode(url: str) -> str:
     """`url` with all but ASCII percent-encoded, and the rest as it is."""
     return quote(url, safe="".join(map(chr, range(33, 127))))
 
 
-def origin(url: str) -> tuple[str, str | None, int | None]:
-    """Scheme, host and port: where a URL's credentials may be sent."""
-    parts = urlsplit(url)
-    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    return parts.scheme, parts.hostname, port
+def without_secrets(url: str) -> str:
+    """`url` without secrets: signatures stand in queries, passwords before the host.
+
+    It shows the host that is connected to, and none where that is not plain.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return url
+    is_http = scheme.lower() in _DEFAULT_PORTS
+    end = _END_OF_AUTHORITY.search(rest) if is_http else re.search("[/?#]", rest)
+    authority, path = (rest[: end.start()], rest[end.start() :]) if end else (rest, "")
+    host = authority.rpartition("@")[2]
+    if is_http and (path.startswith("\\") or not _PLAIN_AUTHORITY.fullmatch(host or "h")):
+        return f"{scheme}://..."
+    shown = f"{scheme}://{host}{re.split('[?#]', path, maxsplit=1)[0]}"
+    return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}..."

@@ -27,7 +27,7 @@ from tfhub_cache.http.session import (
     shared_session,
 )
 from tfhub_cache.http.trouble import diagnosis, failure, reason
-from tfhub_cache.urls import encode, flaw_of, origin, redact, request_target
+from tfhub_cache.urls import Origin, encode, origin, redact, request_target
 
 MAX_REDIRECTS = 20
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -77,7 +77,7 @@ def get(
     if not verify:
         _warn_of_no_verification()
     url, authorization = address if isinstance(address, Address) else (address, None)
-    url = _checked(handle, url, "")
+    url, asked = _checked(handle, url, "")
     for _ in range(MAX_REDIRECTS):
         fields = {**(headers or {}), **({"Authorization": authorization} if authorization else {})}
         response = _send_until_answered(handle, url, fields, timeout, verify, retries, pause)
@@ -90,8 +90,10 @@ def get(
                 response.close()
             return
         response.close()
-        target = _checked(handle, _join(url, location), "it was redirected to an address that ")
-        if url.startswith("https:") and not target.startswith("https:"):
+        target, next_asked = _checked(
+            handle, _join(url, location), "it was redirected to an address that "
+        )
+        if asked.scheme == "https" and next_asked.scheme != "https":
             raise failure(
                 handle,
                 target,
@@ -101,9 +103,8 @@ def get(
             )
         # requests sets Authorization from the URL and netrc, for each host on its own. What came
         # from the URL of this host has to be carried along by hand, and only to the same one.
-        same_origin = origin(url) == origin(target)
-        authorization = address_of(response).authorization if same_origin else None
-        url = target
+        authorization = address_of(response).authorization if asked == next_asked else None
+        url, asked = target, next_asked
     raise failure(handle, url, f"it was redirected more than {MAX_REDIRECTS} times")
 
 
@@ -189,13 +190,17 @@ def _send(
     raise broken
 
 
-def _checked(handle: str, url: str, what: str) -> str:
-    """The URL as it can be sent, or the failure that says why it can't."""
-    flaw = flaw_of(handle) or flaw_of(url)
-    if flaw is not None:
-        cause = f"{what}can't be asked: {flaw}" if what else f"{flaw}. Check the handle"
-        raise failure(handle, url, cause)
-    return encode(url)
+def _checked(handle: str, url: str, what: str) -> tuple[str, Origin]:
+    """The URL as it can be sent, and where it leads to, or the failure that says why it can't."""
+    try:
+        origin(handle)
+        where = origin(url)
+    except ValueError as error:
+        cause = f"{what}can't be asked: {error}" if what else f"{error}. Check the handle"
+        broken = failure(handle, url, cause)
+    else:
+        return encode(url), where
+    raise broken
 
 
 def _join(url: str, location: str) -> str:
