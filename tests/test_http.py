@@ -5,14 +5,18 @@ import os
 import pickle
 import threading
 import types
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import requests
+import urllib3
 from models import fake_model, pack_files, read_files
 from servers import (
     Host,
     Proxy,
+    Request,
     archive,
     basic_auth,
     cut,
@@ -89,7 +93,7 @@ def test_requests_name_the_library_and_want_the_bytes_as_they_are(host: Host) ->
     headers = host.requests[0].headers
     assert headers["User-Agent"].startswith(f"tfhub-cache/{hub.__version__} ")
     assert headers["Accept-Encoding"] == "identity"
-    assert not [name for name in headers if "target" in name.lower()]
+    assert not [name for name in headers if "tfhub-cache" in name.lower()]
 
 
 def test_one_connection_serves_several_models(host: Host) -> None:
@@ -236,6 +240,22 @@ def test_certificate_checks_can_be_turned_off(
     assert read_files(hub.resolve(handle)) == MODEL
 
 
+def test_turning_certificate_checks_off_is_said_once_and_for_this_library_only(
+    tls_host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = tls_host.publish("/m/1", ARCHIVE)
+    monkeypatch.setenv("TFHUB_DISABLE_CERT_VALIDATION", "true")
+    with warnings.catch_warnings(record=True) as ours:
+        warnings.simplefilter("always")
+        hub.resolve(handle)
+    with warnings.catch_warnings(record=True) as of_others:
+        requests.get(handle, verify=False)
+    assert [warning.category for warning in ours] == []
+    assert [warning.category for warning in of_others] == [
+        urllib3.exceptions.InsecureRequestWarning
+    ]
+
+
 def test_a_tunnel_through_a_proxy_works(
     tls_host: Host, proxy: Proxy, ca_pem: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -254,16 +274,6 @@ def test_a_proxy_that_is_down_is_told(
 
 
 # Trouble.
-
-
-@pytest.mark.parametrize("load_format", ["COMPRESSED", "UNCOMPRESSED"])
-def test_a_handle_with_a_surrogate_is_an_error_that_says_so(
-    monkeypatch: pytest.MonkeyPatch, load_format: str
-) -> None:
-    monkeypatch.setenv("TFHUB_MODEL_LOAD_FORMAT", load_format)
-    with pytest.raises(DownloadError, match="surrogate") as error:
-        hub.resolve("https://host/\udc80/1")
-    str(error.value).encode()
 
 
 @pytest.mark.parametrize(
@@ -300,6 +310,91 @@ def test_an_error_names_the_last_url_but_no_signature(host: Host, caplog) -> Non
     for text in str(error.value), str(gone.value), caplog.text:
         assert SECRET not in text
         assert "0p3n" not in text
+
+
+def raw(data: bytes, endless: Callable[[], bytes] | None = None) -> Callable[[Request], None]:
+    """Answers with these bytes, and then with more and more of others."""
+
+    def answer(request: Request) -> None:
+        request.wfile.write(data)
+        while endless is not None and not request.closing.is_set():
+            request.wfile.write(endless())
+
+    return answer
+
+
+@pytest.mark.parametrize("code", ["200 OK", "302 Found", "404 Not Found"])
+def test_a_header_that_cannot_be_read_does_not_get_a_signature_into_a_log(
+    host: Host, caplog, code: str
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    handle = host.route(
+        "/m",
+        raw(
+            f"HTTP/1.1 {code}\r\nContent-Length: 4\r\nwithout a colon\r\n"
+            f"Location: /m?{SECRET}\r\n\r\nbody".encode()
+        ),
+    )
+    with pytest.raises(ResolveError):
+        hub.resolve(f"{handle}?{SECRET}")
+    assert "a header that can't be read" in caplog.text
+    assert SECRET not in caplog.text
+
+
+def test_a_model_behind_a_header_that_cannot_be_read_is_used(host: Host) -> None:
+    lines = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nwithout a colon\r\n\r\n" % len(ARCHIVE)
+    assert read_files(hub.resolve(host.publish("/m/1", raw(lines + ARCHIVE)))) == MODEL
+
+
+@pytest.mark.parametrize("code", [100, 102, 103, 199])
+def test_answers_that_only_announce_another_one_are_skipped(host: Host, code: int) -> None:
+    def answer(request: Request) -> None:
+        for _ in range(3):
+            request.wfile.write(b"HTTP/1.1 %d Soon\r\nLink: </x>; rel=y\r\n\r\n" % code)
+        archive(ARCHIVE)(request)
+
+    assert read_files(hub.resolve(host.publish("/m/1", answer))) == MODEL
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        b"HTTP/1.1 103 Early Hints\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
+        b"HTTP/1.1 103 Early Hints\r\n",
+    ],
+    ids=["announcements", "trailers", "headers of an announcement"],
+)
+def test_an_answer_that_never_comes_to_its_end_is_given_up(
+    host: Host, endless: bytes, quick_retries
+) -> None:
+    more = endless if endless.endswith(b"\r\n\r\n") else b"X-More: 1\r\n"
+    with pytest.raises(ResolveError):
+        hub.resolve(host.publish("/m/1", raw(endless, lambda: 100 * more)))
+
+
+@pytest.mark.parametrize("code", [404, 503, 302, 206])
+def test_what_a_terminal_would_obey_is_escaped_in_what_a_server_says(
+    host: Host, code: int, quick_retries, caplog
+) -> None:
+    answer = raw(
+        b"HTTP/1.1 %d \x1b[2J\xff\x9bgone\r\nContent-Range: \x1b[2J\r\nConnection: close\r\n"
+        b"Content-Length: 0\r\nLocation: http://\x1b[2J/\x1b[2J\r\n\r\n" % code
+    )
+    with pytest.raises(DownloadError) as error:
+        hub.resolve(host.publish("/m/1", answer))
+    assert str(error.value).isprintable()
+    assert "\x1b" not in caplog.text
+
+
+@pytest.mark.parametrize("load_format", ["COMPRESSED", "UNCOMPRESSED"])
+def test_a_handle_with_a_surrogate_is_an_error_that_says_so(
+    monkeypatch: pytest.MonkeyPatch, load_format: str
+) -> None:
+    monkeypatch.setenv("TFHUB_MODEL_LOAD_FORMAT", load_format)
+    with pytest.raises(DownloadError, match="surrogate") as error:
+        hub.resolve("https://host/\udc80/1")
+    str(error.value).encode()
 
 
 @pytest.mark.parametrize("code", [429, 500, 502, 503, 504])

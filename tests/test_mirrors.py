@@ -15,6 +15,7 @@ from models import fake_model, pack_files, read_files
 from servers import (
     Host,
     Proxy,
+    Request,
     archive,
     basic_auth,
     cut,
@@ -28,7 +29,14 @@ from servers import (
 import tfhub_cache as hub
 from tfhub_cache import http, mirrors, settings, transfer
 from tfhub_cache.cache import interruption
-from tfhub_cache.errors import ArchiveError, CacheError, DownloadError, UnsafeArchiveError
+from tfhub_cache.errors import (
+    ArchiveError,
+    CacheError,
+    DownloadError,
+    ProtocolError,
+    ResolveError,
+    UnsafeArchiveError,
+)
 from tfhub_cache.http import session
 from tfhub_cache.manifest import Manifest
 
@@ -214,6 +222,95 @@ WRONG = {
     "a cut connection": cut(ARCHIVE, 100_000, ranges=False),
     "no answer": lambda request: request.cut(),
 }
+
+
+def head(*lines: str, body: bytes = ARCHIVE) -> Any:
+    """Answers with these lines, whatever they say, and an archive."""
+
+    def answer(request: Request) -> None:
+        request.wfile.write("".join(f"{line}\r\n" for line in (*lines, "")).encode("latin-1"))
+        request.wfile.write(body)
+        request.cut()
+
+    return answer
+
+
+DIGITS = "9" * 5000
+DATES = [
+    f"Thu, 01 Jan {DIGITS} 00:00:00 GMT",
+    "Thu, 01 Jan 99999 00:00:00 GMT",
+    f"Thu, {DIGITS} Jan 2026 {DIGITS}:00:00 GMT",
+    f"Thu, 01 Jan 2026 00:00:00 +{DIGITS}",
+    "Thu, 01 Jan 0001 00:00:00 +2359",
+    "Thu, 01 Jan 2026 00:00:00 -0000",
+    DIGITS,
+    "\x1b[2J",
+    "\x00",
+    ",,,",
+]
+NUMBERS = [DIGITS, f"-{DIGITS}", "1e999", "nan", "\xb2", "0x10", f"1, {DIGITS}"]
+FIELDS = {
+    **dict.fromkeys(("Last-Modified", "Date", "Retry-After"), DATES + NUMBERS),
+    "Content-Length": NUMBERS,
+    "Content-Range": [f"bytes {number}-{number}/{number}" for number in NUMBERS],
+    "x-goog-hash": [DIGITS, f"md5={DIGITS}", "md5=\xff\xff", "crc32c=AAAA=,md5==", ",=,"],
+    "ETag": [f'"{DIGITS}', '"\x1b[2J"', '"a\r\n b"', '"\xff"'],
+    "Content-Type": [DIGITS, "text/html\x1b; charset=" + DIGITS, "multipart/mixed; boundary=x"],
+    "Content-Encoding": [DIGITS, "\x1b"],
+    "Transfer-Encoding": [DIGITS, "chunked, chunked"],
+    "Set-Cookie": [f"a=b; expires={DIGITS}; max-age={DIGITS}", f"a=b; expires={DATES[0]}"],
+    "Location": [DIGITS, r"http://evil\@host/", "http://\xff/", "http://a@b@c/", "http://[", "//"],
+    "Connection": [DIGITS],
+    "Keep-Alive": [f"timeout={DIGITS}, max={DIGITS}"],
+}
+STATUSES = {
+    "200 OK": FIELDS.keys(),
+    "206 Partial Content": FIELDS.keys() - {"Set-Cookie", "Location", "Keep-Alive", "Retry-After"},
+    "302 Found": {"Location"},
+    "429 Too Many Requests": {"Retry-After"},
+    "503 Service Unavailable": {"Retry-After", "Date"},
+    "416 \x1b[2J": {"Content-Range"},
+}
+HOSTILE = {
+    **{
+        f"{code} {name} {number}": head(f"HTTP/1.1 {code}", f"{name}: {value}")
+        for code, fields in STATUSES.items()
+        for name in sorted(fields)
+        for number, value in enumerate(FIELDS[name])
+    },
+    "a line without a colon": head("HTTP/1.1 200 OK", "without a colon", body=b""),
+    "a status of 5,000 digits": head(f"HTTP/1.1 {DIGITS} OK"),
+    "another protocol": head("HTTP/1.1 101 Switching Protocols", "Upgrade: x"),
+}
+
+
+def test_whatever_a_mirror_sends_the_next_one_is_asked_and_without_one_it_is_an_error_of_ours(
+    host: Host, second: Host, mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TFHUB_HTTP_TIMEOUT", "5")
+    wrong = []
+    for number, (name, answer) in enumerate(HOSTILE.items()):
+        path = f"/google/nnlm/{number}"
+        host.route(path, answer)
+        second.publish(path, ARCHIVE)
+        handle = f"https://tfhub.dev{path}"
+        mirror(host)
+        try:
+            outcome = read_files(hub.resolve(handle)) == MODEL
+        except (ResolveError, UnsafeArchiveError) as error:
+            outcome = str(error).replace("\n  http", "").replace("\nIts own", "").isprintable()
+        except Exception as error:
+            outcome = False
+            name += f": {type(error).__name__}: {error}"[:200]
+        mirror(host, second)
+        try:
+            served = read_files(hub.resolve(handle)) == MODEL
+        except Exception as error:
+            served = False
+            name += f"; with another mirror {type(error).__name__}: {error}"[:200]
+        if not (outcome and served):
+            wrong.append(name)
+    assert wrong == []
 
 
 @pytest.mark.parametrize("answer", WRONG)
@@ -433,6 +530,30 @@ def test_if_no_mirror_tells_it_the_error_names_each(
     with pytest.raises(ValueError, match="Expected server to return a GCS location") as error:
         hub.resolve(HANDLE)
     assert f"  {host.url}{PATH}: Expected 303" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "gs://",
+        "gs:///m",
+        "gs://b/\x1b[2J",
+        "gs://b/m\ngs://c/m",
+        "gs://b\xff/m",
+        "gs:/b/m",
+        "9" * 5000,
+    ],
+)
+def test_an_answer_that_names_no_folder_in_a_bucket_is_an_error_and_the_next_mirror_is_asked(
+    host: Host, second: Host, mirror, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    monkeypatch.setenv("TFHUB_MODEL_LOAD_FORMAT", "UNCOMPRESSED")
+    host.route(PATH, gcs_folder(answer))
+    mirror(host, second)
+    with pytest.raises(ProtocolError, match="Expected server to return a GCS location") as error:
+        hub.resolve(HANDLE)
+    assert "\x1b" not in str(error.value)
+    assert targets(second) == [f"{PATH}?tf-hub-format=uncompressed"]
 
 
 # The setting.

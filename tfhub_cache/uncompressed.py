@@ -75,9 +75,16 @@ def _ask_for_folder(handle: str, url: str) -> str:
         while len(answer) < _LONGEST_ANSWER and (more := http.read(handle, response, 4096)):
             answer += more
     folder = answer.decode("utf-8", "replace").strip()
-    if not (folder.startswith("gs://") and folder.isprintable()):
+    if not _is_gcs_location(folder):
         raise ProtocolError(
             f"Expected server to return a GCS location but received {folder[:200]!r} for "
             f"{redact(handle)}. Try TFHUB_MODEL_LOAD_FORMAT=COMPRESSED."
         )
     return folder
+
+
+def _is_gcs_location(text: str) -> bool:
+    """Whether it names a bucket, and what it names is one line without control characters."""
+    scheme, _, place = text.partition("://")
+    bucket = place.partition("/")[0]
+    return scheme == "gs" and bucket != "" and bucket.isascii() and text.isprintable()

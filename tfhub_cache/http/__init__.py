@@ -20,10 +20,11 @@ import requests
 import urllib3
 from absl import logging
 
+from tfhub_cache.http.headers import retry_after
 from tfhub_cache.http.session import (
     CONNECT_TIMEOUT,
-    ExactTarget,
-    Retry,
+    MAX_RETRY_AFTER,
+    TARGET_HEADER,
     shared_session,
 )
 from tfhub_cache.http.trouble import diagnosis, failure, reason
@@ -33,6 +34,8 @@ MAX_REDIRECTS = 20
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 PASSING = frozenset({429, *range(500, 600)} - {501, 505, 511})
 """Statuses that say that the trouble will pass."""
+_TOO_LARGE = 413
+_FIRST_PAUSE = 0.25
 
 _PRINTABLE = "".join(map(chr, range(33, 127)))
 
@@ -151,18 +154,17 @@ def _send_until_answered(
     pause: Callable[[float], object] | None,
 ) -> requests.Response:
     """Sends a request, and again after answers that say that the trouble will pass."""
-    retry: urllib3.Retry = Retry(total=retries, status_forcelist=PASSING, backoff_factor=0.25)
+    tried = 0
     while True:
         response = _send(handle, url, headers, timeout, verify)
-        has_retry_after = "Retry-After" in response.headers
-        if not retry.is_retry("GET", response.status_code, has_retry_after):
-            return response
-        try:
-            retry = retry.increment("GET", redact(url), response=response.raw)
-        except urllib3.exceptions.MaxRetryError:
+        status, wanted = response.status_code, retry_after(response.headers)
+        is_busy = status in PASSING or (status == _TOO_LARGE and wanted is not None)
+        if not is_busy or tried == retries:
             return response
         response.close()
-        (pause or time.sleep)(retry.get_retry_after(response.raw) or retry.get_backoff_time())
+        wait = min(wanted or _FIRST_PAUSE * 2**tried, MAX_RETRY_AFTER)
+        (pause or time.sleep)(wait)
+        tried += 1
 
 
 def _send(
@@ -171,7 +173,7 @@ def _send(
     try:
         shared = shared_session(os.getpid())
         request = shared.prepare_request(requests.Request("GET", url, headers=dict(headers)))
-        request.headers[ExactTarget.HEADER] = request_target(url)
+        request.headers[TARGET_HEADER] = request_target(url)
         environment = shared.merge_environment_settings(url, {}, True, verify, None)
         # Not session.send, which reads the whole body of a redirect, however long it is.
         return shared.get_adapter(url).send(
@@ -214,4 +216,3 @@ def _join(url: str, location: str) -> str:
 @functools.cache
 def _warn_of_no_verification() -> None:
     logging.warning("Disabled certificate validation for resolving handles.")
-    urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)

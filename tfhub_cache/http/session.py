@@ -9,6 +9,9 @@ from typing import Any
 import requests
 import requests.adapters
 import urllib3
+from absl import logging
+from urllib3 import Retry
+from urllib3.util.response import assert_header_parsing
 
 from tfhub_cache.urls import request_target
 from tfhub_cache.version import __version__
@@ -16,7 +19,10 @@ from tfhub_cache.version import __version__
 CONNECT_TIMEOUT = 10.0
 MAX_RETRY_AFTER = 60.0
 MAX_INTERIM_ANSWERS = 20
+TARGET_HEADER = "X-Tfhub-Cache-Target"
+"""A header for the connections below, which don't send it."""
 
+_INTERIM = frozenset(range(100, 200)) - {101}  # which switches to another protocol
 _USER_AGENT = f"tfhub-cache/{__version__} {requests.utils.default_user_agent()}"
 
 
@@ -43,53 +49,71 @@ def shared_session(pid: int) -> requests.Session:
     return session
 
 
-class Retry(urllib3.Retry):
-    """urllib3's retries, which would wait for hours if a server asked for it."""
-
-    def get_retry_after(self, response: urllib3.BaseHTTPResponse) -> float | None:
-        try:
-            seconds = super().get_retry_after(response)
-        except urllib3.exceptions.InvalidHeader:
-            return None
-        return None if seconds is None else min(seconds, MAX_RETRY_AFTER)
-
-
 class _Answer(http.client.HTTPResponse):
-    """An answer that comes at last: http.client would wait for it for ever."""
+    """An answer that comes, and ends, at last: http.client would wait for it for ever."""
 
-    _statuses = 0
+    def begin(self) -> None:
+        super().begin()
+        try:
+            assert_header_parsing(self.msg)
+        except urllib3.exceptions.HeaderParsingError:
+            # urllib3 would log what it could not read, which may have a signature in it.
+            logging.warning(
+                "A server sent a header that can't be read. What follows it is ignored."
+            )
+            self.msg.defects.clear()
+            self.msg.set_payload("")
+        for name in "Set-Cookie", "Set-Cookie2":  # of no use, and read with warnings
+            del self.msg[name]
 
     def _read_status(self) -> Any:
-        self._statuses += 1
-        if self._statuses > MAX_INTERIM_ANSWERS:
-            raise http.client.HTTPException("it says '100 Continue' and never goes on")
-        return super()._read_status()  # type: ignore[misc]
+        for _ in range(MAX_INTERIM_ANSWERS):
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            # http.client takes any but 100 for the last one.
+            if status not in _INTERIM:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+        raise http.client.HTTPException("it announces an answer again and again")
+
+    def _read_and_discard_trailer(self) -> None:
+        http.client.parse_headers(self.fp)  # which has bounds
 
 
-class ExactTarget:
-    """A connection that sends the target which a header tells it, byte for byte.
+class _Connection:
+    """What is added to the connections of urllib3.
 
-    urllib3 would normalise its escapes. It is not shown the query at all, so that no log line
-    and no error of its can show it either.
+    The target in a request is the one that a header has which never leaves this process, byte for
+    byte. urllib3 would normalise its escapes. It is not shown the query at all, so that no log
+    line and no error of its can show it either.
     """
 
-    HEADER = "X-Tfhub-Cache-Target"
+    _target: str | None = None
 
     def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
         headers = dict(kwargs.pop("headers", None) or {})
-        target = headers.pop(self.HEADER, None)
-        if target is not None:
-            # Through a plain-http proxy the target is the whole URL.
-            url = target if url.startswith("/") else url.removesuffix(request_target(url)) + target
+        self._target = headers.pop(TARGET_HEADER, None)
         super().request(method, url, *args, headers=headers, **kwargs)  # type: ignore[misc]
 
+    def putrequest(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
+        if self._target is not None:
+            # Through a plain-http proxy the target is the whole URL.
+            is_path = url.startswith("/")
+            url = self._target if is_path else url.removesuffix(request_target(url)) + self._target
+        super().putrequest(method, url, *args, **kwargs)  # type: ignore[misc]
 
-class _HTTPConnection(ExactTarget, urllib3.connection.HTTPConnection):
     response_class = _Answer
 
 
-class _HTTPSConnection(ExactTarget, urllib3.connection.HTTPSConnection):
-    response_class = _Answer
+class _HTTPConnection(_Connection, urllib3.connection.HTTPConnection):  # type: ignore[misc]
+    pass
+
+
+class _HTTPSConnection(_Connection, urllib3.connection.HTTPSConnection):  # type: ignore[misc]
+    def connect(self) -> None:
+        super().connect()
+        # It is known where it is not, and was said. urllib3 would warn at each request, which can
+        # only be turned off for the whole process.
+        self.is_verified = True
 
 
 class _HTTPPool(urllib3.HTTPConnectionPool):

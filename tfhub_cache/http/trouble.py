@@ -8,7 +8,11 @@ import requests
 import urllib3
 
 from tfhub_cache.errors import DownloadError
+from tfhub_cache.printing import printable
 from tfhub_cache.urls import redact
+
+_LONGEST = 300
+"""Characters of what a server says that are shown."""
 
 
 def refusal(handle: str, response: requests.Response) -> DownloadError:
@@ -28,16 +32,19 @@ def refusal(handle: str, response: requests.Response) -> DownloadError:
         advice = "The server is in trouble: try again later"
     else:
         advice = "Check the handle in a browser"
-    reply = f"the server answered {status} {response.reason or ''}".rstrip()
+    reply = f"the server answered {status} {(response.reason or '')[:_LONGEST]}".rstrip()
     return failure(handle, response.url or "", f"{reply}. {advice}", status)
 
 
 def failure(handle: str, url: str, what: str, status: int | None = None) -> DownloadError:
-    """What is raised when `url` could not be fetched, with both it and the handle redacted."""
+    """What is raised when `url` could not be fetched, with both it and the handle redacted.
+
+    What a server has said is in `what`, so what a terminal would obey is escaped.
+    """
     shown_handle, shown_url = redact(handle), redact(url)
     origin_of_trouble = "" if shown_url == shown_handle else f" from {shown_url}"
     return DownloadError(
-        f"Could not download {shown_handle}{origin_of_trouble}: {what}.",
+        f"Could not download {shown_handle}{origin_of_trouble}: {printable(what)}.",
         handle=shown_handle,
         url=shown_url,
         status=status,
@@ -78,7 +85,7 @@ def diagnosis(error: Exception) -> str:
 def reason(error: BaseException) -> str:
     """What lies at the bottom of an error of requests or urllib3, in its own words."""
     root = _root(error)
-    return (str(root).rpartition("): ")[2] or type(root).__name__).rstrip(".")
+    return (str(root).rpartition("): ")[2] or type(root).__name__)[:_LONGEST].rstrip(".")
 
 
 def _root(error: BaseException) -> BaseException:

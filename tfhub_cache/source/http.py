@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import datetime
-import email.utils
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 
@@ -14,6 +11,7 @@ import requests
 
 from tfhub_cache import http
 from tfhub_cache.errors import DownloadError
+from tfhub_cache.http.headers import content_range, date, field, number
 from tfhub_cache.http.trouble import failure, refusal
 from tfhub_cache.source import Download, Source
 from tfhub_cache.urls import redact
@@ -24,15 +22,21 @@ _EXPIRED = frozenset({400, 401, 403, 404, 410})
 _SERVER_ERROR = 500
 _PARTIAL_CONTENT = 206
 _NOT_SATISFIABLE = 416
-_SETTLED = datetime.timedelta(minutes=1)
-"""How old what was modified must be: dates count seconds, in which much can happen."""
+_SETTLED = 60.0
+"""How many seconds ago it must have been modified: much can happen in the second of a date."""
 
 
 class HttpArchive(Source):
     """An archive behind a URL, which may redirect to a signed one that expires."""
 
     def __init__(
-        self, handle: str, url: str, *, timeout: float, verify: bool, is_mirror: bool = False
+        self,
+        handle: str,
+        url: str,
+        *,
+        timeout: float,
+        verify: bool,
+        is_mirror: bool = False,
     ) -> None:
         """An archive.
 
@@ -132,22 +136,21 @@ class HttpArchive(Source):
             stream=_Body(self._handle, response),
             url=http.shown_url(response),
             size=size,
-            media_type=headers.get("Content-Type", "").partition(";")[0].strip().lower(),
+            media_type=field(headers, "Content-Type").partition(";")[0].strip().lower(),
             checksums=_checksums(headers, is_whole=not is_part),
-            validators={name: headers[name] for name in _VALIDATORS if name in headers},
+            validators={name: value for name in _VALIDATORS if (value := field(headers, name))},
             first=first,
             version=found,
-            divisible=is_part or headers.get("Accept-Ranges", "").strip().lower() == "bytes",
+            divisible=is_part or field(headers, "Accept-Ranges").lower() == "bytes",
         )
 
     def _part(self, response: requests.Response) -> tuple[int, int]:
         """The first byte of a partial answer, and the size of the whole."""
-        told = response.headers.get("Content-Range", "")
-        match = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", told.strip())
-        first, last, size = map(int, match.groups()) if match else (0, 0, 0)
-        if not first <= last < size:
+        part = content_range(response.headers)
+        if part is None:
+            told = field(response.headers, "Content-Range")
             raise self._nonsense(response, f"a part of it as {told[:100]!r}")
-        return first, size
+        return part
 
     def _nonsense(self, response: requests.Response, what: str) -> DownloadError:
         return failure(
@@ -159,10 +162,7 @@ class HttpArchive(Source):
 
 
 def _size(headers: Mapping[str, str]) -> int | None:
-    length = headers.get("Content-Length", "")
-    if "Transfer-Encoding" in headers or not length.isdecimal() or len(length) > 18:
-        return None
-    return int(length)
+    return None if "Transfer-Encoding" in headers else number(headers, "Content-Length")
 
 
 def _version(headers: Mapping[str, str]) -> str | None:
@@ -170,17 +170,13 @@ def _version(headers: Mapping[str, str]) -> str | None:
 
     See https://www.rfc-editor.org/rfc/rfc9110#name-if-range
     """
-    etag = headers.get("ETag", "")
-    if etag:
+    if headers.get("ETag"):
+        etag = field(headers, "ETag")
         return etag if _is_etag(etag) else None
-    try:
-        modified, now = (
-            email.utils.parsedate_to_datetime(headers[name]) for name in ("Last-Modified", "Date")
-        )
-        is_strong = now - modified >= _SETTLED
-    except (KeyError, ValueError, TypeError):
+    modified, now = date(headers, "Last-Modified"), date(headers, "Date")
+    if modified is None or now is None or now - modified < _SETTLED:
         return None
-    return headers["Last-Modified"] if is_strong else None
+    return field(headers, "Last-Modified")
 
 
 def _is_etag(version: str) -> bool:
@@ -197,11 +193,11 @@ def _checksums(headers: Mapping[str, str], *, is_whole: bool) -> dict[str, bytes
     found: dict[str, bytes] = {}
     stored = headers.get("x-goog-stored-content-encoding", "identity")
     if stored == headers.get("Content-Encoding", "identity"):
-        for part in headers.get("x-goog-hash", "").split(","):
+        for part in field(headers, "x-goog-hash").split(","):
             name, _, value = part.strip().partition("=")
             _add_checksum(found, name, value)
     if is_whole:
-        _add_checksum(found, "md5", headers.get("Content-MD5", ""))
+        _add_checksum(found, "md5", field(headers, "Content-MD5"))
     return found
 
 
