@@ -4,6 +4,7 @@ import logging
 import os
 import pickle
 import threading
+import time
 import types
 import warnings
 from collections.abc import Callable
@@ -395,6 +396,56 @@ def test_a_handle_with_a_surrogate_is_an_error_that_says_so(
     with pytest.raises(DownloadError, match="surrogate") as error:
         hub.resolve("https://host/\udc80/1")
     str(error.value).encode()
+
+
+# Servers that trickle.
+
+TRICKLES = {
+    "the head": (b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x"),
+    "announcements": (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"[:1]),
+    "the body": (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + ARCHIVE[:1000], b"x"),
+    "a chunk's length": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0"),
+    "trailers": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: ", b"x"),
+}
+
+
+@pytest.mark.parametrize("what", TRICKLES)
+def test_a_server_that_trickles_for_ever_is_given_up(
+    host: Host, monkeypatch: pytest.MonkeyPatch, what: str, quick_retries
+) -> None:
+    monkeypatch.setenv("TFHUB_HTTP_TIMEOUT", "0.2")
+    start, drop = TRICKLES[what]
+
+    def answer(request: Request) -> None:
+        request.wfile.write(start)
+        while not request.closing.wait(0.02):
+            request.wfile.write(drop)
+
+    with pytest.raises(DownloadError, match=r"it sent \d+ bytes in .*TFHUB_HTTP_MIN_RATE asks"):
+        hub.resolve(host.publish("/m/1", answer))
+
+
+@pytest.mark.parametrize("rate", ["0", "10"])
+def test_a_slow_server_is_waited_for_where_the_least_rate_allows_it(
+    host: Host, monkeypatch: pytest.MonkeyPatch, rate: str
+) -> None:
+    monkeypatch.setenv("TFHUB_HTTP_TIMEOUT", "0.2")
+    monkeypatch.setenv("TFHUB_HTTP_MIN_RATE", rate)
+    small = fake_model(size=100)
+    handle = host.publish("/m/1", archive(pack_files(small), rate=800))
+    assert read_files(hub.resolve(handle)) == small
+
+
+def test_a_server_is_not_too_slow_while_it_has_to_wait_for_the_reader(
+    host: Host,
+) -> None:
+    handle = host.route("/m", archive(bytes(3_000_000)))
+    with http.get(handle, handle, timeout=0.1, min_rate=1e6, verify=True) as response:
+        received = 0
+        while data := http.read(handle, response, 1 << 20):
+            received += len(data)
+            time.sleep(0.3)
+    assert received == 3_000_000
 
 
 @pytest.mark.parametrize("code", [429, 500, 502, 503, 504])

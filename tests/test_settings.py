@@ -120,3 +120,14 @@ def test_all_that_is_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("TFHUB_UNPACK_KEEP_FREE", "-1")
     monkeypatch.setenv("TFHUB_MODEL_LOAD_FORMAT", "ZIP")
     assert len(settings.problems()) == 2
+
+
+@pytest.mark.parametrize("value", ["fast", "-1", "nan", "1kB"])
+def test_a_least_rate_that_is_no_number_is_an_error_that_names_the_setting(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("TFHUB_HTTP_MIN_RATE", value)
+    told = f"TFHUB_HTTP_MIN_RATE must be a number of at least 0, not {value!r}."
+    assert settings.problems() == [told]
+    monkeypatch.setenv("TFHUB_HTTP_MIN_RATE", "0")
+    assert settings.http_min_rate() == 0

@@ -672,7 +672,7 @@ def transfer_of(
     """A transfer of which the test is the reader."""
     claim = LocalStore(str(cache_dir)).contend(key(handle), 60.0, 0).attempt()
     assert claim is not None
-    source = HttpArchive(handle, archive_url(handle), timeout=20, verify=True)
+    source = HttpArchive(handle, archive_url(handle), timeout=20, min_rate=0, verify=True)
     with (
         claim,
         Transfer(

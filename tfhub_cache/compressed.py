@@ -170,6 +170,7 @@ def _http_sources(handle: str) -> Sequence[Source]:
             handle,
             address.url,
             timeout=settings.http_timeout(),
+            min_rate=settings.http_min_rate(),
             verify=settings.verify_certificates(),
             is_mirror=address.is_mirror,
         )

@@ -147,6 +147,7 @@ DOWNLOAD_PROGRESS = Setting("TFHUB_DOWNLOAD_PROGRESS")
 DOWNLOAD_CONNECTIONS = Setting("TFHUB_DOWNLOAD_CONNECTIONS", default="8")
 DISABLE_CERT_VALIDATION = Setting("TFHUB_DISABLE_CERT_VALIDATION")
 HTTP_TIMEOUT = Setting("TFHUB_HTTP_TIMEOUT", default="60")
+HTTP_MIN_RATE = Setting("TFHUB_HTTP_MIN_RATE", default="1000")
 STORAGE_EMULATOR_HOST = Setting("STORAGE_EMULATOR_HOST")
 LOCK_TIMEOUT = Setting("TFHUB_LOCK_TIMEOUT", default="60")
 UNPACK_MAX_RATIO = Setting("TFHUB_UNPACK_MAX_RATIO", default="200")
@@ -263,6 +264,11 @@ def http_timeout() -> float:
     return min(HTTP_TIMEOUT.number(), _LONGEST_TIMEOUT)
 
 
+def http_min_rate() -> float:
+    """Bytes per second that a server has to send, on average over five timeouts; 0: any number."""
+    return HTTP_MIN_RATE.number(least=0)
+
+
 def lock_timeout() -> float:
     """Seconds without a sign of life after which another machine's lock is taken over."""
     return min(LOCK_TIMEOUT.number(), _LONGEST_TIMEOUT)
@@ -297,6 +303,7 @@ def problems() -> list[str]:
         model_load_format,
         download_connections,
         http_timeout,
+        http_min_rate,
         lock_timeout,
         offline,
         mirrors,

@@ -61,6 +61,7 @@ def _ask_for_folder(handle: str, url: str) -> str:
         handle,
         url,
         timeout=settings.http_timeout(),
+        min_rate=settings.http_min_rate(),
         verify=settings.verify_certificates(),
         redirects=http.REDIRECTS - {_SEE_OTHER},
     ) as response:

@@ -24,6 +24,7 @@ from tfhub_cache.http.headers import retry_after
 from tfhub_cache.http.session import (
     CONNECT_TIMEOUT,
     MAX_RETRY_AFTER,
+    PACE_HEADER,
     TARGET_HEADER,
     shared_session,
 )
@@ -36,6 +37,8 @@ PASSING = frozenset({429, *range(500, 600)} - {501, 505, 511})
 """Statuses that say that the trouble will pass."""
 _TOO_LARGE = 413
 _FIRST_PAUSE = 0.25
+_TIMEOUTS = 5
+"""For how many timeouts an answer is watched before it is judged as too slow."""
 
 _PRINTABLE = "".join(map(chr, range(33, 127)))
 
@@ -56,6 +59,7 @@ def get(
     address: str | Address,
     *,
     timeout: float,
+    min_rate: float,
     verify: bool,
     redirects: frozenset[int] = REDIRECTS,
     headers: Mapping[str, str] | None = None,
@@ -68,6 +72,8 @@ def get(
         handle: the handle that is being resolved, for messages.
         address: where to ask first.
         timeout: seconds without a byte after which the request is given up.
+        min_rate: bytes per second that have to come, on average over five times as long, of what
+            is waited for; 0: any number.
         verify: whether TLS certificates are checked.
         redirects: the statuses that are followed when they come with a Location.
         headers: what to say besides, to every address on the way.
@@ -83,6 +89,7 @@ def get(
     url, asked = _checked(handle, url, "")
     for _ in range(MAX_REDIRECTS):
         fields = {**(headers or {}), **({"Authorization": authorization} if authorization else {})}
+        fields[PACE_HEADER] = f"{min_rate} {_TIMEOUTS * timeout}"
         response = _send_until_answered(handle, url, fields, timeout, verify, retries, pause)
         response.url = url  # requests has normalised it, which breaks signatures
         location = response.headers.get("Location")

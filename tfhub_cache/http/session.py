@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import http.client
+import io
+import time
 from typing import Any
 
 import requests
@@ -20,7 +22,8 @@ CONNECT_TIMEOUT = 10.0
 MAX_RETRY_AFTER = 60.0
 MAX_INTERIM_ANSWERS = 20
 TARGET_HEADER = "X-Tfhub-Cache-Target"
-"""A header for the connections below, which don't send it."""
+PACE_HEADER = "X-Tfhub-Cache-Pace"
+"""Headers for the connections below, which send neither."""
 
 _INTERIM = frozenset(range(100, 200)) - {101}  # which switches to another protocol
 _USER_AGENT = f"tfhub-cache/{__version__} {requests.utils.default_user_agent()}"
@@ -49,8 +52,49 @@ def shared_session(pid: int) -> requests.Session:
     return session
 
 
+class TooSlowError(http.client.HTTPException):
+    """What a server sends comes so slowly that it is not waited for."""
+
+
+class _Measured(io.RawIOBase):
+    """What a server sends, as long as it sends enough while it is waited for."""
+
+    def __init__(self, received: io.RawIOBase, min_rate: float, window: float) -> None:
+        self._raw = received
+        self._min_rate = min_rate
+        self._window = window
+        self._bytes = 0
+        self._waited = 0.0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        began = time.monotonic()
+        count = self._raw.readinto(buffer)
+        # Only what is spent in here counts: while nobody reads, the server can't send.
+        self._waited += time.monotonic() - began
+        self._bytes += count or 0
+        if self._waited >= self._window:
+            if self._bytes < self._min_rate * self._waited:
+                raise TooSlowError(
+                    f"it sent {self._bytes} bytes in {self._waited:.3g} seconds, and "
+                    f"TFHUB_HTTP_MIN_RATE asks for {self._min_rate:g} a second"
+                )
+            self._bytes, self._waited = 0, 0.0
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
 class _Answer(http.client.HTTPResponse):
     """An answer that comes, and ends, at last: http.client would wait for it for ever."""
+
+    def measure(self, min_rate: float, window: float) -> None:
+        """Gives up when fewer bytes a second come, over a window of seconds."""
+        self.fp: Any = io.BufferedReader(_Measured(self.fp.detach(), min_rate, window))
 
     def begin(self) -> None:
         super().begin()
@@ -88,10 +132,12 @@ class _Connection:
     """
 
     _target: str | None = None
+    _pace: str | None = None
 
     def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
         headers = dict(kwargs.pop("headers", None) or {})
         self._target = headers.pop(TARGET_HEADER, None)
+        self._pace = headers.pop(PACE_HEADER, None)
         super().request(method, url, *args, headers=headers, **kwargs)  # type: ignore[misc]
 
     def putrequest(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
@@ -101,7 +147,11 @@ class _Connection:
             url = self._target if is_path else url.removesuffix(request_target(url)) + self._target
         super().putrequest(method, url, *args, **kwargs)  # type: ignore[misc]
 
-    response_class = _Answer
+    def response_class(self, *args: Any, **kwargs: Any) -> _Answer:
+        answer = _Answer(*args, **kwargs)
+        if self._pace is not None:
+            answer.measure(*map(float, self._pace.split()))
+        return answer
 
 
 class _HTTPConnection(_Connection, urllib3.connection.HTTPConnection):  # type: ignore[misc]

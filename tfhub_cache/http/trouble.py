@@ -8,6 +8,7 @@ import requests
 import urllib3
 
 from tfhub_cache.errors import DownloadError
+from tfhub_cache.http.session import TooSlowError
 from tfhub_cache.printing import printable
 from tfhub_cache.urls import redact
 
@@ -66,6 +67,8 @@ def diagnosis(error: Exception) -> str:
                 "the file with its CA certificate"
             )
         return f"TLS failed: {detail}. Check that the host speaks https at this port"
+    if isinstance(root, TooSlowError):
+        return f"the server is too slow: {detail}"
     # For urllib3, having failed to connect is a kind of timeout.
     if isinstance(root, urllib3.exceptions.TimeoutError) and not isinstance(
         root, urllib3.exceptions.NewConnectionError

@@ -35,6 +35,7 @@ class HttpArchive(Source):
         url: str,
         *,
         timeout: float,
+        min_rate: float,
         verify: bool,
         is_mirror: bool = False,
     ) -> None:
@@ -44,12 +45,14 @@ class HttpArchive(Source):
             handle: the handle that it belongs to, for messages.
             url: where to ask; redirects are followed.
             timeout: seconds without a byte after which it is given up.
+            min_rate: bytes per second that an answer has to bring, see `http.get`.
             verify: whether TLS certificates are checked.
             is_mirror: whether the URL is not of the handle's own host.
         """
         self._handle = handle
         self._url = url
         self._timeout = timeout
+        self._min_rate = min_rate
         self._verify = verify
         self.shown = redact(url)
         self.is_mirror = is_mirror
@@ -110,6 +113,7 @@ class HttpArchive(Source):
             self._handle,
             address,
             timeout=self._timeout,
+            min_rate=self._min_rate,
             verify=self._verify,
             headers=headers,
             retries=retries,
