@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import tarfile
 import threading
 import types
 from collections.abc import Iterator
@@ -235,6 +237,13 @@ def head(*lines: str, body: bytes = ARCHIVE) -> Any:
     return answer
 
 
+def member(name: str = "saved_model.pb", size: int = 0) -> bytes:
+    """An archive that begins with a member, whatever it claims."""
+    info = tarfile.TarInfo(name)
+    info.size = size
+    return info.tobuf(tarfile.GNU_FORMAT) + bytes(20 * 512)
+
+
 DIGITS = "9" * 5000
 DATES = [
     f"Thu, 01 Jan {DIGITS} 00:00:00 GMT",
@@ -281,6 +290,14 @@ HOSTILE = {
     "a line without a colon": head("HTTP/1.1 200 OK", "without a colon", body=b""),
     "a status of 5,000 digits": head(f"HTTP/1.1 {DIGITS} OK"),
     "another protocol": head("HTTP/1.1 101 Switching Protocols", "Upgrade: x"),
+    "a file of 1 TB": archive(member(size=1 << 40)),
+    "a file of 1 TB, and no length": archive(member(size=1 << 40), framing="chunked"),
+    "a file of a few GB more than there are": archive(
+        member(size=shutil.disk_usage("/").free + (3 << 30))
+    ),
+    "a name of 300 letters": archive(pack_files({"a" * 300: b"x"})),
+    "a folder of 300 letters": archive(pack_files({"a" * 300 + "/b": b"x"})),
+    "a path of 5,000 letters": archive(pack_files({"/".join(["a" * 90] * 55): b"x"})),
 }
 
 

@@ -8,6 +8,7 @@ model's folder, nothing else.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import posixpath
@@ -27,6 +28,7 @@ _CHUNK = 1 << 20
 _BYTES_BEYOND_SUSPICION = 4 << 30
 """An archive that unpacks to no more than this is no bomb, however well it is compressed."""
 _LONGEST_PADDING = 16 << 20
+_OF_A_NAME = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ})
 _LONGEST_PATH = 4096
 _DEEPEST_PATH = 100
 _LONGEST_HEADERS = 64 << 10
@@ -126,7 +128,8 @@ class _Unpacking:
             self._files[path] = self._write(path, member.size)
         elif path:
             self._folders.add(path)
-            self._staging.make_folder(path)
+            with self._names_told(path):
+                self._staging.make_folder(path)
 
     def _write(self, path: str, size: int) -> File:
         digest = hashlib.sha256()
@@ -143,12 +146,25 @@ class _Unpacking:
         return File(path, size, digest.hexdigest())
 
     def _create(self, path: str, size: int) -> BinaryIO:
-        try:
+        with self._names_told(path):
             return self._staging.create_file(path, size, replace=path in self._files)
+
+    @contextlib.contextmanager
+    def _names_told(self, path: str) -> Iterator[None]:
+        """Tells what the file system refuses because of a name as the archive's fault."""
+        try:
+            yield
         except FileExistsError:
             raise UnsafeArchiveError(
                 f"The archive holds {path!r} and another name that this file system, which does "
                 "not tell upper from lower case, takes for the same."
+            ) from None
+        except OSError as error:
+            if error.errno not in _OF_A_NAME:
+                raise
+            raise UnsafeArchiveError(
+                f"The archive holds {path[:100]!r}, a name that this file system does not take: "
+                f"{error.strerror}."
             ) from None
 
     def _check_ratio(self, size: int) -> None:

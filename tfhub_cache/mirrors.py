@@ -8,6 +8,7 @@ idea, and the word, of Go's GOPROXY: https://go.dev/ref/mod#goproxy-protocol.
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -123,29 +124,33 @@ def first_that_serves(
         What the attempt returned that did not fail.
 
     Raises:
-        ResolveError: as `attempt`, if all fail. It names each place and what happened there. A
-            `CacheError` ends it at once, as another place would not help.
+        OSError: as `attempt`, if all fail. It names each place and what happened there. A failure
+            of the disk ends it at once, as another place would not help, except `errno.EFBIG`.
         ValueError: the same.
     """
     if len(places) == 1 and not places[0].is_mirror:
         return attempt(places[0])
-    failures: list[tuple[str, ResolveError | ValueError]] = []
+    failures: list[tuple[str, OSError | ValueError]] = []
     for place in places:
         if failures:
             logging.warning("Passing over %s: %s", *_told(handle, *failures[-1]))
             before_next()
         try:
             return attempt(place)
-        except CacheError:
-            raise
-        except (ResolveError, UnsafeArchiveError, ProtocolError) as error:
+        except (UnsafeArchiveError, ProtocolError) as error:
+            failures.append((place.shown, error))
+        except OSError as error:
+            # A file that is too large for the disk is so by the word of this place only.
+            is_of_disk = isinstance(error, CacheError) or not isinstance(error, ResolveError)
+            if is_of_disk and error.errno != errno.EFBIG:
+                raise
             failures.append((place.shown, error))
     raise _none_serves(handle, failures, all(place.is_mirror for place in places))
 
 
 def _none_serves(
-    handle: str, failures: Sequence[tuple[str, ResolveError | ValueError]], is_direct_left_out: bool
-) -> ResolveError | ValueError:
+    handle: str, failures: Sequence[tuple[str, OSError | ValueError]], is_direct_left_out: bool
+) -> OSError | ValueError:
     shown = redact(handle)
     tried = "".join("\n  {}: {}".format(*_told(handle, *failure)) for failure in failures)
     advice = (
@@ -162,7 +167,7 @@ def _none_serves(
 
 def _told(handle: str, place: str, error: Exception) -> tuple[str, str]:
     """A place, and what happened there, without what the reader knows by now."""
-    shown, text = redact(handle), str(error)
+    shown, text = redact(handle), getattr(error, "strerror", None) or str(error)
     for known in f"Could not download {shown} from {place}: ", f"Could not download {shown}: ":
         text = text.removeprefix(known)
     return place, text

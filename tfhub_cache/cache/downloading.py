@@ -31,7 +31,7 @@ from tfhub_cache.version import __version__
 if TYPE_CHECKING:
     from tfhub_cache.transfer import Transfer
 
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _LEAST_PARALLEL = 512 << 10
 """Bytes of an archive from which on it pays to inflate and to digest in threads of their own."""
 

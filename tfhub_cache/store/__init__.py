@@ -48,7 +48,8 @@ class Staging(abc.ABC):
 
         Raises:
             FileExistsError: if it is there and must not.
-            OSError: with `errno.ENOSPC` if there is no room for it.
+            OSError: with `errno.EFBIG` if it is larger than the room that there is, and with
+                `errno.ENOSPC` if there is none.
         """
 
     @abc.abstractmethod

@@ -270,9 +270,11 @@ class _LocalClaim(Claim):
 
     def create_file(self, path: str, size: int, *, replace: bool) -> BinaryIO:
         free = shutil.disk_usage(self._staging).free
-        if size > free - self._keep_free:
+        room = free - self._keep_free
+        if size > room:
+            # With room, the disk is not full, but the file too large, by the archive's own word.
             raise OSError(
-                errno.ENOSPC,
+                errno.EFBIG if room > 0 else errno.ENOSPC,
                 f"No space left: a file of {size} bytes, and {free} are free"
                 + (f", of which {self._keep_free} are to stay so" if self._keep_free else ""),
             )
