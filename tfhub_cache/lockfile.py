@@ -28,6 +28,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tfhub_cache import bounded_json
 from tfhub_cache.errors import LockfileError
 from tfhub_cache.manifest import Archive
 from tfhub_cache.urls import redact
@@ -116,7 +117,7 @@ def read(file: str) -> dict[str, Archive]:
     """
     try:
         with open(file, encoding="utf-8-sig") as opened:  # editors of Windows put a mark there
-            data = json.load(opened, object_pairs_hook=_without_doubles)
+            data = bounded_json.parse(opened.read())
         if data["format"] != FORMAT:
             raise ValueError(f"its format is {data['format']!r}, and this version knows {FORMAT}")
         return {handle: _archive(handle, fields) for handle, fields in data["archives"].items()}
@@ -125,7 +126,7 @@ def read(file: str) -> dict[str, Archive]:
             f"The lock file {file} can't be read: {error.strerror or error}. Check TFHUB_LOCKFILE, "
             f"or write it: tfhub-cache lock -r LIST -o {shlex.quote(file)}"
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         cause = str(error) if isinstance(error, ValueError) else "a part of it is missing"
         raise LockfileError(
             f"{file} is no lock file: {cause}. Write it anew: tfhub-cache lock -r LIST "
@@ -196,12 +197,3 @@ def _archive(handle: str, fields: Any) -> Archive:
     if not isinstance(sha256, str) or not re.fullmatch("[0-9a-f]{64}", sha256):
         raise ValueError(f"the sha256 of {redact(handle)} is {sha256!r}")
     return Archive(size, sha256)
-
-
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """JSON lets a name stand twice, as a careless merge leaves it; which one is meant?"""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        name = next(name for name, value in pairs if found[name] is not value)
-        raise ValueError(f"{redact(name)} is in it twice")
-    return found

@@ -7,12 +7,20 @@ holds the model exactly as published.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from tfhub_cache import bounded_json
+
 FORMAT = 1
+MOST_BYTES = 32 << 20
+"""Bytes that a manifest may have: enough for 100,000 files with names of 190 characters."""
+_LONGEST_TEXT = 1 << 16
+_MOST = (1 << 63) - 1
 _NO_NAMES = frozenset({"", ".", ".."})
 
 
@@ -33,8 +41,9 @@ class File:
         # Whoever may write to a cache must not have files read that are elsewhere.
         if not _NO_NAMES.isdisjoint(parts) or "\0" in self.path or os.path.isabs(self.path):
             raise ValueError(f"the path {self.path!r} is not below the model's folder")
+        self.path.encode("utf-8", "surrogateescape")  # or no file can have that name
         _number(self.size)
-        _text(self.sha256)
+        _digest(self.sha256)
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,7 @@ class Archive:
 
     def __post_init__(self) -> None:
         _number(self.size)
-        _text(self.sha256)
+        _digest(self.sha256)
 
 
 @dataclass(frozen=True)
@@ -85,8 +94,15 @@ class Manifest:
     validators: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """The manifest as it is kept."""
-        return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=2) + "\n"
+        """The manifest as it is kept.
+
+        Raises:
+            OSError: with `errno.EFBIG` if it is too large to be read again.
+        """
+        text = json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=2) + "\n"
+        if len(text) > MOST_BYTES:
+            raise OSError(errno.EFBIG, "The model has too many files, or too long names of files")
+        return text
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:
@@ -94,33 +110,42 @@ class Manifest:
 
         Raises:
             UnknownFormat: if it is of a format that this version does not know.
-            ValueError: if it is none.
+            ValueError: if it is none, or larger than `MOST_BYTES`.
         """
+        if len(text) > MOST_BYTES:
+            raise ValueError("a manifest that is too large")
         try:
-            data: dict[str, Any] = json.loads(text)
+            data: dict[str, Any] = bounded_json.parse(text)
             if data.pop("format") != FORMAT:
                 raise UnknownFormat("the manifest is of another format")
-            if not data["files"]:
-                raise ValueError("a manifest of no files")
+            files = tuple(File(**file) for file in data["files"])
+            if not files or len({file.path for file in files}) != len(files):
+                raise ValueError("a manifest of no files, or that has one twice")
             return cls(
                 handle=_text(data["handle"]),
                 url=_text(data["url"]),
                 archive=Archive(**data["archive"]),
-                files=tuple(File(**file) for file in data["files"]),
+                files=files,
                 downloaded=Origin(**data["downloaded"]),
                 validators={_text(k): _text(v) for k, v in data["validators"].items()},
             )
-        except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"no manifest: {error!r}") from error
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no text")
+    if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
+        raise ValueError("it has something in place of a text, or a text that is too long")
     return value
 
 
+def _digest(value: Any) -> str:
+    if not re.fullmatch("[0-9a-f]{64}", _text(value)):
+        raise ValueError(f"{value!r} is not a SHA-256 digest")
+    return str(value)
+
+
 def _number(value: Any) -> int:
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{value!r} is no number of 0 or more")
+    if type(value) is not int or not 0 <= value <= _MOST:
+        raise ValueError("it has something in place of a number from 0 to 2^63 - 1")
     return value

@@ -22,12 +22,19 @@ from collections.abc import Collection
 from typing import BinaryIO
 
 from tfhub_cache.errors import CacheError
-from tfhub_cache.manifest import Archive, Manifest, UnknownFormat
+from tfhub_cache.manifest import MOST_BYTES, Archive, Manifest, UnknownFormat
 from tfhub_cache.store import ABSENT, Claim, Contender, Store, bucket_entries
 from tfhub_cache.store.bucket_claim import BucketClaim, mark_unfinished
 from tfhub_cache.store.bucket_entries import flaw_with_manifest, flaw_without_manifest, last_use
 from tfhub_cache.store.bucket_lock import is_nobodys, take
-from tfhub_cache.store.entry import RECORD_SECONDS, Condition, Entry, InUse, is_versioned
+from tfhub_cache.store.entry import (
+    MANIFEST_UNREADABLE,
+    RECORD_SECONDS,
+    Condition,
+    Entry,
+    InUse,
+    is_versioned,
+)
 from tfhub_cache.store.objects import Listed, Objects, Version
 from tfhub_cache.store.owner import TENSORFLOW_HUB_TIMEOUT, Owner, Silence
 
@@ -64,6 +71,8 @@ class BucketStore(Store):
             if f"{key}.manifest.json" not in sizes:
                 self._forget(key)
                 return flaw_without_manifest(key, sizes)
+            if sizes[f"{key}.manifest.json"] > MOST_BYTES:
+                return MANIFEST_UNREADABLE
             try:
                 manifest = Manifest.from_json(objects.read(f"{key}.manifest.json"))
             except FileNotFoundError:  # somebody begins to replace or to remove it
@@ -73,7 +82,7 @@ class BucketStore(Store):
                 self._forget(key)
                 return flaw_without_manifest(key, sizes)
             except ValueError:
-                return "its manifest can't be read"
+                return MANIFEST_UNREADABLE
         self._archives[key] = manifest.archive
         flaw = flaw_with_manifest(key, manifest, sizes)
         if flaw is None and is_versioned(manifest.handle):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tfhub_cache.manifest import Manifest, UnknownFormat
+from tfhub_cache.manifest import MOST_BYTES, Manifest, UnknownFormat
 from tfhub_cache.store import ABSENT, saved_model
 from tfhub_cache.store.entry import (
+    DESCRIPTOR_BYTES,
+    MANIFEST_UNREADABLE,
     Condition,
     Entry,
     at,
@@ -102,13 +104,19 @@ def _describe_all(
     for name, found in listed.items():
         if name[:40] in of_key:
             of_key[name[:40]][name] = found
-    telling = [
-        name
+    telling = {
+        name: names[name].size <= most
         for key, names in of_key.items()
-        for name in (f"{key}.manifest.json", f"{key}.descriptor.txt", f"{key}.lock")
+        for name, most in (
+            (f"{key}.manifest.json", MOST_BYTES),
+            (f"{key}.descriptor.txt", DESCRIPTOR_BYTES),
+            (f"{key}.lock", DESCRIPTOR_BYTES),
+        )
         if name in names and not (name.endswith(".txt") and f"{key}.manifest.json" in names)
-    ]
-    contents = objects.read_many(telling)
+    }
+    contents = objects.read_many([name for name, is_small in telling.items() if is_small])
+    # What is too large is not what it should be.
+    contents |= {name: b"" for name, is_small in telling.items() if not is_small}
     return [_describe(objects, key, names, contents, lock_timeout) for key, names in of_key.items()]
 
 
@@ -131,7 +139,7 @@ def _describe(
     except UnknownFormat:
         flaw = flaw_without_manifest(key, sizes)
     except ValueError:
-        flaw = "its manifest can't be read"
+        flaw = MANIFEST_UNREADABLE
     files = {name: size for name, size in sizes.items() if name.startswith(f"{key}/")}
     if not files:
         flaw = ABSENT

@@ -14,10 +14,14 @@ from tfhub_cache.printing import printable
 
 ABSENT = "there is no entry"
 """The flaw of an entry that is not there."""
+MANIFEST_UNREADABLE = "its manifest can't be read"
+"""The flaw of an entry that has something in place of a manifest."""
 NOT_PERMITTED = "the permission is missing to read"
 """How the flaw of an entry begins that may be whole, but is somebody else's."""
 State: TypeAlias = Literal["ok", "foreign", "downloading", "incomplete"]
 
+DESCRIPTOR_BYTES = 1 << 17
+"""Bytes that a descriptor file may have, which is made of a handle and little else."""
 RECORD_SECONDS = 3600.0
 """How often the use of an entry is recorded, at most."""
 
@@ -153,5 +157,12 @@ def _parse_time(text: str) -> datetime.datetime | None:
 
 
 def at(timestamp: float) -> datetime.datetime:
-    """A time of the file system's, with this machine's zone."""
-    return datetime.datetime.fromtimestamp(timestamp, datetime.timezone.utc).astimezone()
+    """A time of the file system's, with this machine's zone: the nearest one from 1970 to 9999.
+
+    File systems keep times that no calendar has, and some systems tell no zone of earlier ones.
+    """
+    bounded = min(max(0.0, timestamp), _LATEST)
+    return datetime.datetime.fromtimestamp(bounded, datetime.timezone.utc).astimezone()
+
+
+_LATEST = datetime.datetime(9999, 12, 30, tzinfo=datetime.timezone.utc).timestamp()

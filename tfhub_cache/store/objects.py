@@ -212,15 +212,15 @@ def _written(info: Mapping[str, Any]) -> float | None:
     """When an object was written, as far as its file system tells."""
     for key in "updated", "LastModified", "last_modified", "mtime", "created":
         told = info.get(key)
-        if isinstance(told, datetime.datetime):
-            return told.timestamp()
         if isinstance(told, float):
             return told
         try:
+            if isinstance(told, datetime.datetime):
+                return told.timestamp()
             # Python 3.10 knows no Z, and no fractions but of 3 or 6 digits.
             text = _FRACTION.sub(lambda match: f"{match[0]:0<7.7}", str(told))
             text = text.replace("Z", "+00:00")
             return datetime.datetime.fromisoformat(text).timestamp()
-        except ValueError:
+        except (ValueError, OverflowError):
             continue
     return None
