@@ -7,11 +7,15 @@ import random
 from pathlib import Path
 
 import pytest
+from entries import ours
 
+import tfhub_cache as hub
 from tfhub_cache.signatures import (
+    MOST_TEXT,
     DamagedModel,
     Signature,
     Tensor,
+    TooLarge,
     parse_text,
     read_signatures,
 )
@@ -167,3 +171,46 @@ def test_a_damaged_model_is_an_error_or_has_other_names_but_nothing_else_happens
 def test_what_is_no_saved_model_is_an_error(content: bytes, flaw: str) -> None:
     with pytest.raises(DamagedModel, match=flaw):
         read_signatures(io.BytesIO(content))
+
+
+def field(number: int, content: bytes) -> bytes:
+    """A field of a protocol buffer that holds a message or text."""
+    size, length = len(content), b""
+    while size > 127:
+        length += bytes([size & 127 | 128])
+        size >>= 7
+    return bytes([number << 3 | 2]) + length + bytes([size]) + content
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x08\x01" * (10 << 20),
+        field(2, b"\x38\x01" * (10 << 20)),
+        field(2, field(5, b"") * (5 << 20)),
+        field(2, field(1, field(4, b"x" * 60_000) * 100)),
+        # Each of many signatures would be told with all tags of its graph.
+        field(2, field(1, field(4, b"x" * 60_000) * 10) + field(5, field(1, b"name")) * 10_000),
+        field(2, field(5, field(2, field(1, b"\x12\x04\x1a\x02\x12\x00") * 60_000))),
+    ],
+    ids=["fields", "in a graph", "signatures", "tags", "tags of signatures", "inputs"],
+)
+def test_a_model_of_very_many_fields_or_names_is_too_large_to_describe(content: bytes) -> None:
+    with pytest.raises(TooLarge, match="more than"):
+        read_signatures(io.BytesIO(content))
+
+
+def test_a_model_of_very_much_text_is_too_large_to_describe() -> None:
+    with pytest.raises(TooLarge, match="more than"):
+        parse_text("meta_graphs{}" * MOST_TEXT)
+
+
+def test_info_of_a_model_that_is_too_large_says_so(cache_dir: Path) -> None:
+    handle = "https://example.com/m/1"
+    ours(cache_dir, handle, {"saved_model.pb": b"\x08\x01" * (1 << 20)})
+    info = hub.cache.info(handle)
+    assert info.entry.state == "ok"
+    assert (info.signatures, info.untold) == (
+        None,
+        "saved_model.pb is too large to describe: it has more than 200000 fields",
+    )

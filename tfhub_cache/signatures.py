@@ -52,6 +52,14 @@ class DamagedModel(ValueError):  # noqa: N818 - it reads as what it is
     """A file that is no SavedModel, or not all of one."""
 
 
+class TooLarge(ValueError):  # noqa: N818 - it reads as what it is
+    """A file in which there is more than is worth being described."""
+
+
+MOST_TEXT = 4 << 20
+"""Bytes of a `saved_model.pbtxt` that are parsed, which takes some seconds."""
+
+
 def read_signatures(file: BinaryIO) -> list[Signature]:
     """The signatures in a `saved_model.pb`.
 
@@ -64,6 +72,7 @@ def read_signatures(file: BinaryIO) -> list[Signature]:
 
     Raises:
         DamagedModel: if it is no SavedModel, or cut.
+        TooLarge: if it has so many fields or names that they would take seconds to read.
         OSError: if it can't be read.
     """
     end = file.seek(0, os.SEEK_END)
@@ -85,7 +94,11 @@ def parse_text(text: str) -> list[Signature]:
     Raises:
         ImportError: if TensorFlow is not installed.
         DamagedModel: if it is no SavedModel.
+        TooLarge: if it has more than `MOST_TEXT` characters, or as of `read_signatures`.
     """
+    if len(text) > MOST_TEXT:
+        raise TooLarge(f"more than {MOST_TEXT} characters")
+
     import io
 
     from google.protobuf import text_format
@@ -144,6 +157,9 @@ _DTYPES = {
     30: "uint4",
 }
 _LONGEST_TEXT = 64 << 10
+# Real models have some hundred fields on the way to their signatures, as graphs count as one.
+_MOST_FIELDS = 200_000
+_MOST_NAMES = 4 << 20
 
 _Span = tuple[int, int]
 
@@ -172,6 +188,7 @@ def _signatures(reader: _Reader, graph: _Span) -> list[Signature]:
         inputs, outputs = (
             tuple(sorted(some, key=lambda tensor: tensor.name)) for some in tensors.values()
         )
+        reader.count_names(sum(map(len, tags)))  # each signature has them
         found.append(Signature(name, inputs, outputs, tuple(sorted(tags))))
     return found
 
@@ -209,15 +226,20 @@ def _shape(reader: _Reader, span: _Span) -> tuple[int, ...] | None:
 
 
 class _Reader:
-    """Fields of a protocol buffer in a file, by their places."""
+    """Fields of a protocol buffer in a file, by their places, as long as they are not too many."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self._fields = 0
+        self._names = 0
 
     def fields(self, begin: int, end: int) -> Iterator[tuple[int, int | _Span]]:
         """The fields between two places: numbers, and values, or where they begin and end."""
         place = begin
         while place < end:
+            self._fields += 1
+            if self._fields > _MOST_FIELDS:
+                raise TooLarge(f"more than {_MOST_FIELDS} fields")
             key, place = self._varint(place, end)
             number, kind = key >> 3, key & 7
             if number == 0:
@@ -241,8 +263,15 @@ class _Reader:
         begin, end = span
         if end - begin > _LONGEST_TEXT:
             raise DamagedModel(f"it has a name of {end - begin} bytes")
+        self.count_names(end - begin)
         self._file.seek(begin)
         return self._file.read(end - begin).decode("utf-8", "replace")
+
+    def count_names(self, size: int) -> None:
+        """Counts bytes of names that are kept."""
+        self._names += size
+        if self._names > _MOST_NAMES:
+            raise TooLarge(f"more than {_MOST_NAMES} bytes of names")
 
     def _varint(self, place: int, end: int) -> tuple[int, int]:
         self._file.seek(place)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tfhub_cache import signatures
 from tfhub_cache.cache.listing import Current, current, find
-from tfhub_cache.signatures import DamagedModel, Signature
+from tfhub_cache.signatures import DamagedModel, Signature, TooLarge
 from tfhub_cache.store.entry import Entry
 
 _BINARY = "saved_model.pb"
@@ -58,7 +58,7 @@ def info(handle: str) -> Info:
     try:
         with here.errors_told("read"):
             return Info(entry, signatures=_signatures(here, entry.key))
-    except (DamagedModel, OSError) as error:
+    except (DamagedModel, TooLarge, OSError) as error:
         return Info(entry, untold=str(error).rstrip("."))
     except ImportError:
         return Info(
@@ -82,6 +82,9 @@ def _signatures(here: Current, key: str) -> list[Signature]:
         with file:
             if name == _BINARY:
                 return signatures.read_signatures(file)
-            return signatures.parse_text(file.read().decode("utf-8", "replace"))
+            text = file.read(signatures.MOST_TEXT + 1)
+            return signatures.parse_text(text.decode("utf-8", "replace"))
     except DamagedModel as error:
         raise DamagedModel(f"{name} is damaged: {error}") from error
+    except TooLarge as error:
+        raise TooLarge(f"{name} is too large to describe: it has {error}") from error
