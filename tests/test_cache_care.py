@@ -743,7 +743,7 @@ def test_missing_short_and_added_files_are_found(cache_dir: Path) -> None:
     (verified,) = hub.cache.verify([A])
     assert sorted(verified.problems) == [
         "assets/added.txt is not part of it",
-        "assets/vocab.txt can't be read: Is a directory",
+        "assets/vocab.txt can't be read: It is not a regular file",
         "saved_model.pb is missing",
         f"{SHARD} has 5 bytes instead of 1000",
     ]
@@ -851,7 +851,7 @@ def test_a_pipe_in_place_of_a_lock_file_hides_no_other_model(cache_dir: Path) ->
     os.mkfifo(cache_dir / f"{key_of(B)}.lock")
     told = {entry.key: entry.state for entry in hub.cache.entries()}
     assert told == {key_of(A): "ok", key_of(B): "incomplete"}
-    with pytest.raises(CacheError, match="It is no file"):
+    with pytest.raises(CacheError, match="It is not a regular file"):
         hub.resolve(B)
 
 

@@ -58,7 +58,7 @@ AFTER_IT_IS_PUBLISHED = (
 )
 ONLY_IF_DAMAGED_AFTERWARDS = (
     "rename <key>.<uid>.old.tmp to <key>.<uid>.old.gone.tmp",
-    "remove tree <key>.<uid>.old.gone.tmp",
+    "open <key>.<uid>.old.gone.tmp",
     "remove folder ... variables",
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -156,18 +157,22 @@ class _Reading:
     def _flaw(self, key: str, file: File) -> str | None:
         """What is wrong with a file."""
         digest = hashlib.sha256()
-        size = 0
+        left = file.size
         try:
             with self._here.store.open_file(key, file.path) as stream:
-                while (chunk := stream.read(_CHUNK)) and not self._stop.is_set():
-                    size += len(chunk)
+                size = stream.seek(0, os.SEEK_END)
+                if size != file.size:
+                    return f"{file.path} has {size} bytes instead of {file.size}"
+                stream.seek(0)
+                while left and (chunk := stream.read(min(_CHUNK, left))):
+                    if self._stop.is_set():
+                        break
+                    left -= len(chunk)
                     digest.update(chunk)
         except FileNotFoundError:
             return f"{file.path} is missing"
         except OSError as error:
             return f"{file.path} can't be read: {error.strerror or error}"
-        if size != file.size:
-            return f"{file.path} has {size} bytes instead of {file.size}"
         found = digest.hexdigest()
         if found != file.sha256:
             return f"{file.path} has other contents: sha256 {found} instead of {file.sha256}"

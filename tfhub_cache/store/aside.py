@@ -39,8 +39,9 @@ def remove(path: str) -> None:
     Raises:
         OSError: if not all of it can be removed.
     """
-    gone = f"{path.removesuffix('.tmp')}.gone.tmp"
-    move_aside(path, gone)
+    gone = f"{path.removesuffix('.gone.tmp').removesuffix('.tmp')}.gone.tmp"
+    if gone != path:
+        move_aside(path, gone)
     with contextlib.suppress(FileNotFoundError):
         _remove(gone)
 
@@ -71,10 +72,13 @@ def check_replaceable(path: str) -> None:
 
 
 def _remove(path: str) -> None:
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
-    else:
+    if not os.path.isdir(path) or os.path.islink(path):
         os.unlink(path)
+        return
+    try:
+        shutil.rmtree(path)
+    except RecursionError:  # as of Python 3.13 there is none
+        raise OSError(errno.ELOOP, "Its folders lie too deep to be removed", path) from None
 
 
 def _remove_in_place(path: str) -> None:

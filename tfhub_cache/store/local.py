@@ -6,16 +6,23 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 import time
 from collections.abc import Collection
 from typing import BinaryIO, NamedTuple
 
 from absl import logging
 
-from tfhub_cache.manifest import Archive, Manifest, UnknownFormat
-from tfhub_cache.store import ABSENT, Claim, Contender, Store, descriptor, saved_model
+from tfhub_cache.manifest import MOST_BYTES, Archive, Manifest, UnknownFormat
+from tfhub_cache.store import ABSENT, Claim, Contender, Store, descriptor, files, saved_model
 from tfhub_cache.store.aside import check_replaceable, discard, move_aside
-from tfhub_cache.store.entry import NOT_PERMITTED, RECORD_SECONDS, Condition, Entry
+from tfhub_cache.store.entry import (
+    MANIFEST_UNREADABLE,
+    NOT_PERMITTED,
+    RECORD_SECONDS,
+    Condition,
+    Entry,
+)
 from tfhub_cache.store.links import is_planted_link
 from tfhub_cache.store.lock import HeldLock, LockContender, staging_folder
 from tfhub_cache.store.part import begin_part, discard_part, look_at_part, open_part
@@ -59,13 +66,13 @@ class LocalStore(Store):
             if expected is None:
                 return _flaw_without_manifest(entry)
             for path, size in expected.sizes:
-                found = os.stat(path).st_size
-                if found != size:
-                    return f"{path} has {found} bytes instead of {size}"
+                found = os.stat(path)
+                if found.st_size != size or not stat.S_ISREG(found.st_mode):
+                    return _difference(path, found, size)
         except FileNotFoundError as error:
             return f"{error.filename} is missing" if os.path.isdir(entry) else ABSENT
         except ValueError:
-            return "its manifest can't be read" if os.path.isdir(entry) else ABSENT
+            return MANIFEST_UNREADABLE if os.path.isdir(entry) else ABSENT
         except OSError as error:
             if not os.path.isdir(self._root):
                 return ABSENT
@@ -117,7 +124,7 @@ class LocalStore(Store):
         return local_entries.sizes_below(os.path.join(self._root, key))
 
     def open_file(self, key: str, path: str) -> BinaryIO:
-        return open(os.path.join(self._root, key, path), "rb")
+        return files.open_below(os.path.join(self._root, key), path)
 
     def tidy(
         self,
@@ -312,6 +319,8 @@ class _LocalClaim(Claim):
         # Another process may publish that can't know of our lock: this fails then, and the release
         # takes back what is half done.
         for unfinished, finished in beside.items():
+            if os.path.isdir(finished):  # which a file can't replace
+                discard(finished)
             os.replace(unfinished, finished)
         os.rename(self._staging, self._entry)
 
@@ -353,12 +362,17 @@ class _LocalClaim(Claim):
 
 def _read_expected(path: str, entry: str) -> _Expected | None:
     try:
-        with open(path, "rb") as file:
-            manifest = Manifest.from_json(file.read())
+        manifest = Manifest.from_json(files.read(path, MOST_BYTES))
     except UnknownFormat:
         return None  # of a later version, perhaps: as good as none
     sizes = [(os.path.join(entry, file.path), file.size) for file in manifest.files]
     return _Expected(sizes, manifest.archive)
+
+
+def _difference(path: str, found: os.stat_result, size: int) -> str:
+    if not stat.S_ISREG(found.st_mode):
+        return f"{path} is not a regular file"
+    return f"{path} has {found.st_size} bytes instead of {size}"
 
 
 def _flaw_without_manifest(entry: str) -> str | None:

@@ -7,11 +7,12 @@ import os
 import shutil
 from collections.abc import Collection, Iterable
 
-from tfhub_cache.manifest import Manifest
-from tfhub_cache.store import Store
+from tfhub_cache.manifest import MOST_BYTES, Manifest
+from tfhub_cache.store import Store, files
 from tfhub_cache.store.aside import move_aside, remove
 from tfhub_cache.store.entry import (
     ABSENT,
+    DESCRIPTOR_BYTES,
     Condition,
     Entry,
     InUse,
@@ -22,7 +23,6 @@ from tfhub_cache.store.entry import (
     origin_of,
     state_of,
 )
-from tfhub_cache.store.links import is_planted_link
 from tfhub_cache.store.lock import LockContender
 from tfhub_cache.store.part import look_at_part
 
@@ -121,11 +121,19 @@ def tidy(
             aside = f"{key}.{lock.owner.uid}.old.tmp"
             move_aside(base, os.path.join(root, aside))
             names = [*(name for name in names if name != key), aside]  # what takes long comes last
+        failures: list[OSError] = []
         for name in names:
             if name != aside and not lock.is_held():  # it is somebody else's by now
                 raise InUse("")
             if is_left_behind(name, has_entry=entry.is_there and not removed):
-                _delete(os.path.join(root, name))
+                try:
+                    remove(os.path.join(root, name))
+                except FileNotFoundError:
+                    pass  # another process has removed it
+                except OSError as error:  # which does not keep the rest from being removed
+                    failures.append(error)
+        if failures:
+            raise failures[0]
         return removed
     finally:
         lock.release()
@@ -133,16 +141,7 @@ def tidy(
 
 def sizes_below(folder: str) -> dict[str, int]:
     """The files below a folder, by their paths in it with slashes."""
-    found: dict[str, int] = {}
-    if is_planted_link(folder):
-        return found
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            path = os.path.join(parent, name)
-            with contextlib.suppress(OSError):  # it may be gone by now
-                status = os.stat(path, follow_symlinks=False)
-                found[os.path.relpath(path, folder).replace(os.sep, "/")] = status.st_size
-    return found
+    return {path: status.st_size for path, status in files.files_below(folder)}
 
 
 def free_space(root: str) -> int | None:
@@ -173,15 +172,15 @@ def _holder(root: str, key: str, names: Iterable[str], lock_timeout: float) -> s
 
 def _manifest(base: str, names: Iterable[str]) -> Manifest | None:
     if f"{os.path.basename(base)}.manifest.json" in names:
-        with contextlib.suppress(OSError, ValueError), open(f"{base}.manifest.json", "rb") as file:
-            return Manifest.from_json(file.read())
+        with contextlib.suppress(OSError, ValueError):
+            return Manifest.from_json(files.read(f"{base}.manifest.json", MOST_BYTES))
     return None
 
 
 def _descriptor(base: str, names: Iterable[str]) -> str:
     if f"{os.path.basename(base)}.descriptor.txt" in names:
-        with contextlib.suppress(OSError), open(f"{base}.descriptor.txt", "rb") as file:
-            return file.read(1 << 16).decode("utf-8", "replace")
+        with contextlib.suppress(OSError):
+            return files.read(f"{base}.descriptor.txt", DESCRIPTOR_BYTES).decode("utf-8", "replace")
     return ""
 
 
@@ -193,8 +192,3 @@ def _size(path: str) -> int | None:
         return os.lstat(path).st_size
     except OSError:
         return None
-
-
-def _delete(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        remove(path)

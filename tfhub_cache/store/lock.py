@@ -23,11 +23,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import stat
 import threading
 import uuid
 import weakref
 
+from tfhub_cache.store import files
 from tfhub_cache.store.aside import discard
 from tfhub_cache.store.owner import TENSORFLOW_HUB_TIMEOUT, Owner, Silence
 
@@ -207,12 +207,6 @@ def staging_folder(base: str, uid: str) -> str:
     return f"{base}.{uid}.tmp"
 
 
-# Another user must not make us follow a link or wait for a pipe, nor a child process inherit the
-# lock.
-_SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-_SAFELY |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-
-
 class _LockFile:
     """The lock file, open, made if there was none. It is closed once, however often one asks."""
 
@@ -223,14 +217,11 @@ class _LockFile:
         self._written: str | None = None
         self._descriptor = self._open(make)
         _OPEN.add(self)
-        if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
-            self.close()
-            raise PermissionError(errno.EPERM, "It is no file", path)
 
     def _open(self, make: bool) -> int:
         while True:
             try:
-                return os.open(self._path, os.O_RDWR | _SAFELY)
+                return files.open_regular(self._path, os.O_RDWR)
             except FileNotFoundError:
                 if not make:
                     raise
@@ -238,13 +229,13 @@ class _LockFile:
                 if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                     raise
                 with contextlib.suppress(FileNotFoundError):  # gone in between
-                    descriptor = os.open(self._path, os.O_RDONLY | _SAFELY)
+                    descriptor = files.open_regular(self._path, os.O_RDONLY)
                     self.writable = False
                     return descriptor
                 continue
             with contextlib.suppress(FileExistsError):
-                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _SAFELY
-                descriptor = os.open(self._path, flags, 0o666)
+                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+                descriptor = files.open_regular(self._path, flags)
                 self.created = True
                 return descriptor
 
@@ -256,7 +247,8 @@ class _LockFile:
         is_taken = _try_os_lock(self._descriptor)
         if is_taken:
             with contextlib.suppress(OSError):
-                other = os.open(self._path, (os.O_RDWR if self.writable else os.O_RDONLY) | _SAFELY)
+                flags = os.O_RDWR if self.writable else os.O_RDONLY
+                other = files.open_regular(self._path, flags)
                 try:
                     is_same = os.path.samestat(os.fstat(other), os.fstat(self._descriptor))
                     if is_same and _try_os_lock(other):
@@ -352,10 +344,7 @@ def _try_os_lock(descriptor: int) -> bool | None:
 def _growth(folder: str) -> tuple[int, float]:
     """The bytes in a folder, and when it was last written to."""
     size, written = 0, 0.0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(OSError):
-                status = os.stat(os.path.join(parent, name), follow_symlinks=False)
-                size += status.st_size
-                written = max(written, status.st_mtime)
+    for _, status in files.files_below(folder):
+        size += status.st_size
+        written = max(written, status.st_mtime)
     return size, written

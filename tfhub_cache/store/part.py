@@ -19,14 +19,16 @@ import contextlib
 import errno
 import io
 import json
-import operator
 import os
-import stat
+import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from tfhub_cache import bounded_json
 from tfhub_cache.ranges import ByteRanges
+from tfhub_cache.store import files
+from tfhub_cache.store.aside import remove
 from tfhub_cache.store.spool import Identity, Spool
 
 _FORMAT = 2
@@ -37,8 +39,11 @@ _LONGEST = 2 << 20
 """More than a range of one line ever has, as it is read as a whole."""
 _LEAST_KEPT = 1 << 20
 """Bytes that are worth being kept. Fewer are as soon asked for again."""
+_LARGEST_NOTES = 8 << 20
+"""Bytes of notes that are read: those of an archive of 150 GB."""
 
-_UNUSABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, StopIteration)
+_UNUSABLE = (OSError, ValueError, TypeError, KeyError, AttributeError)
+_RUN = re.compile(rb"^\[([0-9]{1,19}), ([0-9]{1,19}), ([0-9]{1,10})\]$", re.MULTILINE)
 
 
 class _Run(NamedTuple):
@@ -178,7 +183,7 @@ def discard_part(base: str) -> None:
     """Removes an entry's part file, if there is one."""
     for name in f"{base}.part.json", f"{base}.part":
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
+            remove(name)
 
 
 def _fastest_crc32() -> Callable[..., int]:
@@ -191,14 +196,10 @@ def _fastest_crc32() -> Callable[..., int]:
 
 def _open(path: str, flags: int) -> io.FileIO:
     """Opens a file that nobody else can have put there for us to write or believe."""
-    safely = flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    safely |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-    file = io.FileIO(os.open(path, safely, 0o666), "r+")
-    status = os.fstat(file.fileno())
-    is_own = not hasattr(os, "getuid") or status.st_uid == os.getuid()
-    if not (stat.S_ISREG(status.st_mode) and is_own):
+    file = io.FileIO(files.open_regular(path, flags), "r+")
+    if hasattr(os, "getuid") and os.fstat(file.fileno()).st_uid != os.getuid():
         file.close()
-        raise PermissionError(errno.EPERM, "It is another user's, or no file", path)
+        raise PermissionError(errno.EPERM, "It is another user's", path)
     return file
 
 
@@ -218,23 +219,19 @@ def _note(notes: io.FileIO, what: object) -> None:
 
 def _read_notes(notes: io.FileIO, size: int) -> tuple[Identity, list[_Run]]:
     """Which archive, and which runs there are in so many bytes: in order, each byte in one only."""
-    lines = _lines(notes.readall())
-    identity = _from_json(next(lines))
+    text = notes.read(_LARGEST_NOTES + 1)
+    if len(text) > _LARGEST_NOTES:
+        raise ValueError("notes that are too large")
+    first, _, lines = text.lstrip().partition(b"\n")
+    identity = _from_json(bounded_json.parse(first))
     found: list[_Run] = []
     end = 0
-    for line in sorted(lines):
-        run = _Run(*map(operator.index, line))
+    # A line in the midst of which a process died does not match.
+    for run in sorted(_Run(*map(int, match.groups())) for match in _RUN.finditer(lines)):
         if end <= run.start < run.stop <= size and run.stop - run.start <= _LONGEST:
             found.append(run)
             end = run.stop
     return identity, found
-
-
-def _lines(text: bytes) -> Iterator[Any]:
-    """The lines' values, but for one in the midst of which somebody died."""
-    for line in text.splitlines():
-        with contextlib.suppress(ValueError):
-            yield json.loads(line)
 
 
 def _to_json(identity: Identity) -> dict[str, Any]:
@@ -252,7 +249,10 @@ def _to_json(identity: Identity) -> dict[str, Any]:
 def _from_json(data: dict[str, Any]) -> Identity:
     if data["format"] != _FORMAT:
         raise ValueError("a part file of another format")
-    if data["size"] < 1:
-        raise ValueError("a part file of nothing")
+    handle, size, version = data["handle"], data["size"], data["version"]
+    if type(size) is not int or not 1 <= size < 1 << 63:
+        raise ValueError("a part file of nothing, or of an impossible size")
+    if not (isinstance(handle, str) and isinstance(version, str)):
+        raise ValueError("a part file of no handle or version")
     checksums = {name: base64.b64decode(value) for name, value in data["checksums"].items()}
-    return Identity(str(data["handle"]), int(data["size"]), str(data["version"]), checksums)
+    return Identity(handle, size, version, checksums)
