@@ -44,6 +44,7 @@ from storage import Call, Storage
 import tfhub_cache as hub
 from tfhub_cache.cache import fetching
 from tfhub_cache.errors import CacheError, DownloadError, ResolveError
+from tfhub_cache.manifest import MOST_BYTES
 from tfhub_cache.store import ABSENT, bucket, bucket_claim, uploads
 from tfhub_cache.store.bucket import BucketStore
 
@@ -207,6 +208,22 @@ def test_a_manifest_that_can_not_be_read_is_made_anew(
     hub.resolve(handle)
     objects[f"{key(handle)}.manifest.json"] = content
     as_another_process()
+    hub.resolve(handle)
+    objects.check_whole(handle, FILES)
+
+
+@pytest.mark.once
+def test_a_manifest_that_is_too_large_is_not_read_and_made_anew(
+    handle: str, objects: Bucket, storage: Storage
+) -> None:
+    """Promise 4: whoever may write to the bucket can put anything there."""
+    hub.resolve(handle)
+    name = f"{key(handle)}.manifest.json"
+    sound = objects[name]
+    objects[name] = sound + b" " * MOST_BYTES
+    as_another_process()
+    (entry,) = hub.cache.entries()
+    assert (entry.state, entry.flaw) == ("incomplete", "its manifest can't be read")
     hub.resolve(handle)
     objects.check_whole(handle, FILES)
 

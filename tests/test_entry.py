@@ -1,0 +1,44 @@
+"""Entries: what a file system or a descriptor says of times is a time, or unknown, but no error."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tfhub_cache.cache.eviction import by_last_use
+from tfhub_cache.store.entry import Entry, at, origin_of
+from tfhub_cache.units import format_age
+
+HANDLE = "https://example.com/m/1"
+KEY = hashlib.sha1(HANDLE.encode()).hexdigest()
+many = settings(derandomize=True, deadline=None, database=None)
+
+
+def check(time: datetime.datetime) -> None:
+    """What commands do with a time."""
+    assert time.isoformat(timespec="seconds")
+    age = datetime.datetime.now(datetime.timezone.utc) - time
+    assert format_age(age.total_seconds())
+    assert by_last_use([Entry(KEY, "", used=time), Entry(KEY, ""), Entry(KEY, "", used=at(0))])
+
+
+@many
+@given(st.floats() | st.integers(-(1 << 63), 1 << 63).map(float) | st.sampled_from([1e12, -1e12]))
+def test_any_time_of_a_file_system_can_be_shown_and_compared(timestamp: float) -> None:
+    time = at(timestamp)
+    check(time)
+    if 0 <= timestamp <= 253_000_000_000:
+        assert abs(time.timestamp() - timestamp) < 0.001
+
+
+@many
+@given(st.datetimes().map(str) | st.text() | st.sampled_from(["0001-01-01", "9999-12-31T23:59:59"]))
+def test_any_time_of_a_descriptor_can_be_shown_and_compared_or_is_unknown(text: str) -> None:
+    lines = f"Module: {HANDLE}\nDownload Time: {text}\n"
+    handle, downloaded = origin_of(KEY, None, lambda: lines)
+    assert handle in (HANDLE, None)
+    if downloaded is not None:
+        check(downloaded)
