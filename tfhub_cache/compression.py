@@ -1,30 +1,27 @@
 """Compression: whatever an archive is compressed with, its plain bytes come out.
 
-It is told from the first bytes. isal inflates gzip, faster than zlib. What no decompressor guards
-against is guarded against here: streams that go on without anything coming out of them, and those
-that ask for more memory than honest ones do.
+The first bytes say which compression it is. isal inflates gzip, faster than zlib. What no
+decompressor guards against is refused here, in one way for all of them: input that produces no
+output, and streams that ask for more memory than honest ones do.
 """
 
 from __future__ import annotations
 
 import bz2
-import io
 import lzma
 import zlib
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from tfhub_cache.errors import ArchiveError, ResolveError
 from tfhub_cache.readahead import read_ahead
 from tfhub_cache.source import ByteStream
 
-_CHUNK = 1 << 20
-_RECEIVE = 1 << 20
-_BLOCK = 64 << 10
-"""What is decompressed at once: what a stream leaves of it is copied at its end."""
+_SMALLEST, _LARGEST = 64 << 10, 512 << 10
+"""Bytes that are decompressed at once. They double while a stream goes on, as large ones cost less,
+but what a stream leaves of them is copied at its end, and there may be many short streams."""
 _LONGEST_TRAILER = 16 << 20
 _LONGEST_WITHOUT_OUTPUT = 32 << 20
-"""More than the decompressors read ahead; endless padding is skipped within them."""
 _MOST_EMPTY_STREAMS = 1000
 _LARGEST_WINDOW = 256 << 20
 """Memory that xz may ask for; its strongest preset takes 65 MiB."""
@@ -34,71 +31,56 @@ def decompress(stream: ByteStream, parallel: bool) -> PlainStream:
     """The plain bytes of a stream that may be compressed with gzip, bzip2 or xz.
 
     Args:
-        stream: read to its end, but for what follows the end of the compressed bytes.
+        stream: read to its end, except for what follows the end of the compressed bytes.
         parallel: whether to decompress in a thread of its own.
 
     Returns:
-        A context manager with `read`, which tells all damage as an `ArchiveError`.
+        A context manager with `read`, which raises all damage as an `ArchiveError`.
     """
     head = b""
     while len(head) < 6 and (more := stream.read(6 - len(head))):
         head += more
     received = _Received(stream, head)
-    reader = _decompressed(received, head)
-    if reader is None:
-        reader = io.BufferedReader(received, _CHUNK)
-    elif parallel:
-        reader = read_ahead(reader)
-    return PlainStream(stream, received, reader)
+    new_stream = _decompressor(head)
+    if new_stream is None:
+        return PlainStream(stream, received, received)
+    reader = _Decompressed(received, new_stream)
+    return PlainStream(stream, received, read_ahead(reader) if parallel else reader)
 
 
-def _decompressed(received: _Received, head: bytes) -> _Reader | None:
-    """The plain bytes of a file, by its first bytes; None if it is not compressed."""
+def _decompressor(head: bytes) -> Callable[[], _Decompressor] | None:
+    """What decompresses a stream that begins like this; None if it is not compressed."""
     if head.startswith(b"\x1f\x8b"):
-        return _open_gzip(received)
+        return _open_gzip
     if head.startswith(b"BZh"):
-        return _StreamsReader(received, bz2.BZ2Decompressor)
+        return bz2.BZ2Decompressor
     if head.startswith(b"\xfd7zXZ\x00"):
-        return _StreamsReader(received, _open_xz)
+        return _open_xz
     return None
 
 
-class _Received(io.RawIOBase):
-    """The stream as a file: what was read ahead to look at first, then the rest."""
+class _Received:
+    """The stream as it came: what was read ahead to look at first, then the rest."""
 
     def __init__(self, stream: ByteStream, head: bytes) -> None:
         self._stream = stream
         self._head = head
         self.count = 0
-        self.without_output = 0
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        # In small pieces, so that a thread that reads here can be stopped soon.
-        data = self._head or self._stream.read(min(len(buffer), _RECEIVE))
-        data, self._head = data[: len(buffer)], self._head[len(buffer) :]
-        buffer[: len(data)] = data
+    def read(self, size: int, /) -> bytes:
+        data = self._head or self._stream.read(size)
+        data, self._head = data[:size], self._head[size:]
         self.count += len(data)
-        self.without_output += len(data)
-        if self.without_output > _LONGEST_WITHOUT_OUTPUT:
-            raise ArchiveError("it goes on and on, and nothing comes out")
-        return len(data)
+        return data
 
-
-class _Reader(Protocol):
-    """What the decompressors have in common."""
-
-    def read(self, size: int, /) -> bytes: ...
-
-    def close(self) -> None: ...
+    def close(self) -> None:
+        pass
 
 
 class PlainStream:
-    """Decompressed bytes, whose damage is told as an `ArchiveError`."""
+    """Decompressed bytes, whose damage is raised as an `ArchiveError`."""
 
-    def __init__(self, stream: ByteStream, received: _Received, reader: _Reader) -> None:
+    def __init__(self, stream: ByteStream, received: _Received, reader: ByteStream) -> None:
         self._stream = stream
         self._received = received
         self._reader = reader
@@ -111,20 +93,18 @@ class PlainStream:
     def exhaust(self) -> None:
         """Reads what the decompressor did not want, since the stream is checked at its end."""
         wanted = self.received
-        while self._received.read(_RECEIVE):
+        while self._received.read(_LARGEST):
             if self.received > wanted + _LONGEST_TRAILER:
-                raise ArchiveError("it goes on and on after its end")
+                raise ArchiveError(f"it has more than {_LONGEST_TRAILER >> 20} MiB after its end")
 
     def read(self, size: int) -> bytes:
+        """At most `size` bytes, and none at the end only."""
         try:
-            data = self._reader.read(size)
+            return self._reader.read(size)
         except ResolveError:
             raise
         except Exception as error:  # each decompressor has errors of its own
             raise ArchiveError(str(error).rstrip(".") or type(error).__name__) from error
-        if data:
-            self._received.without_output = 0
-        return data
 
     def __enter__(self) -> PlainStream:
         return self
@@ -137,38 +117,51 @@ class PlainStream:
         self._reader.close()
 
 
-class _StreamsReader:
+class _Decompressed:
     """Decompressed streams, one behind the other, as the gzip and xz programs write them."""
 
-    def __init__(self, file: _Received, new_stream: Callable[[], _Decompressor]) -> None:
-        self._file = file
+    def __init__(self, received: _Received, new_stream: Callable[[], _Decompressor]) -> None:
+        self._received = received
         self._new_stream = new_stream
         self._stream = new_stream()
-        self._empty_streams = 0
+        self._block = _SMALLEST
+        self._start = 0
 
     def read(self, size: int, /) -> bytes:
+        self._start = self._received.count
+        streams = 0
         while True:
             data = b""
             if self._stream.eof:
-                data = self._stream.unused_data.lstrip(b"\0") or self._file.read(_BLOCK)
+                data = self._next_stream()
                 if not data:
                     return b""
-                if data.count(0) == len(data):
-                    continue  # padding
-                self._stream = self._new_stream()
-                self._empty_streams += 1
-                if self._empty_streams > _MOST_EMPTY_STREAMS:
-                    raise ArchiveError("it goes on and on, and nothing comes out")
+                streams += 1
+                if streams > _MOST_EMPTY_STREAMS:
+                    raise ArchiveError(f"more than {_MOST_EMPTY_STREAMS} streams in it are empty")
+                self._stream, self._block = self._new_stream(), _SMALLEST
             elif self._stream.needs_input:
-                data = self._file.read(_BLOCK)
+                data = self._receive()
                 if not data:
                     raise EOFError("it ends too early")
             if plain := self._stream.decompress(data, size):
-                self._empty_streams = 0
                 return plain
 
     def close(self) -> None:
         pass
+
+    def _next_stream(self) -> bytes:
+        """The first bytes of what follows a stream and its padding; none at the end."""
+        data = self._stream.unused_data.lstrip(b"\0")
+        while not data and (more := self._receive()):
+            data = more.lstrip(b"\0")
+        return data
+
+    def _receive(self) -> bytes:
+        if self._received.count - self._start > _LONGEST_WITHOUT_OUTPUT:
+            raise ArchiveError(f"{_LONGEST_WITHOUT_OUTPUT >> 20} MiB of it produce no output")
+        block, self._block = self._block, min(2 * self._block, _LARGEST)
+        return self._received.read(block)
 
 
 class _Decompressor(Protocol):
@@ -212,10 +205,10 @@ def _open_xz() -> _Decompressor:
     return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_LARGEST_WINDOW)
 
 
-def _open_gzip(file: _Received) -> _Reader:
+def _open_gzip() -> _Decompressor:
     try:
-        from isal import igzip  # faster than zlib, up to three times
+        from isal import igzip_lib  # faster than zlib, up to three times
     except ImportError:  # no wheel for this machine
-        return _StreamsReader(file, _Gunzip)
-    reader: _Reader = igzip.open(file, "rb")
-    return reader
+        return _Gunzip()
+    stream: _Decompressor = igzip_lib.IgzipDecompressor(igzip_lib.DECOMP_GZIP)
+    return stream
