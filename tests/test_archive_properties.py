@@ -26,6 +26,7 @@ import sys
 import tarfile
 import tempfile
 import threading
+import tracemalloc
 import unicodedata
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -37,8 +38,9 @@ from hypothesis import strategies as st
 from test_archive import Folder, Stream, special, tar
 
 from tfhub_cache import archive
+from tfhub_cache import tar as tar_structure
 from tfhub_cache.archive import Limits, unpack
-from tfhub_cache.errors import UnsafeArchiveError
+from tfhub_cache.errors import ArchiveError, UnsafeArchiveError
 from tfhub_cache.store import Staging
 
 settings.register_profile(
@@ -189,13 +191,14 @@ def outcome(
     try:
         with within(seconds):
             files = unpack(stream, folder, limits or Limits())
-    except (OSError, ValueError):
+    except (OSError, UnsafeArchiveError):
         assert stream.closed, "a stream was left open"
         return None
     finally:
         left = set(threading.enumerate()) - threads
         assert not left, f"a thread was left running: {left}"
     tree = folder.tree()
+    assert len(tree) <= (limits or Limits()).members
     key = folder.key if isinstance(folder, Memory) else str
     content = {file.path: tree[key(file.path)] for file in files}
     assert sum(node is not None for node in tree.values()) == len(files) > 0
@@ -665,6 +668,149 @@ def test_any_headers_are_refused_in_an_orderly_way(data: bytes) -> None:
         outcome(data)
 
 
+# Sizes: whatever they are written as, they are checked before anything is read or made.
+
+
+def _endless_zeros() -> Iterator[bytes]:
+    """What unpacks to gigabytes, for who does not stop."""
+    return itertools.repeat(gzip.compress(bytes(8 * MEGABYTE), mtime=0), 400)
+
+
+BASE_256 = st.one_of(
+    st.integers(-(1 << 87), -1), st.sampled_from([-1, -512, -(1 << 40), -(1 << 63), -(1 << 87)])
+).map(lambda number: b"\xff" + (number % (1 << 88)).to_bytes(11, "big"))
+HUGE = st.sampled_from([1 << 63, 1 << 64, (1 << 87) - 1]).map(
+    lambda number: b"\x80" + number.to_bytes(11, "big")
+)
+NO_SIZES = st.one_of(
+    st.integers(max_value=-1).map(str),
+    st.integers(1 << 63, 10**40).map(str),
+    st.sampled_from(["", " 1", "+1", "1_0", "1.0", "1e3", "inf", "nan", "0x1", "\u0661", "1\n1"]),
+    st.integers(4000, 60_000).map(lambda digits: "9" * digits),
+)
+MEMBERS = [tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE]
+
+
+@st.composite
+def wrong_sizes(draw: st.DrawFn) -> bytes:
+    """What a file of a size that no file has may begin with."""
+    before = draw(st.sampled_from([b"", raw_header(b"folder", b"5"), raw_header(b"empty")]))
+    where = draw(st.sampled_from(["header", "header of headers", "pax", "sparse", "global"]))
+    member = raw_header(b"a", draw(st.sampled_from(MEMBERS)), draw(st.sampled_from([0, 1, 4096])))
+    if where == "header":
+        member = raw_header(b"a", draw(st.sampled_from(MEMBERS)), draw(BASE_256 | HUGE))
+        return before + member
+    if where == "header of headers":
+        kind = bytes([draw(st.sampled_from(b"LKxgX"))])
+        return before + raw_header(b"a", kind, draw(BASE_256 | HUGE)) + member
+    if where == "sparse":
+        key = draw(st.sampled_from(["GNU__sparse__realsize", "GNU__sparse__size"]))
+        fields = pax(**{key: draw(NO_SIZES | st.integers(0, 1 << 40).map(str))})
+    elif where == "global":
+        fields = pax(size=draw(NO_SIZES | st.integers(0, 1 << 40).map(str)))
+    else:
+        fields = pax(size=draw(NO_SIZES))
+    kind = b"g" if where == "global" else draw(st.sampled_from([b"x", b"X"]))
+    return before + raw_header(b"pax", kind, len(fields)) + padded(fields) + member
+
+
+@settings(max_examples=150)
+@given(wrong_sizes(), st.booleans())
+def test_a_size_that_no_file_has_is_refused_before_anything_is_read(
+    data: bytes, compressed: bool
+) -> None:
+    """Hostile input: negative sizes, huge ones, and what is no number, however they are written."""
+    head = gzip.compress(data) if compressed else data
+    stream = Endless(itertools.chain([head], _endless_zeros()))
+    counting = Counting()
+    with little_memory(), within(20), pytest.raises((ArchiveError, UnsafeArchiveError)):
+        unpack(stream, counting, Limits())
+    assert (stream.closed, counting.written) == (True, 0)
+    assert stream.given < 4 * MEGABYTE
+
+
+@pytest.mark.parametrize("ratio", [200, 2e9])
+def test_a_file_that_is_larger_than_its_archive_can_hold_is_refused_before_it_is_made(
+    ratio: float,
+) -> None:
+    """Hostile input: a member of 1 TB in an archive whose size the server has announced."""
+    data = gzip.compress(raw_header(b"a", b"0", 1 << 40) + bytes(MEGABYTE))
+    counting = Counting()
+    with pytest.raises(UnsafeArchiveError if ratio == 200 else ArchiveError):
+        unpack(Stream(data), counting, Limits(ratio=ratio), size=len(data))
+    assert counting.made == (0 if ratio == 200 else 1)
+
+
+# Pax headers and long names: bounded before they are parsed, and never believed.
+
+
+@st.composite
+def hopeless_headers(draw: st.DrawFn) -> tuple[bytes, bytes]:
+    """A kind of header, and content that has no meaning, however long it goes on."""
+    length = draw(st.sampled_from([1, 100, 4300, 60_000, 65_536, 65_537, MEGABYTE, 1 << 30]))
+    part = draw(
+        st.sampled_from(
+            [b"1", b"9", b"12 ", b"7 a=bc\n0", b"5 ab\n", b"6 =ab\n", b"1 a=b\n", b"999999 a=\n",
+             b"11 a==", b"0 a=b\n", b"-6 a=b\n", b" 6 a=b\n", b"hdrcharset=", b"\xff"]
+        )
+    )  # fmt: skip
+    return draw(st.sampled_from([b"x", b"g", b"X"])), raw_header(b"h", b"x", length), part
+
+
+@settings(max_examples=150)
+@given(hopeless_headers(), st.booleans())
+def test_a_pax_header_without_meaning_is_refused_when_little_is_read(
+    header: tuple[bytes, bytes, bytes], compressed: bool
+) -> None:
+    """Hostile input: digits that go on and on, lengths that lie."""
+    kind, head, part = header
+    head = head[:156] + kind + head[157:]
+    pieces = itertools.chain([_mended(head)], itertools.repeat(part * (65536 // len(part)), 300))
+    if compressed:
+        pieces = iter([gzip.compress(b"".join(itertools.islice(pieces, 40)))])
+    stream = Endless(pieces)
+    with little_memory(), within(20), pytest.raises(ArchiveError):
+        unpack(stream, Memory(), Limits())
+    assert stream.given <= 512 + 65536 + 512
+
+
+def _mended(header: bytes) -> bytes:
+    total = sum(header[:148]) + sum(header[156:]) + 8 * 32
+    return header[:148] + b"%06o\0 " % total + header[156:]
+
+
+@settings(max_examples=250)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([b"x", b"X", b"g", b"L", b"K"]),
+            st.one_of(PAX_FIELDS.map(lambda fields: pax(**fields)), st.binary(max_size=40)),
+        ),
+        max_size=3,
+    ),
+    st.sampled_from([b"0", b"5", b"7"]),
+    st.integers(0, 600),
+)
+def test_what_is_accepted_is_what_tarfile_reads(
+    headers: list[tuple[bytes, bytes]], kind: bytes, size: int
+) -> None:
+    """Unpacking: a stricter reader than Python's own, not another one."""
+    data = b"".join(
+        raw_header(b"header", of, len(content)) + padded(content) for of, content in headers
+    )
+    content = random.Random(size).randbytes(size) if kind != b"5" else b""
+    data += raw_header(b"name", kind, len(content)) + padded(content)
+    data += raw_header(b"last", b"0", 1) + padded(b"x") + bytes(1024)
+    tree = outcome(data)
+    if tree is not None:
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:", encoding="utf-8") as file:
+            for member in file:
+                path = os.path.normpath(member.name.lstrip("/"))
+                expected = file.extractfile(member)
+                assert path == "." or tree.pop(path) == (expected and expected.read())
+        assert all(content is None for content in tree.values())
+
+
 # Hostile archives: each of these once did harm to some reader.
 
 
@@ -785,13 +931,69 @@ def test_millions_of_members_end_at_the_limit() -> None:
     assert outcome(exactly, limits=Limits(members=999)) is None
 
 
-class Counting(Memory):
-    """Counts what is written, and forgets it."""
+@settings(max_examples=100)
+@given(
+    st.lists(
+        st.tuples(st.lists(st.sampled_from("abc"), min_size=1, max_size=6), st.booleans()),
+        min_size=1,
+        max_size=10,
+        unique_by=lambda member: tuple(member[0]),
+    ),
+    st.sampled_from(FORMATS),
+)
+def test_folders_count_that_only_paths_name(
+    named: list[tuple[list[str], bool]], style: int
+) -> None:
+    """Hostile input: a few members that make very many folders."""
+    paths = ["/".join(names) + ("" if is_folder else "/file") for names, is_folder in named]
+    members = [
+        special(path, tarfile.DIRTYPE) if is_folder else (path, b"x")
+        for path, (_, is_folder) in zip(paths, named, strict=True)
+    ]
+    data = tar(*members, ("last", b"x"), format=style)
+    made = {"last", *paths, *(folder for path in paths for folder in _above(path))}
+    assert outcome(data, limits=Limits(members=len(made) - 1)) is None
+    again = sum(path in _above(later) for path in paths for later in paths[: paths.index(path)])
+    assert outcome(data, limits=Limits(members=len(made) + again)) is not None
 
-    written = 0
+
+def _many_folders() -> Iterator[bytes]:
+    for number in itertools.count():
+        content = pax(path="/".join(f"{number:x}-{level}" for level in range(98)) + "/x")
+        yield raw_header(b"pax", b"x", len(content)) + padded(content) + raw_header(b"x", b"5")
+
+
+def _long_names() -> Iterator[bytes]:
+    for number in itertools.count():
+        content = pax(path=f"{number:05}/" + "/".join(["x" * 200] * 20))
+        yield raw_header(b"pax", b"x", len(content)) + padded(content) + raw_header(b"x")
+
+
+@pytest.mark.parametrize("members", [_many_folders, _long_names])
+def test_what_is_kept_of_names_is_bounded(
+    members: Callable[[], Iterator[bytes]], tmp_path: Path
+) -> None:
+    """Hostile input: memory does not grow with the names that an archive makes up."""
+    stream = Endless(members())
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnsafeArchiveError, match="TFHUB_UNPACK_MAX_FILES"):
+            unpack(stream, Counting(), Limits())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 100 * MEGABYTE
+    assert stream.given < 100 * MEGABYTE
+
+
+class Counting(Memory):
+    """Counts what is written, and forgets it, folders too."""
+
+    written = made = 0
 
     def create_file(self, path: str, size: int, *, replace: bool):
         staging = self
+        staging.made += 1
 
         class Counted(io.RawIOBase):
             def write(self, data) -> int:
@@ -799,6 +1001,9 @@ class Counting(Memory):
                 return len(data)
 
         return Counted()
+
+    def make_folder(self, path: str) -> None:
+        pass
 
 
 @pytest.mark.parametrize("compression", ["gzip", "bzip2", "xz"])
@@ -864,7 +1069,7 @@ def test_an_endless_body_is_given_up(
     what: str, inflate: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hostile input: endless bodies, of which not one byte is written to the disk."""
-    monkeypatch.setattr(archive, "_LONGEST_PADDING", MEGABYTE)
+    monkeypatch.setattr(tar_structure, "_LONGEST_PADDING", MEGABYTE)
     head, rest = ENDLESS[what]
     stream = Endless(itertools.chain([head], itertools.repeat(rest)))
     with little_memory():
@@ -937,6 +1142,39 @@ CASE_NAMES = st.lists(
     min_size=1,
     max_size=5,
 )
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "\u00fc" * 200, "a/" + "x" * 300 + "/b", "\0"])
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.DIRTYPE])
+def test_a_name_that_no_disk_takes_is_the_archives_fault(
+    name: str, kind: bytes, tmp_path: Path
+) -> None:
+    """Hostile input: so it can be said of the archive, and another mirror can be asked."""
+    content = pax(path=name)
+    data = raw_header(b"pax", b"x", len(content)) + padded(content) + raw_header(b"x", kind)
+    folder = Folder(tmp_path / "staging")
+    with pytest.raises(UnsafeArchiveError, match=r"name|invalid"):
+        unpack(Stream(data + TINY_TAR), folder, Limits())
+
+
+def test_a_name_beyond_the_encoding_of_the_system_is_the_archives_fault(tmp_path: Path) -> None:
+    """Hostile input: the same where names are ASCII."""
+    content = pax(path="\u72ac")
+    data = raw_header(b"pax", b"x", len(content)) + padded(content) + raw_header() + bytes(1024)
+    (tmp_path / "a.tar").write_bytes(data)
+    code = (
+        "import sys, pathlib, test_archive as t; from tfhub_cache import archive\n"
+        "data = pathlib.Path(sys.argv[1], 'a.tar').read_bytes()\n"
+        "folder = t.Folder(pathlib.Path(sys.argv[1], 'staging'))\n"
+        "try: archive.unpack(t.Stream(data), folder, archive.Limits())\n"
+        "except archive.UnsafeArchiveError as error: print(ascii(str(error)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60,
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0",
+             "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert "name that this file system does not take" in done.stdout, done.stderr
 
 
 @settings(max_examples=200)

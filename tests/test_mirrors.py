@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 import shutil
 import tarfile
@@ -211,6 +212,13 @@ def test_direct_knows_where_the_chinese_host_has_its_archives(
 # Mirrors that fail.
 
 
+def sized(name: str, size: int) -> bytes:
+    """The header of a file in a tar."""
+    member = tarfile.TarInfo(name)
+    member.size = size
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
 WRONG = {
     "404": status(404),
     "403": status(403),
@@ -221,6 +229,8 @@ WRONG = {
     "no archive": archive(b"no archive"),
     "half an archive": archive(ARCHIVE[:-1000]),
     "an unsafe archive": archive(pack_files({"../evil": b"x"})),
+    "a file of a terabyte": archive(gzip.compress(sized("a", 1 << 40))),
+    "a name of 300 letters": archive(pack_files({"x" * 300: b"x"})),
     "a cut connection": cut(ARCHIVE, 100_000, ranges=False),
     "no answer": lambda request: request.cut(),
 }

@@ -127,7 +127,8 @@ def _receive(handle: str, transfer: Transfer, claim: Claim, options: FetchOption
     is_large = download.size is None or download.size >= _LEAST_PARALLEL
     limits = Limits(options.max_ratio, options.max_files)
     try:
-        files = unpack(read_ahead(checked) if is_large else checked, claim, limits, is_large)
+        stream = read_ahead(checked) if is_large else checked
+        files = unpack(stream, claim, limits, is_large, download.size)
     except ArchiveError as error:
         raise _no_module(handle, download, error) from error
     except UnsafeArchiveError as error:
