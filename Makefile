@@ -45,8 +45,8 @@ lowest: .venv/dev  ## run the same with the oldest libraries that are admitted
 bench: .venv/bench  ## measure, side by side with tensorflow_hub; ARGS="--quick", ARGS="--help"
 	$(BIN)/python -m benchmarks $(ARGS)
 
-fuzz: .venv/fuzz  ## throw broken archives at the reader for a minute
-	$(BIN)/python fuzz/fuzz_archive.py -max_total_time=60
+fuzz: .venv/fuzz  ## throw broken archives and other input at what reads them, a minute each
+	for target in fuzz/fuzz_*.py; do $(BIN)/python $$target -max_total_time=60 || exit; done
 
 clean:  ## remove what the commands made
 	rm -rf .venv .nox .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.* site dist build

@@ -140,7 +140,7 @@ def _pax_records(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         match = _PAX_LENGTH.match(content, end)
         start, end = (match.end(), end + int(match[1])) if match else (end, end)
         keyword, equals, value = content[start:end].partition(b"=")
-        if not keyword or not equals or not value.endswith(b"\n"):
+        if end > length or not keyword or not equals or not value.endswith(b"\n"):
             raise ArchiveError("a pax header in it is damaged")
         yield keyword, value[:-1]
 
