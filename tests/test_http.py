@@ -531,7 +531,7 @@ def test_a_web_page_instead_of_an_archive_is_told(host: Host, cache_dir: Path) -
         ("https://host/my model?sig=5ec2e7", "a space"),
         ("https://host/m/1\nModule: another", "control character"),
         ("https://host/m/1#\nModule: another", "control character"),
-        ("https://host/m/1 ", "a space"),
+        ("https://host/m 1", "a space"),
     ],
 )
 def test_a_malformed_url_is_an_error_that_says_so_at_once(handle: str, cause: str, caplog) -> None:
