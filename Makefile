@@ -5,7 +5,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types docs unit interpreters lowest bench fuzz clean
+.PHONY: help demo test lint format types docs unit interpreters bench fuzz clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,7 +13,7 @@ help:  ## list the commands
 demo: .venv/demo  ## install, build a model, host it on this machine and load it from the cache
 	$(BIN)/python examples/quickstart.py
 
-test: lint types docs unit interpreters lowest  ## run everything: lint, types, docs, tests, all interpreters
+test: lint types docs unit interpreters  ## run everything: lint, types, docs, tests, all interpreters
 
 lint: .venv/dev  ## check style and format
 	$(BIN)/ruff check .
@@ -36,11 +36,8 @@ unit: .venv/dev  ## run the tests on the default interpreter, with coverage
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-interpreters: .venv/dev  ## run the part without TensorFlow on every other Python that is here
-	$(BIN)/nox --session light
-
-lowest: .venv/dev  ## run the same with the oldest libraries that are admitted
-	$(BIN)/nox --session lowest
+interpreters: .venv/dev  ## run the part without TensorFlow on every other Python, and with the oldest libraries
+	$(BIN)/nox
 
 bench: .venv/bench  ## measure, side by side with tensorflow_hub; ARGS="--quick", ARGS="--help"
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -28,7 +28,7 @@ OLDEST = "3.10"
 DEFAULT = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-@nox.session(python=[v for v in ("3.10", "3.11", "3.12", "3.13") if v != DEFAULT])
+@nox.session(python=[v for v in ("3.11", "3.12", "3.13") if v != DEFAULT])
 def light(session: nox.Session) -> None:
     """Installs the package without TensorFlow, and runs the tests that work without it.
 
@@ -48,7 +48,7 @@ def _run_light_tests(session: nox.Session) -> None:
 
 @nox.session(python=OLDEST, venv_backend="uv")
 def lowest(session: nox.Session) -> None:
-    """Runs the same tests with the oldest versions of everything that pyproject.toml admits."""
+    """Runs them on the oldest interpreter, with the oldest of all that pyproject.toml admits."""
     oldest = os.path.join(session.create_tmp(), "oldest.txt")
     compiled = ("uv", "pip", "compile", "--quiet", "pyproject.toml", "--output-file", oldest)
     session.run(*compiled, "--resolution", "lowest-direct", "--python-version", OLDEST)
