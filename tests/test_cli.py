@@ -118,10 +118,10 @@ def test_help_has_examples(run: Command, command: str) -> None:
         ["rm"],
         ["rm", "--all", A],
         ["rm", "--all"],
-        ["prune", "--max-size", "20G"],
-        ["prune", "--max-size", "20"],
+        ["prune", "--max-size", "20 models"],
+        ["prune", "--max-size", "1.5"],
         ["prune", "--max-size", "9" * 400 + ".5GB"],
-        ["prune", "--unused-for", "30"],
+        ["prune", "--unused-for", "30 fortnights"],
         ["ls", "--load-format", "ZIP"],
         ["ls", "--load-format", ""],
         ["rm", "--all", "--yes", "--cache-dir", ""],
@@ -144,7 +144,7 @@ def test_what_makes_no_sense_is_told_with_status_2(
 def test_a_setting_that_makes_no_sense_is_told_with_status_1(run: Command, cache_dir: Path) -> None:
     done = run("ls", env={"TFHUB_LOCK_TIMEOUT": "soon"})
     assert done.returncode == 1
-    assert done.stderr == "tfhub-cache: TFHUB_LOCK_TIMEOUT must be a positive number, not 'soon'.\n"
+    assert done.stderr.startswith("tfhub-cache: TFHUB_LOCK_TIMEOUT: invalid duration 'soon': write")
 
 
 def test_a_cache_that_cannot_be_used_is_told_with_status_1(run: Command, tmp_path: Path) -> None:
@@ -272,54 +272,50 @@ def test_a_model_that_is_named_twice_is_removed_once(run: Command, cache_dir: Pa
 # Which cache.
 
 
-def test_the_environment_comes_before_the_option_which_says_so(
+def test_the_option_comes_before_the_environment(
     run: Command, cache_dir: Path, tmp_path: Path
 ) -> None:
     ours(cache_dir, A)
     ours(tmp_path / "other", B)
-    done = run("ls", "--cache-dir", tmp_path / "other")
-    assert set(rows(done)) == {A}
-    assert f"TFHUB_CACHE_DIR={cache_dir} counts" in done.stderr
-    assert "unset TFHUB_CACHE_DIR" in done.stderr
-    # An empty variable counts as not set, and an option is good before and after the command.
-    empty = {"TFHUB_CACHE_DIR": ""}
-    for arguments in ("ls", "--cache-dir"), ("--cache-dir", None):
-        done = (
-            run("ls", "--cache-dir", tmp_path / "other", env=empty)
-            if arguments[0] == "ls"
-            else run("--cache-dir", tmp_path / "other", "ls", env=empty)
-        )
+    assert set(rows(run("ls"))) == {A}
+    # It is good before and after the command, where it comes last.
+    for arguments in (
+        ["ls", "--cache-dir", tmp_path / "other"],
+        ["--cache-dir", tmp_path / "other", "ls"],
+        ["--cache-dir", cache_dir, "ls", "--cache-dir", tmp_path / "other"],
+    ):
+        done = run(*arguments)
         assert set(rows(done)) == {B}
-        assert "counts" not in done.stderr
+        assert "CACHE_DIR" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    "arguments", [["rm", "--yes", "--all"], ["prune", "--max-size", "0"], ["verify", "--fix"]]
-)
-def test_nothing_is_removed_when_environment_and_option_name_two_caches(
-    run: Command, cache_dir: Path, tmp_path: Path, arguments: list[str]
+def test_models_are_removed_from_the_cache_of_the_option_and_from_no_other(
+    run: Command, cache_dir: Path, tmp_path: Path
 ) -> None:
-    for folder in cache_dir, tmp_path / "other":
-        (ours(folder, A) / SHARD).write_bytes(b"")
-    before = read_files(tmp_path)
-    done = run(*arguments, "--cache-dir", tmp_path / "other")
-    assert done.returncode == 2
-    assert "not certain which cache is meant" in done.stderr
-    assert read_files(tmp_path) == before
-    # The same folder, spelled in another way, is no contradiction.
-    done = run("prune", "--cache-dir", f"file://{cache_dir}/")
-    assert (done.returncode, done.stderr) == (0, "")
+    ours(cache_dir, A)
+    before = read_files(cache_dir)
+    for arguments in ["rm", "--yes", "--all"], ["prune", "--max-size", "0"]:
+        model = ours(tmp_path / "other", A)
+        done = run(*arguments, "--cache-dir", tmp_path / "other").check()
+        assert done.stderr == ""
+        assert not model.exists()
+    assert read_files(cache_dir) == before
 
 
-def test_the_load_format_is_the_environments_too(run: Command, host: Host, cache_dir: Path) -> None:
+def test_the_load_format_of_the_option_comes_before_the_environments(
+    run: Command, host: Host, cache_dir: Path
+) -> None:
     handle = host.publish("/m/1", pack_files(MODEL))
+    done = run(
+        *("resolve", "--load-format", "COMPRESSED", handle),
+        env={"TFHUB_MODEL_LOAD_FORMAT": "UNCOMPRESSED"},
+    )
+    assert done.check().stdout == f"{cache_dir / key_of(handle)}\n"
     done = run(
         *("resolve", "--load-format", "UNCOMPRESSED", handle),
         env={"TFHUB_MODEL_LOAD_FORMAT": "COMPRESSED"},
     )
-    assert done.check().stdout == f"{cache_dir / key_of(handle)}\n"
-    assert "TFHUB_MODEL_LOAD_FORMAT=COMPRESSED counts" in done.stderr
-    assert run("resolve", "--load-format", "UNCOMPRESSED", handle).returncode == 1
+    assert "Expected 303" in done.stderr
 
 
 # resolve
@@ -825,8 +821,8 @@ def test_env_tells_versions_and_settings_and_no_secrets(run: Command, tmp_path: 
     done = run("env", "--load-format", "COMPRESSED", env=secrets).check()
     assert re.search(rf"^tfhub-cache +{re.escape(hub.__version__)}$", done.stdout, re.MULTILINE)
     assert re.search(r"^TFHUB_CACHE_DIR +gs://bucket/models +\[environment\]$", done.stdout, re.M)
-    assert re.search(r"^TFHUB_MODEL_LOAD_FORMAT +COMPRESSED +\[flag\]$", done.stdout, re.M)
-    assert re.search(r"^TFHUB_HTTP_TIMEOUT +60 +\[default\]$", done.stdout, re.M)
+    assert re.search(r"^TFHUB_MODEL_LOAD_FORMAT +COMPRESSED +\[option\]$", done.stdout, re.M)
+    assert re.search(r"^TFHUB_HTTP_TIMEOUT +60s +\[default\]$", done.stdout, re.M)
     assert re.search(r"^HTTPS_PROXY +http://proxy:3128 +\[environment\]$", done.stdout, re.M)
     assert "secret" not in done.stdout + done.stderr
     data = listed(run("env", "--json", env=secrets))

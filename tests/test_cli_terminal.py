@@ -192,7 +192,16 @@ def test_quiet_draws_no_bar_however_long_it_takes(
     assert quiet.end() == 0
     assert len(quiet.text.splitlines()) == 1
     assert "\r" not in quiet.text
-    host.publish("/m/2", delayed(0.1, archive(packed)))
-    forced = terminal(command, "-q", *wanted, f"{host.url}/m/2", TFHUB_DOWNLOAD_PROGRESS="1")
-    assert forced.end() == 0
-    assert f"{host.url}/m/2:" in forced.text
+    # Whatever the environment says: an option comes before it.
+    host.publish("/m/2", delayed(1.5, archive(packed)))
+    quiet = terminal(command, "-q", *wanted, f"{host.url}/m/2", TFHUB_DOWNLOAD_PROGRESS="1")
+    assert quiet.end() == 0
+    assert "\r" not in quiet.text
+    host.publish("/m/3", delayed(0.1, archive(packed)))
+    drawn = terminal(command, *wanted, f"{host.url}/m/3")
+    assert drawn.end() == 0
+    assert f"{host.url}/m/3:" in drawn.text
+    host.publish("/m/4", delayed(1.5, archive(packed)))
+    forbidden = terminal(command, *wanted, f"{host.url}/m/4", TFHUB_DOWNLOAD_PROGRESS="no")
+    assert forbidden.end() == 0
+    assert "\r" not in forbidden.text

@@ -27,7 +27,7 @@ def test_the_page_of_the_command_line_names_each_argument() -> None:
 
 def test_each_setting_and_each_function_of_the_cache_is_in_the_reference() -> None:
     reference = (DOCS / "reference.md").read_text(encoding="utf-8")
-    for setting in settings.all_settings():
+    for setting in settings.SETTINGS:
         assert setting.env == "STORAGE_EMULATOR_HOST" or f"`{setting.env}`" in reference
     for name in hub.cache.__all__:
         assert f"::: tfhub_cache.cache.{name}\n" in reference

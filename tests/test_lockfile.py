@@ -618,15 +618,14 @@ def test_the_commands_tell_what_failed_with_status_1(
     assert "can't be read: No such file or directory" in done.stderr
 
 
-def test_an_option_and_a_setting_that_name_two_lock_files_end_with_status_2(
+def test_the_lock_file_of_the_option_comes_before_the_environments(
     handle: str, file: Path, tmp_path: Path, cache_dir: Path, run
 ) -> None:
     write(file, {handle: ARCHIVE})
-    done = run("resolve", "--locked", file, env={"TFHUB_LOCKFILE": str(tmp_path / "other.lock")})
-    assert done.returncode == 2
-    assert "it is not certain which lock file is meant" in done.stderr
-    assert not cache_dir.exists()
-    run("resolve", "--locked", file, env={"TFHUB_LOCKFILE": str(file)}).check()
+    env = {"TFHUB_LOCKFILE": str(tmp_path / "is-not-there.lock")}
+    done = run("resolve", "-q", "--locked", file, env=env).check()
+    assert done.stdout == f"{cache_dir / key_of(handle)}\n"
+    assert "is-not-there.lock can't be read" in run("resolve", handle, env=env).stderr
 
 
 def test_a_lock_without_handles_is_told_with_status_2(run, cache_dir: Path) -> None:

@@ -589,7 +589,7 @@ def test_an_answer_that_names_no_folder_in_a_bucket_is_an_error_and_the_next_mir
 @pytest.mark.parametrize(
     ("value", "parts"),
     [
-        ("", ()),
+        ("", ("direct",)),
         ("direct", ("direct",)),
         ("https://a.example", ("https://a.example",)),
         (" https://a.example/hub/ , direct, ", ("https://a.example/hub", "direct")),
@@ -598,7 +598,7 @@ def test_an_answer_that_names_no_folder_in_a_bucket_is_an_error_and_the_next_mir
 )
 def test_mirrors_are_listed_with_commas(mirror, value: str, parts: tuple[str, ...]) -> None:
     mirror(value)
-    assert settings.mirrors() == parts
+    assert settings.MIRROR.value() == parts
 
 
 @pytest.mark.parametrize(

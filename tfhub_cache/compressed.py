@@ -7,7 +7,6 @@ in every mode. Protocol: https://www.tensorflow.org/hub/hosting
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -36,7 +35,7 @@ class HttpArchiveResolver(HttpResolverBase):
     def is_supported(self, handle: str) -> bool:
         return (
             self.is_http_protocol(handle)
-            and settings.model_load_format() is not settings.ModelLoadFormat.UNCOMPRESSED
+            and settings.LOAD_FORMAT.value() is not settings.ModelLoadFormat.UNCOMPRESSED
         )
 
     def __call__(self, handle: str) -> str:
@@ -136,23 +135,23 @@ def _from_cache(handle: str, sources: Sources) -> str:
 
 
 def _locked(handle: str) -> Locked | None:
-    file = settings.lockfile()
+    file = settings.LOCKFILE.value()
     return None if file is None else lockfile.locked(handle, file)
 
 
 def _fetch(handle: str, sources: Sources, locked: Locked | None, *, refresh: bool = False) -> str:
     return open_cache(settings.cache_dir()).fetch(
         handle,
-        [] if settings.offline() else sources(handle),
+        [] if settings.OFFLINE.value() else sources(handle),
         FetchOptions(
-            lock_timeout=settings.lock_timeout(),
-            connections=settings.download_connections(),
-            show_progress=settings.show_progress(),
-            max_ratio=settings.UNPACK_MAX_RATIO.number(),
-            max_files=math.ceil(settings.UNPACK_MAX_FILES.number()),
-            keep_free=math.ceil(settings.UNPACK_KEEP_FREE.number(least=0)),
-            max_size=settings.cache_max_size(),
-            keep_used=settings.cache_keep_used(),
+            lock_timeout=settings.LOCK_TIMEOUT.value(),
+            connections=settings.DOWNLOAD_CONNECTIONS.value(),
+            show_progress=settings.DOWNLOAD_PROGRESS.value(),
+            max_ratio=settings.UNPACK_MAX_RATIO.value(),
+            max_files=settings.UNPACK_MAX_FILES.value(),
+            keep_free=settings.UNPACK_KEEP_FREE.value(),
+            max_size=settings.CACHE_MAX_SIZE.value(),
+            keep_used=settings.CACHE_KEEP_USED.value(),
             refresh=refresh,
             locked=locked,
         ),
@@ -169,12 +168,12 @@ def _http_sources(handle: str) -> Sequence[Source]:
         HttpArchive(
             handle,
             address.url,
-            timeout=settings.http_timeout(),
-            min_rate=settings.http_min_rate(),
-            verify=settings.verify_certificates(),
+            timeout=settings.HTTP_TIMEOUT.value(),
+            min_rate=settings.HTTP_MIN_RATE.value(),
+            verify=not settings.DISABLE_CERT_VALIDATION.value(),
             is_mirror=address.is_mirror,
         )
-        for address in addresses(handle, archive_url(handle), "compressed", settings.mirrors())
+        for address in addresses(handle, archive_url(handle), "compressed", settings.MIRROR.value())
     ]
 
 

@@ -41,11 +41,11 @@ def file_system_of(url: str) -> fsspec.AbstractFileSystem:
 def file_system() -> fsspec.AbstractFileSystem:
     """The file system behind gs:// paths."""
     emulator = settings.STORAGE_EMULATOR_HOST.value()
-    return _file_system(emulator, settings.http_timeout(), os.getpid())
+    return _file_system(emulator, settings.HTTP_TIMEOUT.value(), os.getpid())
 
 
 @functools.lru_cache(maxsize=4)
-def _file_system(emulator: str, timeout: float, pid: int) -> fsspec.AbstractFileSystem:
+def _file_system(emulator: str | None, timeout: float, pid: int) -> fsspec.AbstractFileSystem:
     """One for each process, as a forked child can't use its parent's."""
     # gcsfs takes most of a second to import. The class in `core` is the plain one: the one at the
     # top of gcsfs asks for each bucket's type first, and can wait a minute for the answer.

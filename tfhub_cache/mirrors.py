@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -17,10 +16,9 @@ from typing import Protocol, TypeVar
 from absl import logging
 
 from tfhub_cache.errors import CacheError, ProtocolError, ResolveError, UnsafeArchiveError
-from tfhub_cache.urls import Origin, append_query, flaw_of, origin, redact, request_target
+from tfhub_cache.grammar import DIRECT
+from tfhub_cache.urls import Origin, append_query, origin, redact, request_target
 
-DIRECT = "direct"
-"""The host that the handle names."""
 PUBLIC_HOSTS = frozenset(
     {"tfhub.dev", "www.tfhub.dev", "kaggle.com", "www.kaggle.com", "hub.tensorflow.google.cn"}
 )
@@ -56,31 +54,6 @@ class Address:
         return redact(self.url)
 
 
-def parse(text: str) -> tuple[str, ...]:
-    """Reads a list of mirrors.
-
-    Args:
-        text: http(s) URLs and `direct`, with commas between.
-
-    Returns:
-        The parts in their order, each once; URLs without a slash at their end.
-
-    Raises:
-        ValueError: if one is neither; it says which, and shows no password.
-    """
-    parts = [part.strip() for part in text.split(",")]
-    for number, part in enumerate(parts, 1):
-        if part and part != DIRECT and (flaw := _flaw_of_mirror(part)):
-            # It may be no URL, but have a password all the same, or half of one.
-            shown = redact(part).partition("?")[0].rpartition("@")[2]
-            shown = re.sub("(?<!/):(?!//)[^/]*", ":...", shown)
-            raise ValueError(f"part {number}, {shown!r}, is neither a URL nor 'direct': {flaw}")
-    mirrors = tuple(dict.fromkeys(part.rstrip("/") for part in parts if part))
-    if not mirrors and text:
-        raise ValueError("it names no mirror")
-    return mirrors
-
-
 def addresses(handle: str, direct: str, model_format: str, mirrors: Sequence[str]) -> list[Address]:
     """Where a handle is asked for, in order.
 
@@ -88,7 +61,8 @@ def addresses(handle: str, direct: str, model_format: str, mirrors: Sequence[str
         handle: an http(s) handle.
         direct: the URL at its own host.
         model_format: what to ask the mirrors for, `compressed` or `uncompressed`.
-        mirrors: as of `parse`. They count for handles of the public hosts only.
+        mirrors: URLs without a slash at their end, and `direct`. They count for handles of the
+            public hosts only.
     """
     if not mirrors or not _is_public(handle):
         return [Address(direct)]
@@ -171,12 +145,6 @@ def _told(handle: str, place: str, error: Exception) -> tuple[str, str]:
     for known in f"Could not download {shown} from {place}: ", f"Could not download {shown}: ":
         text = text.removeprefix(known)
     return place, text
-
-
-def _flaw_of_mirror(url: str) -> str | None:
-    if "?" in url or "#" in url:
-        return "a mirror has a path at most, and no query"
-    return flaw_of(url)
 
 
 def _is_public(handle: str) -> bool:

@@ -44,7 +44,7 @@ def check_uncompressed(handle: str) -> None:
     Raises:
         OfflineError: if the network must not be used.
     """
-    if settings.offline():
+    if settings.OFFLINE.value():
         shown, word = redact(handle), argument(handle) or "HANDLE"
         raise OfflineError(
             f"{shown} is read over the network in UNCOMPRESSED mode, and {settings.OFFLINE.env} is "
@@ -61,7 +61,7 @@ def check_path(path: str) -> None:
         OfflineError: if the network must not be used.
     """
     scheme = path.partition("://")[0].lower() if "://" in path else ""
-    if scheme not in _ON_THIS_MACHINE and settings.offline():
+    if scheme not in _ON_THIS_MACHINE and settings.OFFLINE.value():
         shown = redact(path)
         raise OfflineError(
             f"{shown} is not on this machine, and {settings.OFFLINE.env} is set. Use a copy in a "

@@ -107,4 +107,4 @@ def tfhub_cache_dir(default_cache_dir: str | None = None, use_temp: bool = False
 
 def model_load_format() -> str:
     """The load format in force, as text, as `tensorflow_hub.resolver.model_load_format`."""
-    return settings.model_load_format().value
+    return settings.LOAD_FORMAT.value().value

@@ -1,24 +1,28 @@
-"""The settings: an environment variable first, then an absl flag, then a default.
+"""The settings, as one table: for each its names, its default, what its text means, and its help.
 
-This is the only module that reads the environment and the flags, and it does so at each call,
-so a program may change `os.environ` at any time. An empty value counts as unset. Names, flags
-and precedence are tensorflow_hub's; a flag is read without demanding that flags were parsed,
-since notebooks never parse theirs.
+A value is looked for among the options of a command, then in the environment, then among absl's
+flags; then the setting has its default. An empty value counts as not set. Names, flags and the
+order of the last three are tensorflow_hub's.
+
+This is the only module that reads the environment and the flags, and it does so at each call, so a
+program may change `os.environ` at any time. A flag is read without demanding that flags were
+parsed, since notebooks never parse theirs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import functools
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from absl import flags
 
-from tfhub_cache import units
-from tfhub_cache.mirrors import parse as parse_mirrors
+from tfhub_cache import grammar, units
 
 
 class ModelLoadFormat(enum.Enum):
@@ -32,251 +36,255 @@ class ModelLoadFormat(enum.Enum):
     """The same as COMPRESSED."""
 
 
+Source: TypeAlias = Literal["option", "environment", "flag", "default"]
+_Value = TypeVar("_Value", covariant=True)
+
+_FORMATS = {load_format.value: load_format for load_format in ModelLoadFormat}
 _MOST_CONNECTIONS = 8
 """More than browsers have to one host is not polite."""
-Source: TypeAlias = Literal["environment", "flag", "default"]
-_SOURCES: tuple[Source, ...] = ("environment", "flag", "default")
 _LONGEST_TIMEOUT = 1e6
 """Seconds; some systems can't count further."""
-_FORMATS = {load_format.value: load_format for load_format in ModelLoadFormat}
 
-# Both libraries may live in one process and define the same flags, in either order.
-flags.DEFINE_string(
-    "tfhub_cache_dir",
-    None,
-    "Folder, local or gs://, into which models are downloaded and unpacked. "
-    "Default: tfhub_modules in the system's temporary folder.",
-    allow_override=True,
-)
-flags.DEFINE_enum(
-    "tfhub_model_load_format",
-    ModelLoadFormat.AUTO.value,
-    list(_FORMATS),
-    "COMPRESSED downloads models and unpacks them into the cache; UNCOMPRESSED reads them "
-    "straight from their bucket; AUTO means COMPRESSED.",
-    allow_override=True,
-)
-flags.DEFINE_string(
-    "tfhub_cache_max_size",
-    None,
-    "How large the cache may be, such as 20GB: after a download, the models that were not used "
-    "for longest are removed until it fits. Default: as large as it gets.",
-    allow_override=True,
-)
-
-flags.DEFINE_boolean(
-    "tfhub_offline",
-    False,
-    "Use no network: models in the cache resolve, others are errors.",
-    allow_override=True,
-)
-flags.DEFINE_string(
-    "tfhub_lockfile",
-    None,
-    "File of the archives that models may be made of, by their SHA-256, as tfhub-cache lock "
-    "writes it.",
-    allow_override=True,
-)
-
-_overridden_defaults: dict[str, str] = {}
+_options: dict[Setting[Any], str] = {}
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One setting: where its value is looked for, and what it is when nobody gave one."""
+@dataclass(frozen=True, eq=False)
+class Setting(Generic[_Value]):
+    """One setting.
+
+    Attributes:
+        env: the environment variable.
+        default: the text that counts where no other is given; empty: the value is None then.
+        parse: what a text means; it raises ValueError if it means nothing.
+        help: what it is for, in Markdown. The first sentence stands alone in README and in flags.
+        flag: the flag that sets it as well, without its dashes.
+    """
 
     env: str
+    default: str
+    parse: Callable[[str], _Value]
+    help: str
     flag: str | None = None
-    default: str = ""
 
-    def value(self) -> str:
-        """The value in force now, as text."""
-        return (
-            os.environ.get(self.env)
-            or (self.flag and str(flags.FLAGS[self.flag].value or ""))
-            or (_overridden_defaults and _overridden_defaults.get(self.env))
-            or self.default
-        )
-
-    def given(self, source: Source) -> str:
-        """What one source says, empty where it says nothing."""
-        if source == "environment":
-            return os.environ.get(self.env) or ""
-        if source == "flag":
-            if self.flag is None:
-                return ""
-            flag = flags.FLAGS[self.flag]
-            return str(flag.value or "") if flag.value != flag.default else ""
-        return _overridden_defaults.get(self.env, self.default)
-
-    def source(self) -> Source:
-        """Where the value in force now comes from."""
-        return next((source for source in _SOURCES if self.given(source)), "default")
-
-    def set_flag(self, value: str) -> None:
-        """Sets the flag, as an option on a command line does."""
-        flags.FLAGS[self.flag].value = value
-
-    def set_default(self, value: str) -> None:
-        """Sets what the setting is in this process where nobody gave a value."""
-        _overridden_defaults[self.env] = value
-
-    def number(self, least: float | None = None) -> float:
-        """The value in force now, as a number.
-
-        Args:
-            least: what it must be at the least; None: more than 0.
+    def value(self) -> _Value:
+        """The value in force now.
 
         Raises:
-            ValueError: if it is less, or no number.
+            ValueError: if the text makes no sense. It says where that stands, and what is allowed.
         """
-        text = self.value()
+        text = (  # the same order as in `read`, without its detours: every resolve comes here
+            (_options and _options.get(self))
+            or os.environ.get(self.env)
+            or (self.flag and (given := flags.FLAGS[self.flag].value) and str(given))
+            or self.default
+        )
+        if not text:
+            return None  # type: ignore[return-value]  # its type includes None, without a default
         try:
-            number = float(text)
-        except ValueError:
-            number = -1.0
-        if not (1e-9 if least is None else least) <= number < 1e15:
-            kind = "a positive number" if least is None else f"a number of at least {least:g}"
-            raise ValueError(f"{self.env} must be {kind}, not {text!r}.")
-        return number
+            return self.parse(text)
+        except ValueError as error:
+            name = f"--{self.flag}" if self.read()[1] == "flag" else self.env
+            raise ValueError(f"{name}: {error}.") from None
+
+    def read(self) -> tuple[str, Source]:
+        """The text in force now, empty if there is none, and where it comes from."""
+        if text := _options.get(self):
+            return text, "option"
+        if text := os.environ.get(self.env):
+            return text, "environment"
+        if self.flag and (flag := flags.FLAGS[self.flag]).value:
+            return str(flag.value), "default" if flag.value == flag.default else "flag"
+        return self.default, "default"
 
 
-CACHE_DIR = Setting("TFHUB_CACHE_DIR", "tfhub_cache_dir")
-LOAD_FORMAT = Setting("TFHUB_MODEL_LOAD_FORMAT", "tfhub_model_load_format", "AUTO")
-DOWNLOAD_PROGRESS = Setting("TFHUB_DOWNLOAD_PROGRESS")
-DOWNLOAD_CONNECTIONS = Setting("TFHUB_DOWNLOAD_CONNECTIONS", default="8")
-DISABLE_CERT_VALIDATION = Setting("TFHUB_DISABLE_CERT_VALIDATION")
-HTTP_TIMEOUT = Setting("TFHUB_HTTP_TIMEOUT", default="60")
-HTTP_MIN_RATE = Setting("TFHUB_HTTP_MIN_RATE", default="1000")
-STORAGE_EMULATOR_HOST = Setting("STORAGE_EMULATOR_HOST")
-LOCK_TIMEOUT = Setting("TFHUB_LOCK_TIMEOUT", default="60")
-UNPACK_MAX_RATIO = Setting("TFHUB_UNPACK_MAX_RATIO", default="200")
-UNPACK_KEEP_FREE = Setting("TFHUB_UNPACK_KEEP_FREE", default="0")
-UNPACK_MAX_FILES = Setting("TFHUB_UNPACK_MAX_FILES", default="100000")
-OFFLINE = Setting("TFHUB_OFFLINE", "tfhub_offline")
-MIRROR = Setting("TFHUB_MIRROR")
-LOCKFILE = Setting("TFHUB_LOCKFILE", "tfhub_lockfile")
-CACHE_MAX_SIZE = Setting("TFHUB_CACHE_MAX_SIZE", "tfhub_cache_max_size")
-CACHE_KEEP_USED = Setting("TFHUB_CACHE_KEEP_USED", default="1h")
+@contextlib.contextmanager
+def overridden(options: Mapping[Setting[Any], str | None]) -> Iterator[None]:
+    """Sets what a command's options say, in this process, before all other sources.
 
-
-def cache_dir() -> str:
-    """The cache folder as the user wrote it, `~` expanded; local, file:// or gs://."""
-    given = CACHE_DIR.value()
-    if given:
-        return os.path.expanduser(given)
-    return os.path.join(tempfile.gettempdir(), "tfhub_modules")
-
-
-def offline() -> bool:
-    """Whether the network must not be used.
-
-    Raises:
-        ValueError: if the setting is neither yes nor no.
+    Args:
+        options: texts; None and an empty one change nothing.
     """
-    text = OFFLINE.value()
-    if text.lower() in ("", "0", "false", "no"):
-        return False
-    if text.lower() in ("1", "true", "yes"):
-        return True
-    raise ValueError(
-        f"{OFFLINE.env} must be 1, true or yes, or else 0, false, no or empty, not {text!r}."
-    )
-
-
-def mirrors() -> tuple[str, ...]:
-    """Where models of the public hosts are asked for, in order; empty: there.
-
-    Raises:
-        ValueError: if a part is neither an http(s) URL nor `direct`.
-    """
+    before = dict(_options)
+    _options.update({setting: text for setting, text in options.items() if text})
     try:
-        return parse_mirrors(MIRROR.value())
-    except ValueError as error:
-        raise ValueError(f"{MIRROR.env}: {error}.") from None
+        yield
+    finally:
+        _options.clear()
+        _options.update(before)
 
 
-def lockfile() -> str | None:
-    """The lock file in force, `~` expanded."""
-    given = LOCKFILE.value()
-    return os.path.expanduser(given) if given else None
-
-
-def cache_max_size() -> int | None:
-    """How many bytes the cache may have after a download; None: as many as it gets.
-
-    Raises:
-        ValueError: if it is no size.
-    """
-    text = CACHE_MAX_SIZE.value()
-    try:
-        return units.parse_size(text) if text else None
-    except ValueError as error:
-        raise ValueError(f"{CACHE_MAX_SIZE.env}: {error}.") from None
-
-
-def cache_keep_used() -> float:
-    """Seconds for which a model stays after its last use, however large the cache is.
-
-    Raises:
-        ValueError: if it is no age.
-    """
-    try:
-        return units.parse_age(CACHE_KEEP_USED.value())
-    except ValueError as error:
-        raise ValueError(f"{CACHE_KEEP_USED.env}: {error}.") from None
-
-
-def model_load_format() -> ModelLoadFormat:
-    """The load format in force.
-
-    Raises:
-        ValueError: if it is none of the three.
-    """
-    text = LOAD_FORMAT.value()
+@functools.lru_cache(maxsize=4)  # every resolve asks
+def _load_format(text: str) -> ModelLoadFormat:
     try:
         return _FORMATS[text]
     except KeyError:
         raise ValueError(
-            f"Unknown model load format {text!r} in {LOAD_FORMAT.env}: "
-            f"it must be one of {', '.join(_FORMATS)}."
+            f"unknown model load format {text!r}: it must be one of {', '.join(_FORMATS)}"
         ) from None
 
 
-def show_progress() -> bool | None:
-    """Whether a progress bar was asked for; None if nobody said anything."""
-    text = DOWNLOAD_PROGRESS.value()
-    return text != "0" if text else None
+def _connections(text: str) -> int:
+    return min(grammar.parse_count(text), _MOST_CONNECTIONS)
 
 
-def download_connections() -> int:
-    """How many connections a download may have at most."""
-    return int(min(DOWNLOAD_CONNECTIONS.number(least=1), _MOST_CONNECTIONS))
+def _timeout(text: str) -> float:
+    seconds = units.parse_duration(text)
+    if not seconds:
+        raise ValueError(f"invalid duration {text!r}: it must be more than 0")
+    return min(seconds, _LONGEST_TIMEOUT)
 
 
-def verify_certificates() -> bool:
-    """Whether TLS certificates are checked; only the exact word `true` turns that off."""
-    return DISABLE_CERT_VALIDATION.value() != "true"
+SETTINGS = (
+    CACHE_DIR := Setting[str | None](
+        "TFHUB_CACHE_DIR",
+        "",
+        os.path.expanduser,
+        "Where models are kept: a folder, `gs://bucket/folder`, or another fsspec URL; by default "
+        "`tfhub_modules` in the system's temporary folder.",
+        flag="tfhub_cache_dir",
+    ),
+    LOAD_FORMAT := Setting(
+        "TFHUB_MODEL_LOAD_FORMAT",
+        ModelLoadFormat.AUTO.value,
+        _load_format,
+        "`COMPRESSED`: download and unpack; `UNCOMPRESSED`: read from the host's bucket; `AUTO`: "
+        "as `COMPRESSED`.",
+        flag="tfhub_model_load_format",
+    ),
+    DOWNLOAD_PROGRESS := Setting[bool | None](
+        "TFHUB_DOWNLOAD_PROGRESS",
+        "",
+        grammar.is_not_no,
+        "`0`, `no`, `false` or `off`: no progress bar; anything else: always one. By default there "
+        "is one on a terminal and in a notebook, for what takes longer than a second; elsewhere a "
+        "log line reports the progress every 15 seconds.",
+    ),
+    DOWNLOAD_CONNECTIONS := Setting(
+        "TFHUB_DOWNLOAD_CONNECTIONS",
+        "8",
+        _connections,
+        "How many connections a download may have, 1 to 8. More than 8 counts as 8.",
+    ),
+    HTTP_TIMEOUT := Setting(
+        "TFHUB_HTTP_TIMEOUT",
+        "60s",
+        _timeout,
+        "How long a server or a bucket may send nothing before a request is given up: a duration. "
+        "For making the connection it is 10 seconds, or this if it is less.",
+    ),
+    HTTP_MIN_RATE := Setting(
+        "TFHUB_HTTP_MIN_RATE",
+        "1kB",
+        units.parse_size,
+        "How many bytes a second a server must send, on average over five times "
+        "`TFHUB_HTTP_TIMEOUT`: a size; `0`: any number.",
+    ),
+    LOCK_TIMEOUT := Setting(
+        "TFHUB_LOCK_TIMEOUT",
+        "60s",
+        _timeout,
+        "How long another machine's download may show no sign of life before it is taken over: a "
+        "duration. Use the same value on all machines that share a cache.",
+    ),
+    UNPACK_MAX_RATIO := Setting(
+        "TFHUB_UNPACK_MAX_RATIO",
+        "200",
+        grammar.parse_count,
+        "How many times larger than its archive a model may be; it applies above 4 GiB unpacked.",
+    ),
+    UNPACK_MAX_FILES := Setting(
+        "TFHUB_UNPACK_MAX_FILES",
+        "100000",
+        grammar.parse_count,
+        "How many files and folders an archive may hold.",
+    ),
+    UNPACK_KEEP_FREE := Setting(
+        "TFHUB_UNPACK_KEEP_FREE",
+        "0",
+        units.parse_size,
+        "How much of the disk must stay free: a size.",
+    ),
+    CACHE_MAX_SIZE := Setting[int | None](
+        "TFHUB_CACHE_MAX_SIZE",
+        "",
+        units.parse_size,
+        "How large the cache may be after a download: a size, such as `20GB`. The least recently "
+        "used models are removed until it fits. By default there is no limit.",
+        flag="tfhub_cache_max_size",
+    ),
+    CACHE_KEEP_USED := Setting(
+        "TFHUB_CACHE_KEEP_USED",
+        "1h",
+        units.parse_duration,
+        "How long a model stays after its last use, however large the cache is: a duration, such "
+        "as `12h`; `0`: not at all.",
+    ),
+    OFFLINE := Setting(
+        "TFHUB_OFFLINE",
+        "no",
+        grammar.parse_boolean,
+        "`yes`: use no network; a model that is not in the cache is an error.",
+        flag="tfhub_offline",
+    ),
+    MIRROR := Setting(
+        "TFHUB_MIRROR",
+        grammar.DIRECT,
+        grammar.parse_mirrors,
+        "Where models of the public hosts are asked for, in order: URLs and `direct`, such as "
+        "`https://hub.example.com,direct`.",
+    ),
+    LOCKFILE := Setting[str | None](
+        "TFHUB_LOCKFILE",
+        "",
+        os.path.expanduser,
+        "A lock file: only what it names may be used. `tfhub-cache lock` writes it.",
+        flag="tfhub_lockfile",
+    ),
+    DISABLE_CERT_VALIDATION := Setting(
+        "TFHUB_DISABLE_CERT_VALIDATION",
+        "no",
+        grammar.parse_boolean,
+        "`yes`: don't check TLS certificates. Everyone between you and the host can then send you "
+        "another model; `REQUESTS_CA_BUNDLE` is the better way.",
+    ),
+    STORAGE_EMULATOR_HOST := Setting[str | None](
+        "STORAGE_EMULATOR_HOST",
+        "",
+        str,
+        "The URL of an emulator of Google Cloud Storage, which is used without credentials.",
+    ),
+)
 
 
-def http_timeout() -> float:
-    """Seconds without a byte after which an HTTP request is given up."""
-    return min(HTTP_TIMEOUT.number(), _LONGEST_TIMEOUT)
+class _FlagParser(flags.ArgumentParser):  # type: ignore[misc]  # absl has no types
+    """Refuses a flag that makes no sense where flags are parsed. It stays text, or a boolean."""
+
+    def __init__(self, parse: Callable[[str], object]) -> None:
+        super().__init__()
+        self._parse = parse
+
+    def parse(self, argument: str) -> str | bool:
+        value = self._parse(argument) if argument else argument
+        return value if isinstance(value, bool) else argument
 
 
-def http_min_rate() -> float:
-    """Bytes per second that a server has to send, on average over five timeouts; 0: any number."""
-    return HTTP_MIN_RATE.number(least=0)
+for _setting in SETTINGS:
+    if _setting.flag is not None:
+        flags.DEFINE(
+            _FlagParser(_setting.parse),
+            _setting.flag,
+            _setting.default or None,
+            _setting.help.replace("`", ""),
+            serializer=flags.ArgumentSerializer(),
+            boolean=_setting.parse is grammar.parse_boolean,
+            # Both libraries may live in one process and define the same flags, in either order.
+            allow_override=True,
+        )
 
 
-def lock_timeout() -> float:
-    """Seconds without a sign of life after which another machine's lock is taken over."""
-    return min(LOCK_TIMEOUT.number(), _LONGEST_TIMEOUT)
-
-
-def all_settings() -> list[Setting]:
-    """Every setting of this library, in the order in which they stand here."""
-    return [value for value in globals().values() if isinstance(value, Setting)]
+def cache_dir() -> str:
+    """The cache folder as the user wrote it, `~` expanded; local, file:// or gs://."""
+    return CACHE_DIR.value() or os.path.join(tempfile.gettempdir(), "tfhub_modules")
 
 
 def of_requests() -> dict[str, str]:
@@ -299,24 +307,10 @@ def is_completing() -> bool:
 
 def problems() -> list[str]:
     """What is wrong with the settings in force, one sentence each."""
-    checks: list[Callable[[], object]] = [
-        model_load_format,
-        download_connections,
-        http_timeout,
-        http_min_rate,
-        lock_timeout,
-        offline,
-        mirrors,
-        cache_max_size,
-        cache_keep_used,
-        UNPACK_MAX_RATIO.number,
-        UNPACK_MAX_FILES.number,
-        lambda: UNPACK_KEEP_FREE.number(least=0),
-    ]
     found = []
-    for check in checks:
+    for setting in SETTINGS:
         try:
-            check()
+            setting.value()
         except ValueError as error:
             found.append(str(error))
     return found

@@ -26,7 +26,7 @@ class HttpFolderResolver(HttpResolverBase):
     def is_supported(self, handle: str) -> bool:
         return (
             self.is_http_protocol(handle)
-            and settings.model_load_format() is settings.ModelLoadFormat.UNCOMPRESSED
+            and settings.LOAD_FORMAT.value() is settings.ModelLoadFormat.UNCOMPRESSED
         )
 
     def __call__(self, handle: str) -> str:
@@ -36,7 +36,7 @@ class HttpFolderResolver(HttpResolverBase):
             handle,
             append_query(handle, "tf-hub-format", "uncompressed"),
             "uncompressed",
-            settings.mirrors(),
+            settings.MIRROR.value(),
         )
         return first_that_serves(
             handle, places, lambda place: self._path(_ask_for_folder(handle, place.url))
@@ -44,7 +44,7 @@ class HttpFolderResolver(HttpResolverBase):
 
 
 def _check_not_locked(handle: str) -> None:
-    if (file := settings.lockfile()) is not None:
+    if (file := settings.LOCKFILE.value()) is not None:
         shown = redact(handle)
         raise LockfileError(
             f"{shown} is read from a bucket in UNCOMPRESSED mode, where nothing can be compared "
@@ -60,9 +60,9 @@ def _ask_for_folder(handle: str, url: str) -> str:
     with http.get(
         handle,
         url,
-        timeout=settings.http_timeout(),
-        min_rate=settings.http_min_rate(),
-        verify=settings.verify_certificates(),
+        timeout=settings.HTTP_TIMEOUT.value(),
+        min_rate=settings.HTTP_MIN_RATE.value(),
+        verify=not settings.DISABLE_CERT_VALIDATION.value(),
         redirects=http.REDIRECTS - {_SEE_OTHER},
     ) as response:
         if response.status_code != _SEE_OTHER:

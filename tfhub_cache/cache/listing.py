@@ -85,7 +85,7 @@ class Current:
     Attributes:
         root: its folder, as it may be shown.
         store: what it is on.
-        lock_timeout: seconds; see `settings.lock_timeout`.
+        lock_timeout: seconds; see `settings.LOCK_TIMEOUT`.
     """
 
     root: str
@@ -106,7 +106,7 @@ class Current:
 def current() -> Current:
     """The cache that the settings name now."""
     root = settings.cache_dir()
-    return Current(redact(root), open_cache(root).store, settings.lock_timeout())
+    return Current(redact(root), open_cache(root).store, settings.LOCK_TIMEOUT.value())
 
 
 def key_for(handle: str) -> str:

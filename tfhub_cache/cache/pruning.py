@@ -11,7 +11,7 @@ from tfhub_cache.cache.listing import Current, current, entries
 from tfhub_cache.cache.removal import told
 from tfhub_cache.errors import CacheError
 from tfhub_cache.store.entry import Entry, InUse
-from tfhub_cache.units import parse_age, parse_size
+from tfhub_cache.units import parse_duration, parse_size
 
 
 @dataclass
@@ -52,7 +52,7 @@ def prune(
 
     Args:
         max_size: bytes that the models may have together: a number, or text such as `"20GB"` or
-            `"500MiB"`; text needs its unit. None: no limit.
+            `"500MiB"`. None: no limit.
         unused_for: the age of the last use from which on a model goes: seconds, or text such as
             `"30d"` or `"12h"`. None: no limit.
         dry_run: whether to only tell what would be removed.
@@ -62,7 +62,7 @@ def prune(
         rest.
 
     Raises:
-        ValueError: if a text is no size or no age.
+        ValueError: if a text is no size or no duration.
         CacheError: if the cache can't be read.
 
     Example:
@@ -76,7 +76,7 @@ def prune(
     if isinstance(max_size, str):
         max_size = parse_size(max_size)
     if isinstance(unused_for, str):
-        unused_for = parse_age(unused_for)
+        unused_for = parse_duration(unused_for)
     here = current()
     found = entries()
     pruned = Pruned()

@@ -32,7 +32,7 @@ class Effective:
         name: the environment variable.
         flag: the flag that sets it as well, without its dashes; None if there is none.
         value: as text; empty if it is not set and has no default. Secrets are left out.
-        source: `environment`, `flag` or `default`.
+        source: `option` of a command, `environment`, `flag` or `default`.
     """
 
     name: str
@@ -79,15 +79,16 @@ def environment() -> Environment:
         **{name: _version(name) for name in _PACKAGES},
     }
     effective = [
-        Effective(setting.env, setting.flag, _shown(setting.env, setting.value()), setting.source())
-        for setting in settings.all_settings()
+        Effective(setting.env, setting.flag, _shown(setting.env, text), source)
+        for setting in settings.SETTINGS
+        for text, source in [setting.read()]
     ]
     effective += [
         Effective(name, None, _shown(name, value), "environment")
         for name, value in settings.of_requests().items()
     ]
     problems = settings.problems()
-    if (file := settings.lockfile()) is not None:
+    if (file := settings.LOCKFILE.value()) is not None:
         try:
             lockfile.read(file)
         except LockfileError as error:

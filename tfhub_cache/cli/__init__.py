@@ -18,11 +18,8 @@ from absl import logging as absl_logging
 from tfhub_cache import settings
 from tfhub_cache.cli import output
 from tfhub_cache.cli.parser import build_parser
-from tfhub_cache.settings import CACHE_DIR, LOAD_FORMAT, LOCKFILE, Setting
-from tfhub_cache.urls import redact
 
 FAILED = 1
-MISUSED = 2
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 
@@ -77,35 +74,11 @@ def _run(options: argparse.Namespace) -> int:
     if not told:
         # That it tries again is said in words for those who know its classes.
         logging.getLogger("urllib3").setLevel(logging.ERROR)
-    agree = _set("--cache-dir", options.cache_dir, CACHE_DIR)
-    _set("--load-format", options.load_format, LOAD_FORMAT)
-    if not agree and options.removes(options):
-        output.complain("nothing is done, as it is not certain which cache is meant.")
-        return MISUSED
-    if not _set("--locked", getattr(options, "locked", None), LOCKFILE):
-        output.complain("nothing is done, as it is not certain which lock file is meant.")
-        return MISUSED
-    status: int = options.run(options)
+    given = {
+        settings.CACHE_DIR: options.cache_dir,
+        settings.LOAD_FORMAT: options.load_format,
+        settings.LOCKFILE: getattr(options, "locked", None),
+    }
+    with settings.overridden(given):
+        status: int = options.run(options)
     return status
-
-
-def _set(option: str, value: str | None, setting: Setting) -> bool:
-    """Hands an option's value to the library; whether it is the one that counts."""
-    if value is None:
-        return True
-    assert setting.flag is not None
-    setting.set_flag(value)
-    in_force = setting.value()
-    if _spelled_out(value) == _spelled_out(in_force):
-        return True
-    output.complain(
-        f"{setting.env}={redact(in_force)} counts, as the environment comes before the option "
-        f"{option} {redact(value)}. To use the option: unset {setting.env}"
-    )
-    return False
-
-
-def _spelled_out(value: str) -> str:
-    if "://" in value:
-        return value.removeprefix("file://").rstrip("/")
-    return os.path.abspath(os.path.expanduser(value))

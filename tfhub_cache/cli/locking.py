@@ -6,15 +6,15 @@ import argparse
 
 from tfhub_cache import cache
 from tfhub_cache.cli import output
-from tfhub_cache.cli.resolving import handles_of, show_progress
+from tfhub_cache.cli.resolving import handles_of, progress_shown
 from tfhub_cache.units import format_size
 
 
 def lock(options: argparse.Namespace) -> int:
     """Writes a lock file."""
     handles = handles_of(options)
-    show_progress(options)
-    archives = cache.lock(handles, options.output, jobs=options.jobs, refresh=options.refresh)
+    with progress_shown(options):
+        archives = cache.lock(handles, options.output, jobs=options.jobs, refresh=options.refresh)
     size = format_size(sum(archive.size for archive in archives.values()))
     number = "1 model" if len(archives) == 1 else f"{len(archives)} models"
     output.line(f"{options.output}: {number}, {size} of archives")

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from tfhub_cache import settings, units
+from tfhub_cache import grammar, settings, units
 from tfhub_cache.version import __version__
 
 _Parsed = TypeVar("_Parsed")
@@ -37,7 +37,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"tfhub-cache {__version__}")
     _add_common(parser, with_defaults=True)
-    parser.set_defaults(removes=lambda options: False)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     command = _add(
@@ -66,8 +65,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--locked",
         metavar="LOCKFILE",
         type=_told(_not_empty),
-        help="use only the archives that LOCKFILE names, as TFHUB_LOCKFILE does, which comes "
-        "before it. Without any HANDLE, those in it are resolved",
+        help="use only the archives that LOCKFILE names (default: TFHUB_LOCKFILE). Without any "
+        "HANDLE, those in it are resolved",
     )
     command.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
 
@@ -157,7 +156,6 @@ def build_parser() -> argparse.ArgumentParser:
         "--fix", action="store_true", help="fetch again what differs; it needs the network"
     )
     _add_jobs(command, "how many files are read at a time")
-    command.set_defaults(removes=lambda options: options.fix)
 
     command = _add(
         commands,
@@ -174,7 +172,6 @@ def build_parser() -> argparse.ArgumentParser:
     _add_handles(command, "handles", "*")
     command.add_argument("--all", action="store_true", help="remove everything in the cache")
     command.add_argument("--yes", "-y", action="store_true", help="don't ask")
-    command.set_defaults(removes=lambda options: True)
 
     command = _add(
         commands,
@@ -182,8 +179,8 @@ def build_parser() -> argparse.ArgumentParser:
         "make room",
         "Removes what dead processes left behind, and then the models that were not used for "
         "longest, until both limits hold. A model that somebody is downloading stays. Sizes are "
-        "numbers with a unit (only 0 needs none): B, kB, MB, GB, TB are powers of 1000, KiB, MiB, "
-        "GiB, TiB are powers of 1024. Ages are numbers with s, min, h, d or w.",
+        "bytes, or numbers with a unit: kB, MB, GB, TB are powers of 1000, KiB, MiB, GiB, TiB are "
+        "powers of 1024. Ages are seconds, or numbers with s, min, h, d or w.",
         """\
         tfhub-cache prune
         tfhub-cache prune --max-size 20GB
@@ -200,11 +197,10 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--unused-for",
         metavar="AGE",
-        type=_told(units.parse_age),
+        type=_told(units.parse_duration),
         help="remove what was not used for so long, such as 30d or 12h",
     )
     command.add_argument("--dry-run", action="store_true", help="only tell what would be removed")
-    command.set_defaults(removes=lambda options: not options.dry_run)
 
     command = _add(
         commands,
@@ -290,14 +286,13 @@ def _add_common(parser: argparse.ArgumentParser, *, with_defaults: bool) -> None
         metavar="DIR",
         type=_told(_not_empty),
         default=default,
-        help="the cache: a folder, or gs://bucket/folder. TFHUB_CACHE_DIR in the environment comes "
-        "before it",
+        help="the cache: a folder, or gs://bucket/folder (default: TFHUB_CACHE_DIR)",
     )
     common.add_argument(
         "--load-format",
         choices=[one.value for one in settings.ModelLoadFormat],
         default=default,
-        help="how models are reached. TFHUB_MODEL_LOAD_FORMAT in the environment comes before it",
+        help="how models are reached (default: TFHUB_MODEL_LOAD_FORMAT)",
     )
     default = False if with_defaults else argparse.SUPPRESS
     common.add_argument(
@@ -331,7 +326,7 @@ def _add_jobs(parser: argparse.ArgumentParser, text: str) -> None:
     parser.add_argument(
         "--jobs",
         metavar="N",
-        type=_told(_positive),
+        type=_told(grammar.parse_count),
         default=4,
         help=f"{text} (default: %(default)s)",
     )
@@ -360,24 +355,16 @@ def _not_empty(text: str) -> str:
     return text
 
 
-def _positive(text: str) -> int:
-    number = int(text) if text.isdecimal() else 0
-    if number < 1:
-        raise ValueError(f"{text!r} is no number of 1 or more")
-    return number
-
-
 def _cached_handles(**options: Any) -> Iterable[str]:
     """What a shell offers in place of HANDLE."""
     from tfhub_cache import cache
     from tfhub_cache.urls import argument
 
     given = getattr(options.get("parsed_args"), "cache_dir", None)
-    if given:
-        settings.CACHE_DIR.set_flag(given)
-    # argcomplete quotes them for the shell.
-    return [
-        entry.handle if argument(entry.handle) else entry.key
-        for entry in cache.entries()
-        if entry.handle and entry.is_there
-    ]
+    with settings.overridden({settings.CACHE_DIR: given}):
+        # argcomplete quotes them for the shell.
+        return [
+            entry.handle if argument(entry.handle) else entry.key
+            for entry in cache.entries()
+            if entry.handle and entry.is_there
+        ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import sys
 from collections.abc import Iterator
@@ -15,21 +16,22 @@ from tfhub_cache.cli import output
 
 def resolve(options: argparse.Namespace) -> int:
     """Prints the paths of handles."""
-    if options.locked and not options.handles and not options.files:
-        handles = list(lockfile.read(settings.lockfile() or options.locked))
+    locked = settings.LOCKFILE.value() if options.locked else None
+    if locked and not options.handles and not options.files:
+        handles = list(lockfile.read(locked))
     else:
         handles = handles_of(options)
-    show_progress(options)
     failed = False
-    for resolved in cache.resolve_all(handles, jobs=options.jobs, refresh=options.refresh):
-        if resolved.path is not None:
-            output.path(resolved.path)
-            continue
-        failed = True
-        assert resolved.error is not None
-        if options.debug or not isinstance(resolved.error, output.EXPECTED):
-            raise resolved.error
-        output.complain(resolved.error)
+    with progress_shown(options):
+        for resolved in cache.resolve_all(handles, jobs=options.jobs, refresh=options.refresh):
+            if resolved.path is not None:
+                output.path(resolved.path)
+                continue
+            failed = True
+            assert resolved.error is not None
+            if options.debug or not isinstance(resolved.error, output.EXPECTED):
+                raise resolved.error
+            output.complain(resolved.error)
     return int(failed)
 
 
@@ -59,11 +61,15 @@ def _read_handles(file: str) -> Iterator[str]:
             yield handle
 
 
-def show_progress(options: argparse.Namespace) -> None:
-    """Draws bars on a terminal, and tells in lines elsewhere; neither with `--quiet`."""
+@contextlib.contextmanager
+def progress_shown(options: argparse.Namespace) -> Iterator[None]:
+    """Draws bars on a terminal, and writes log lines elsewhere; neither with `--quiet`."""
+    shown = None
     if options.quiet:
-        settings.DOWNLOAD_PROGRESS.set_default("0")
-    elif sys.stderr.isatty():
-        settings.DOWNLOAD_PROGRESS.set_default("1")
-    elif absl_logging.get_verbosity() < absl_logging.INFO:
-        absl_logging.set_verbosity(absl_logging.INFO)
+        shown = "no"
+    elif not sys.stderr.isatty():
+        absl_logging.set_verbosity(max(absl_logging.get_verbosity(), absl_logging.INFO))
+    elif settings.DOWNLOAD_PROGRESS.value() is None:
+        shown = "yes"
+    with settings.overridden({settings.DOWNLOAD_PROGRESS: shown}):
+        yield
