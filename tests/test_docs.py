@@ -2,6 +2,7 @@
 
 import importlib.util
 from pathlib import Path
+from types import ModuleType
 
 import tfhub_cache as hub
 from tfhub_cache import settings
@@ -9,14 +10,29 @@ from tfhub_cache import settings
 DOCS = Path(__file__).parent.parent / "docs"
 
 
-def test_the_page_of_the_command_line_is_the_parsers() -> None:
-    """`make docs` writes it."""
-    spec = importlib.util.spec_from_file_location("command_line", DOCS / "command_line.py")
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert module.page() == (DOCS / "command-line.md").read_text(encoding="utf-8")
+    return module
+
+
+def test_the_page_of_the_command_line_is_the_parsers() -> None:
+    """`make docs` writes it."""
+    page = script("command_line").page()
+    assert page == (DOCS / "command-line.md").read_text(encoding="utf-8")
+
+
+def test_the_tables_of_the_settings_are_those_of_the_settings() -> None:
+    """`make docs` writes them."""
+    tables = script("settings_tables")
+    for path, short in tables.PAGES.items():
+        page = path.read_text(encoding="utf-8")
+        assert tables.with_table(page, short=short) == page
+        for setting in settings.SETTINGS:
+            assert f"| `{setting.env}` |" in page
 
 
 def test_the_page_of_the_command_line_names_each_argument() -> None:
@@ -25,9 +41,7 @@ def test_the_page_of_the_command_line_names_each_argument() -> None:
     assert "None" not in page
 
 
-def test_each_setting_and_each_function_of_the_cache_is_in_the_reference() -> None:
+def test_each_function_of_the_cache_is_in_the_reference() -> None:
     reference = (DOCS / "reference.md").read_text(encoding="utf-8")
-    for setting in settings.SETTINGS:
-        assert setting.env == "STORAGE_EMULATOR_HOST" or f"`{setting.env}`" in reference
     for name in hub.cache.__all__:
         assert f"::: tfhub_cache.cache.{name}\n" in reference
