@@ -467,7 +467,7 @@ def test_gs_archives_and_a_cache_in_a_bucket_are_locked_too(
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", bucket)
     monkeypatch.setenv("TFHUB_CACHE_DIR", "gs://test-bucket/cache")
     gcs._file_system.cache_clear()
-    storage = gcs.file_system()
+    storage = gcs.file_system(bucket, 60)
     storage.pipe_file("test-bucket/m/1.tar.gz", ARCHIVE)
     handle = "gs://test-bucket/m/1.tar.gz"
     assert hub.cache.lock([handle], file) == {handle: Archive(len(ARCHIVE), SHA256)}

@@ -538,7 +538,7 @@ def test_mirrors_tell_where_the_uncompressed_model_is(
     monkeypatch.setenv("TFHUB_MODEL_LOAD_FORMAT", "UNCOMPRESSED")
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", bucket)
     gcs._file_system.cache_clear()
-    gcs.file_system().pipe_file("test-bucket/nnlm/saved_model.pb", b"model")
+    gcs.file_system(bucket, 60).pipe_file("test-bucket/nnlm/saved_model.pb", b"model")
     host.publish(PATH, ARCHIVE, gcs="gs://test-bucket/is-not-there")
     second.publish(PATH, ARCHIVE, gcs="gs://test-bucket/nnlm")
     mirror("http://127.0.0.1:9", host, second, "direct")

@@ -180,4 +180,5 @@ def _http_sources(handle: str) -> Sequence[Source]:
 def _gcs_sources(handle: str) -> Sequence[Source]:
     from tfhub_cache.source.gcs import GcsArchive
 
-    return [GcsArchive(handle)]
+    emulator = settings.STORAGE_EMULATOR_HOST.value()
+    return [GcsArchive(handle, emulator=emulator, timeout=settings.HTTP_TIMEOUT.value())]

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from tfhub_cache import offline, settings
 from tfhub_cache.errors import CacheError, DownloadError, ResolveError
 from tfhub_cache.http.session import CONNECT_TIMEOUT
 
@@ -22,11 +21,16 @@ if TYPE_CHECKING:
     import fsspec
 
 
-def file_system_of(url: str) -> fsspec.AbstractFileSystem:
-    """The file system behind a URL: this module's for gs://, otherwise fsspec's for its scheme."""
-    offline.check_path(url)
+def file_system_of(url: str, emulator: str | None, timeout: float) -> fsspec.AbstractFileSystem:
+    """The file system behind a URL: this module's for gs://, otherwise fsspec's for its scheme.
+
+    Args:
+        url: where it is.
+        emulator: see `file_system`.
+        timeout: see `file_system`.
+    """
     if url.startswith("gs://"):
-        return file_system()
+        return file_system(emulator, timeout)
     import fsspec.core
 
     try:
@@ -38,10 +42,15 @@ def file_system_of(url: str) -> fsspec.AbstractFileSystem:
     return found
 
 
-def file_system() -> fsspec.AbstractFileSystem:
-    """The file system behind gs:// paths."""
-    emulator = settings.STORAGE_EMULATOR_HOST.value()
-    return _file_system(emulator, settings.HTTP_TIMEOUT.value(), os.getpid())
+def file_system(emulator: str | None, timeout: float) -> fsspec.AbstractFileSystem:
+    """The file system behind gs:// paths.
+
+    Args:
+        emulator: the URL of an emulator, which wants no credentials; None: Google's service.
+            gcsfs takes the URL itself from STORAGE_EMULATOR_HOST.
+        timeout: seconds without a byte after which a request is given up.
+    """
+    return _file_system(emulator, timeout, os.getpid())
 
 
 @functools.lru_cache(maxsize=4)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shlex
 
-from tfhub_cache import settings
 from tfhub_cache.errors import OfflineError
 from tfhub_cache.urls import argument, redact
 
@@ -23,8 +22,7 @@ def refusal(handle: str, root: str) -> OfflineError:
     how = f": tfhub-cache resolve {word}" if word else f", with tfhub-cache resolve{hint}."
     return OfflineError(
         f"{shown} would have to be downloaded into the cache {redact(root)}, but "
-        f"{settings.OFFLINE.env} is set. Fetch it beforehand, where there is a network"
-        f"{how}",
+        f"TFHUB_OFFLINE is set. Fetch it beforehand, where there is a network{how}",
         handle=shown,
     )
 
@@ -32,39 +30,34 @@ def refusal(handle: str, root: str) -> OfflineError:
 def refusal_of_unreadable(handle: str, path: str) -> OfflineError:
     """What is raised where a model is in the cache, and somebody else's."""
     return OfflineError(
-        f"It is not downloaded, as {settings.OFFLINE.env} is set. Have its owner let others read "
-        f"it: chmod -R a+rX {shlex.quote(path)}",
+        "It is not downloaded, as TFHUB_OFFLINE is set. Have its owner let others read it: "
+        f"chmod -R a+rX {shlex.quote(path)}",
         handle=redact(handle),
     )
 
 
-def check_uncompressed(handle: str) -> None:
-    """Refuses to ask a host for a model's folder.
-
-    Raises:
-        OfflineError: if the network must not be used.
-    """
-    if settings.OFFLINE.value():
-        shown, word = redact(handle), argument(handle) or "HANDLE"
-        raise OfflineError(
-            f"{shown} is read over the network in UNCOMPRESSED mode, and {settings.OFFLINE.env} is "
-            "set. Set TFHUB_MODEL_LOAD_FORMAT=COMPRESSED, and fetch it beforehand, where there is "
-            f"a network: tfhub-cache resolve --load-format COMPRESSED {word}",
-            handle=shown,
-        )
+def refusal_of_uncompressed(handle: str) -> OfflineError:
+    """What is raised where a host would have to be asked for a model's folder."""
+    shown, word = redact(handle), argument(handle) or "HANDLE"
+    return OfflineError(
+        f"{shown} is read over the network in UNCOMPRESSED mode, and TFHUB_OFFLINE is set. Set "
+        "TFHUB_MODEL_LOAD_FORMAT=COMPRESSED, and fetch it beforehand, where there is a network: "
+        f"tfhub-cache resolve --load-format COMPRESSED {word}",
+        handle=shown,
+    )
 
 
 def check_path(path: str) -> None:
     """Refuses a path, as a handle or as a cache, that is not on this machine.
 
     Raises:
-        OfflineError: if the network must not be used.
+        OfflineError: if it is not.
     """
     scheme = path.partition("://")[0].lower() if "://" in path else ""
-    if scheme not in _ON_THIS_MACHINE and settings.OFFLINE.value():
+    if scheme not in _ON_THIS_MACHINE:
         shown = redact(path)
         raise OfflineError(
-            f"{shown} is not on this machine, and {settings.OFFLINE.env} is set. Use a copy in a "
+            f"{shown} is not on this machine, and TFHUB_OFFLINE is set. Use a copy in a "
             "folder here; if it is the cache, set TFHUB_CACHE_DIR to a folder here, and fill it "
             "beforehand, where there is a network, with tfhub-cache resolve.",
             handle=shown,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from tfhub_cache import offline
+from tfhub_cache import offline, settings
 from tfhub_cache.errors import ResolveError
 from tfhub_cache.resolver import Resolver
 from tfhub_cache.urls import redact
@@ -51,12 +51,14 @@ def exists(path: str) -> bool:
         return os.path.exists(path)
     if scheme == "file":
         return os.path.exists(rest)
-    offline.check_path(path)
+    if settings.OFFLINE.value():
+        offline.check_path(path)
     if scheme == "gs":
         from tfhub_cache import gcs  # imported for gs:// only, as gcsfs is slow to import
 
+        emulator, timeout = settings.STORAGE_EMULATOR_HOST.value(), settings.HTTP_TIMEOUT.value()
         with gcs.errors_told(path):
-            found: bool = gcs.file_system().exists(path)
+            found: bool = gcs.file_system(emulator, timeout).exists(path)
         return found
     return _exists_for_tensorflow(scheme, path)
 

@@ -30,7 +30,8 @@ class HttpFolderResolver(HttpResolverBase):
         )
 
     def __call__(self, handle: str) -> str:
-        offline.check_uncompressed(handle)
+        if settings.OFFLINE.value():
+            raise offline.refusal_of_uncompressed(handle)
         _check_not_locked(handle)
         places = addresses(
             handle,

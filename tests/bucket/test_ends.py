@@ -20,7 +20,7 @@ from servers import Host, archive, cut, in_turn, status
 from storage import Storage
 
 import tfhub_cache as hub
-from tfhub_cache import gcs
+from tfhub_cache import gcs, settings
 from tfhub_cache.store.bucket import BucketStore
 
 pytestmark = [pytest.mark.once, pytest.mark.timeout(300)]
@@ -45,7 +45,7 @@ class Client:
     """
 
     def __init__(self, point: tuple[Any, ...] | None, end: type[BaseException]) -> None:
-        self._real = gcs.file_system()
+        self._real = gcs.file_system(settings.STORAGE_EMULATOR_HOST.value(), 60)
         self._point, self._end = point, end
         self._counts: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
@@ -134,7 +134,7 @@ def test_ended_at_any_request_it_leaves_no_part_that_looks_whole_and_nothing_tha
         as_another_process()
         client = Client(point, end)
         with monkeypatch.context() as patch:
-            patch.setattr(gcs, "file_system_of", lambda url: client)
+            patch.setattr(gcs, "file_system_of", lambda *_: client)
             with contextlib.suppress(KeyboardInterrupt, Killed):
                 act(handle)
         lock = f"{entry}.lock"

@@ -5,10 +5,13 @@ from __future__ import annotations
 import base64
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfhub_cache import gcs
 from tfhub_cache.source import Download, Source
+
+if TYPE_CHECKING:
+    import fsspec
 
 _BLOCK = 4 << 20
 
@@ -16,8 +19,10 @@ _BLOCK = 4 << 20
 class GcsArchive(Source):
     """An object that a `gs://bucket/path/model.tar.gz` handle names."""
 
-    def __init__(self, handle: str) -> None:
+    def __init__(self, handle: str, *, emulator: str | None, timeout: float) -> None:
         self._handle = handle
+        self._emulator = emulator
+        self._timeout = timeout
         self.shown = handle
 
     @contextlib.contextmanager
@@ -32,14 +37,15 @@ class GcsArchive(Source):
     ) -> Iterator[Download]:
         # gcsfs retries by itself; `retries` and `pause` are for sources that do not.
         with gcs.errors_told(self._handle):
-            info = gcs.file_system().info(self._handle)
+            file_system = gcs.file_system(self._emulator, self._timeout)
+            info = file_system.info(self._handle)
             if info["type"] == "directory":
                 raise FileNotFoundError(self._handle)
         size = int(info["size"])
         current = str(info.get("generation") or "") or None
         if first and current != version:
             first, stop = 0, None
-        stream = _Object(self._handle, first, size if stop is None else stop)
+        stream = _Object(file_system, self._handle, first, size if stop is None else stop)
         try:
             yield Download(
                 stream=stream,
@@ -64,7 +70,10 @@ def _checksums(info: Mapping[str, Any]) -> dict[str, bytes]:
 class _Object:
     """An object's bytes, a block at a time, with gcsfs's errors told in our words."""
 
-    def __init__(self, handle: str, first: int, stop: int) -> None:
+    def __init__(
+        self, file_system: fsspec.AbstractFileSystem, handle: str, first: int, stop: int
+    ) -> None:
+        self._file_system = file_system
         self._handle = handle
         self._position = first
         self._stop = stop
@@ -76,7 +85,7 @@ class _Object:
             if self._position >= end:
                 return b""
             with gcs.errors_told(self._handle):
-                block = gcs.file_system().cat_file(self._handle, start=self._position, end=end)
+                block = self._file_system.cat_file(self._handle, start=self._position, end=end)
             self._position += len(block)
             self._block = memoryview(block)
         data, self._block = self._block[:size], self._block[size:]

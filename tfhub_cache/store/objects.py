@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
-from tfhub_cache import gcs
+from tfhub_cache import gcs, offline, settings
 from tfhub_cache.errors import CacheError, ResolveError
 from tfhub_cache.urls import redact
 
@@ -49,8 +49,13 @@ class Objects:
 
     def __init__(self, root: str) -> None:
         self.root = root
+        if settings.OFFLINE.value():
+            offline.check_path(root)
+        emulator, timeout = settings.STORAGE_EMULATOR_HOST.value(), settings.HTTP_TIMEOUT.value()
         with self.errors_told():  # some connect at once
-            self._file_system: fsspec.AbstractFileSystem = gcs.file_system_of(root)
+            self._file_system: fsspec.AbstractFileSystem = gcs.file_system_of(
+                root, emulator, timeout
+            )
         self._prefix = str(self._file_system._strip_protocol(root)).rstrip("/")
         self._has_generations = root.startswith("gs://")
 
