@@ -54,19 +54,19 @@ def test_a_program_that_imports_tensorflow_hub_gets_this_library(
         assert done.stdout == f"{tmp_path} tfhub_cache.loading\n"
 
 
-def test_a_compiled_script_runs_if_this_python_has_compiled_it(
-    write: Callable[[str, str], Path], tmp_path: Path
+def test_a_program_that_the_program_starts_gets_this_library_too(
+    write: Callable[[str, str], Path], tmp_path: Path, installed: dict[str, str]
 ) -> None:
+    code = "import tensorflow_hub; print(tensorflow_hub.resolve.__module__)"
+    write("starts.py", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}])")
+    assert run("starts.py", cwd=tmp_path, **installed).check().stdout == "tfhub_cache.loading\n"
+
+
+def test_a_compiled_script_runs(write: Callable[[str, str], Path], tmp_path: Path) -> None:
     script = write("program.py", "import sys; print(__file__, __name__, sys.argv)")
     py_compile.compile(str(script), str(tmp_path / "program.pyc"))
     expected = python("program.pyc", "x", cwd=tmp_path).check().stdout
     assert run("program.pyc", "x", cwd=tmp_path).check().stdout == expected
-    (tmp_path / "other.pyc").write_bytes(b"\0" * 20)
-    done = run("other.pyc", cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr == (
-        "tfhub_cache run: 'other.pyc' was compiled by another version of Python.\n"
-    )
 
 
 LATE = """
@@ -170,8 +170,6 @@ def programs(write: Callable[[str, str], Path], tmp_path: Path) -> Path:
     ids=lambda arguments: " ".join(arguments[:2]).split("\n")[0],
 )
 def test_a_program_sees_what_python_shows_it(programs: Path, arguments: list[str]) -> None:
-    # runpy puts the whole path of a folder or zip file into sys.argv, whatever was typed.
-    arguments = [argument.replace("./", f"{programs}/") for argument in arguments]
     expected = python(*arguments, cwd=programs).check()
     found = run(*arguments, cwd=programs).check()
     assert found.stdout == expected.stdout
@@ -219,40 +217,27 @@ def test_a_program_that_is_interrupted_ends_by_the_signal(
     assert run("program.py", cwd=tmp_path).returncode == -signal.SIGINT
 
 
-def test_an_error_of_a_module_is_shown_without_our_frames(
+def test_an_error_of_a_module_is_shown_as_python_shows_it(
     write: Callable[[str, str], Path], tmp_path: Path
 ) -> None:
-    module = write("failing.py", "raise ValueError('no')")
-    done = run("-m", "failing", cwd=tmp_path)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[:2] == [
-        "Traceback (most recent call last):",
-        f'  File "{module}", line 1, in <module>',
-    ]
+    write("failing.py", "raise ValueError('no')")
+    expected = python("-m", "failing", cwd=tmp_path)
+    assert expected.returncode == 1
+    assert run("-m", "failing", cwd=tmp_path) == expected
 
 
-def test_a_script_that_is_not_there_is_status_2_and_a_line_that_names_it(tmp_path: Path) -> None:
-    done = run("no/train.py", "--epochs", "3", cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr == (
-        "tfhub_cache run: can't open 'no/train.py': No such file or directory.\n"
-    )
-
-
-@pytest.mark.parametrize("arguments", [["-m", "no_such_module"], ["empty"]])
+@pytest.mark.parametrize(
+    "arguments", [["-m", "no_such_module"], ["empty"], ["no/train.py", "--epochs"], ["-m"], ["-c"]]
+)
 def test_nothing_to_run_is_what_python_says(tmp_path: Path, arguments: list[str]) -> None:
     (tmp_path / "empty").mkdir()
     expected = python(*arguments, cwd=tmp_path)
-    found = run(*arguments, cwd=tmp_path)
-    assert found.returncode == expected.returncode == 1
-    assert found.stderr == expected.stderr
+    assert expected.returncode in (1, 2)
+    assert run(*arguments, cwd=tmp_path) == expected
 
 
-@pytest.mark.parametrize("arguments", [[], ["-m"], ["-c"], ["--"], ["-u", "show.py"]])
-def test_arguments_that_make_no_sense_are_status_2_and_the_usage(
-    tmp_path: Path, arguments: list[str]
-) -> None:
-    done = run(*arguments, cwd=tmp_path)
+def test_no_program_at_all_is_status_2_and_the_usage(tmp_path: Path) -> None:
+    done = run(cwd=tmp_path)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("tfhub_cache run: ")
@@ -272,8 +257,22 @@ def test_options_of_python_itself_stay_in_force(
     write("program.py", "import sys; print(sys.flags.optimize, sys.path[0]); assert False")
     done = python("-O", "-m", "tfhub_cache", "run", "program.py", cwd=tmp_path).check()
     assert done.stdout == f"1 {tmp_path}\n"
-    done = python("-I", "-O", "-m", "tfhub_cache", "run", "program.py", cwd=tmp_path).check()
-    assert str(tmp_path) not in done.stdout
+    done = run("-O", "program.py", cwd=tmp_path).check()
+    assert done.stdout == f"1 {tmp_path}\n"
+    script = Path(sys.executable).with_name("tfhub-cache")
+    done = python("-O", script, "run", "program.py", cwd=tmp_path).check()
+    assert done.stdout == f"1 {tmp_path}\n"
+
+
+@pytest.mark.parametrize("option", ["-I", "-E"])
+def test_a_python_that_ignores_pythonpath_is_refused_and_the_way_out_named(
+    write: Callable[[str, str], Path], tmp_path: Path, option: str
+) -> None:
+    write("program.py", "print('started')")
+    done = python(option, "-m", "tfhub_cache", "run", "program.py", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "install_as_tensorflow_hub()" in done.stderr
 
 
 def test_flags_of_absl_are_the_programs_own(

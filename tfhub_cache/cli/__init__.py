@@ -39,7 +39,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["run"]:
-        # Outside of all that follows: what the program raises is its own.
         from tfhub_cache.stand_in import running
 
         return running.run(arguments[1:])

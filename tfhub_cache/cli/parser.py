@@ -219,9 +219,10 @@ def build_parser() -> argparse.ArgumentParser:
         commands,
         "run",
         "run a program with this library as its tensorflow_hub",
-        "Runs a Python program as python does, with this library in place of tensorflow_hub: "
-        "wherever the program, or a package that it uses, says `import tensorflow_hub`. Settings "
-        "come from the environment, as `run` must be the first word.",
+        "Starts python with what follows, and with this library in place of tensorflow_hub: "
+        "wherever the program, a package that it uses, or a Python program that it starts says "
+        "`import tensorflow_hub`. Settings come from the environment, as `run` must be the first "
+        "word.",
         """\
         tfhub-cache run train.py --epochs 3
         tfhub-cache run -m package.train --epochs 3
@@ -229,7 +230,7 @@ def build_parser() -> argparse.ArgumentParser:
         """,
         "running",
     )
-    command.usage = "tfhub-cache run [--] SCRIPT | -m MODULE | -c CODE [ARGUMENT ...]"
+    command.usage = "tfhub-cache run SCRIPT | -m MODULE | -c CODE [ARGUMENT ...]"
     command.add_argument(
         "program",
         metavar="PROGRAM",
