@@ -162,6 +162,27 @@ def test_without_tensorflow_it_can_be_inspected_and_helps(run_python) -> None:
     assert done.check().stdout.split() == ["True", "True", "set()"]
 
 
+def test_tab_completion_shows_the_public_names_and_nothing_else(run_python) -> None:
+    done = run_python(
+        "import sys\nsys.modules['tensorflow'] = None\nimport rlcompleter\n"
+        "import tfhub_cache as hub\ncomplete = rlcompleter.Completer({'hub': hub}).attr_matches\n"
+        "for module in 'hub', 'hub.cache':\n"
+        "    found = {name[len(module) + 1:].rstrip('()') for name in complete(f'{module}.')}\n"
+        "    public = set(eval(module).__all__) - {'__version__'}\n"
+        "    print(found ^ public, set(dir(eval(module))) ^ set(eval(module).__all__))"
+    )
+    assert done.check().stdout == "set() set()\n" * 2
+
+
+def test_help_lists_what_can_be_done_with_the_cache(run_python) -> None:
+    done = run_python(
+        "import pydoc\nimport tfhub_cache as hub\n"
+        "shown = pydoc.plain(pydoc.render_doc(hub.cache))\n"
+        "print([name for name in hub.cache.__all__ if f' {name}' not in shown])"
+    )
+    assert done.check().stdout == "[]\n"
+
+
 def test_the_version_is_the_one_that_is_installed() -> None:
     assert hub.__version__ == importlib.metadata.version("tfhub-cache")
 

@@ -50,6 +50,6 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    # help() and inspect ask for all that is listed, and would fail of what can't be had.
+    # help() and inspect get all that is listed, and would fail of what can't be imported.
     known = sys.modules.get("tensorflow") or importlib.util.find_spec("tensorflow")
-    return sorted({*globals(), *(("KerasLayer", "keras_layer") if known else ())})
+    return sorted([*__all__, *(("KerasLayer", "keras_layer") if known else ())])
