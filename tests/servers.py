@@ -695,3 +695,23 @@ def bucket_server(bucket: str = "test-bucket") -> Iterator[str]:
     finally:
         server.stop()
         threading.Thread.join(thread, 10)
+
+
+@contextlib.contextmanager
+def s3_server(bucket: str) -> Iterator[str]:
+    """S3 in this process's memory, empty but for one bucket.
+
+    Yields:
+        Its endpoint, for AWS_ENDPOINT_URL.
+    """
+    import requests
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    try:
+        endpoint = "http://{}:{}".format(*server.get_host_and_port())
+        requests.put(f"{endpoint}/{bucket}", timeout=30).raise_for_status()
+        yield endpoint
+    finally:
+        server.stop()

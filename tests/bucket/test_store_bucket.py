@@ -1032,20 +1032,6 @@ def test_any_file_system_of_fsspec_can_hold_the_cache(memory: Any, host: Host) -
     assert len(host.requests) == 1
 
 
-def test_in_any_file_system_a_damaged_model_is_fetched_again_with_one_warning(
-    memory: Any, host: Host, log: pytest.LogCaptureFixture
-) -> None:
-    """Promises 3 and 4."""
-    handle = host.publish("/demo/model/1", models.pack_files(FILES))
-    hub.resolve(handle)
-    memory.rm_file(f"/shared/models/{key(handle)}/{SHARD}")
-    fetching._open_cache.cache_clear()
-    hub.resolve(handle)
-    assert _in_memory(memory)[f"{key(handle)}/{SHARD}"] == FILES[SHARD]
-    assert len(host.requests) == 2
-    assert len(warnings(log)) == 1
-
-
 def test_in_any_file_system_a_dead_filler_is_replaced(
     memory: Any, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1061,17 +1047,6 @@ def test_in_any_file_system_a_dead_filler_is_replaced(
         there = _in_memory(memory)
         assert there[f"{key(handle)}/saved_model.pb"] == FILES["saved_model.pb"]
         assert f"{key(handle)}.lock" not in there
-
-
-def test_in_any_file_system_threads_that_ask_at_once_download_once(memory: Any, host: Host) -> None:
-    """Promise 6: as far as the file system makes a file only if there is none."""
-    release = threading.Event()
-    handle = host.publish("/slow/1", stall(models.pack_files(FILES), 5_000, release))
-    asked = [in_background(hub.resolve, handle) for _ in range(4)]
-    host.wait_for_requests(1)
-    release.set()
-    assert {done.result(SOON) for done in asked} == {f"memory://shared/models/{key(handle)}"}
-    assert len(host.requests) == 1
 
 
 def test_a_scheme_that_nobody_knows_is_an_os_error_that_names_it(
