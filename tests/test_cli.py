@@ -491,18 +491,18 @@ def test_ls_shows_how_much_an_interrupted_download_has_received(
     run: Command, cache_dir: Path
 ) -> None:
     cache_dir.mkdir()
-    archive = {"format": 2, "handle": A, "size": 6000, "version": "v", "checksums": {}}
-    notes = "".join(f"{json.dumps(line)}\n" for line in (archive, [4000, 5000, 1], [0, 700, 1]))
-    (cache_dir / f"{key_of(A)}.part").write_bytes(bytes(5000))  # with a hole
+    archive = {"format": 3, "handle": A, "size": 6000000, "version": "v", "checksums": {}}
+    notes = "".join(f"{json.dumps(line)}\n" for line in (archive, [5, 1], [0, 1]))
+    (cache_dir / f"{key_of(A)}.part").write_bytes(bytes(6000000))  # with a hole
     (cache_dir / f"{key_of(A)}.part.json").write_text(notes)
     (cache_dir / f"{key_of(B)}.part").write_bytes(bytes(5000))
     (cache_dir / f"{key_of(B)}.part.json").write_bytes(b"{}")
     told = rows(run("ls"))
-    assert told[A][:2] == ["incomplete", str(1700 + len(notes))]
+    assert told[A][:2] == ["incomplete", str(1805696 + len(notes))]
     assert told[key_of(B)][:2] == ["incomplete", "5002"]
     assert "goes on" in run("ls").stderr
     entries = {entry["key"]: entry for entry in listed(run("ls", "--json"))["entries"]}
-    assert [entries[key_of(A)][name] for name in ("received", "expected")] == [1700, 6000]
+    assert [entries[key_of(A)][name] for name in ("received", "expected")] == [1805696, 6000000]
     assert [entries[key_of(B)][name] for name in ("received", "expected")] == [None, None]
 
 
@@ -510,13 +510,13 @@ def test_info_of_an_interrupted_download_says_how_far_it_is_and_that_it_goes_on(
     run: Command, cache_dir: Path
 ) -> None:
     cache_dir.mkdir()
-    archive = {"format": 2, "handle": A, "size": 6000, "version": "v", "checksums": {}}
-    (cache_dir / f"{key_of(A)}.part").write_bytes(bytes(1500))
-    (cache_dir / f"{key_of(A)}.part.json").write_text(f"{json.dumps(archive)}\n[0, 1500, 1]\n")
+    archive = {"format": 3, "handle": A, "size": 6000000, "version": "v", "checksums": {}}
+    (cache_dir / f"{key_of(A)}.part").write_bytes(bytes(1500000))
+    (cache_dir / f"{key_of(A)}.part.json").write_text(f"{json.dumps(archive)}\n[0, 1]\n")
     told = run("info", A).check().stdout.splitlines()
     fields = dict(line.split(maxsplit=1) for line in told)
     assert fields["state"] == "incomplete: its download was interrupted"
-    assert fields["received"] == "1.5 kB of 6.0 kB, with which the next download goes on"
+    assert fields["received"] == "1.0 MB of 6.0 MB, with which the next download goes on"
     assert fields["signatures"] == "not told: the model is not there"
     assert "size" not in fields
 

@@ -145,7 +145,7 @@ def test_a_gs_archive_that_broke_off_goes_on_where_it_was(
 ) -> None:
     files = models.fake_model(size=10_000_000)
     handle = put("gs://test-bucket/a", {"m.tgz": models.pack_files(files)}) + "/m.tgz"
-    monkeypatch.setattr("tfhub_cache.transfer._FIRST_PAUSE", 0.0)
+    monkeypatch.setattr("tfhub_cache.transfer.connection._FIRST_PAUSE", 0.0)
     monkeypatch.setenv("TFHUB_DOWNLOAD_CONNECTIONS", "1")
     with Storage(emulator) as storage:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage.url)

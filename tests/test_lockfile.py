@@ -21,7 +21,7 @@ from processes import Finished
 from servers import Host, Proxy, Request, archive, in_turn, stall, status
 
 import tfhub_cache as hub
-from tfhub_cache import gcs, transfer
+from tfhub_cache import gcs
 from tfhub_cache.errors import DownloadError, LockfileError, OfflineError, ResolveError
 from tfhub_cache.manifest import Archive, Manifest
 
@@ -415,7 +415,7 @@ def test_what_a_tampered_mirror_began_is_not_gone_on_with_to_the_end(
     host: Host, ca, ca_pem: Path, use, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has the size and the ETag of the locked archive, and breaks off before its end."""
-    monkeypatch.setattr(transfer, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("tfhub_cache.transfer.connection._FIRST_PAUSE", 0.01)
     files = fake_model(size=6_000_000)
     good = pack_files(files, compression=None)
     position = good.index(files["saved_model.pb"][:64])

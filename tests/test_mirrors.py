@@ -30,7 +30,7 @@ from servers import (
 )
 
 import tfhub_cache as hub
-from tfhub_cache import http, mirrors, settings, transfer
+from tfhub_cache import http, mirrors, settings
 from tfhub_cache.cache import interruption
 from tfhub_cache.errors import (
     ArchiveError,
@@ -79,7 +79,7 @@ def _quick(cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session.Retry, "sleep", lambda self, response=None: None)
     monkeypatch.setattr(http, "time", types.SimpleNamespace(sleep=lambda seconds: None))
     monkeypatch.setattr(interruption, "pause", lambda seconds: None)
-    monkeypatch.setattr(transfer, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("tfhub_cache.transfer.connection._FIRST_PAUSE", 0.01)
 
 
 @pytest.fixture

@@ -1,12 +1,19 @@
-"""How many connections a transfer has and who brings what: the rules, without a network."""
+"""How many connections a transfer has, and where bytes wait: the rules, without a network."""
 
 from __future__ import annotations
 
 import itertools
+import os
+import random
+import tempfile
 from collections.abc import Callable
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tfhub_cache.store.part import begin_part, open_part
 from tfhub_cache.transfer.pace import Pace
-from tfhub_cache.transfer.plan import Plan
+from tfhub_cache.transfer.spool import Identity, MemorySpool, Segmentation
 
 # How many connections.
 
@@ -59,112 +66,69 @@ def test_connections_that_are_still_being_made_are_not_judged() -> None:
         assert pace.consider(step * 0.05, step * 1_000_000, step * 0.05, 1) == 2
 
 
-# Who brings what.
+# Where bytes wait.
 
 
-def bring_all(plan: Plan[str], who: str, now: float, connections: int = 1) -> list[int]:
-    """Lets a connection bring all it gets; where its pieces began."""
-    starts: list[int] = []
-    at = None
-    while (start := plan.take(who, at, connections, now)) is not None:
-        piece = plan.piece(who)
-        assert piece is not None
-        plan.brought(who, piece[1] - piece[0], now + 0.1)
-        starts.append(start)
-        at = piece[1]
-        now += 0.1
-    return starts
+@st.composite
+def arrivals(draw: st.DrawFn) -> tuple[int, list[tuple[int, int]]]:
+    """An archive's size, and in which portions which segment's bytes arrive."""
+    size = draw(st.integers(1, 4 << 20))
+    segments = Segmentation(size)
+    portions = []
+    for index in draw(st.permutations(range(segments.count))):
+        left = segments.stop(index) - index * segments.segment
+        while left:
+            portions.append((index, part := draw(st.integers(min(left, 1 << 18), left))))
+            left -= part
+    return size, portions
 
 
-def test_one_connection_brings_all_that_is_missing_in_order() -> None:
-    plan: Plan[str] = Plan([(0, 10_000_000), (20_000_000, 90_000_000)], None)
-    starts = bring_all(plan, "one", 0.0)
-    assert starts == sorted(starts)
-    assert plan.left() == 0
+@settings(max_examples=25, deadline=None)
+@given(arrivals(), st.booleans(), st.data())
+def test_what_arrives_in_any_order_is_read_in_order(
+    arrived: tuple[int, list[tuple[int, int]]], on_disk: bool, data: st.DataObject
+) -> None:
+    size, portions = arrived
+    content = random.Random(size).randbytes(size)
+    identity = Identity("h", size, "v")
+    with tempfile.TemporaryDirectory() as folder:
+        base = os.path.join(folder, "entry")
+        spool = begin_part(base, identity, lambda: False) if on_disk else MemorySpool(identity)
+        read = b""
+        for index, part in portions:
+            start = spool.missing(index)
+            spool.write(index, content[start : start + part])
+            if data.draw(st.booleans()):
+                read += spool.read(len(read), data.draw(st.integers(1, size)))
+        while more := spool.read(len(read), 1 << 20):
+            read += more
+        assert read == content
+        spool.close(keep=False)
+        assert os.listdir(folder) == []
 
 
-def test_a_new_connection_begins_ahead_of_what_is_needed_next() -> None:
-    plan: Plan[str] = Plan([(0, 100_000_000)], None)
-    plan.take("old", None, 1, 0.0)
-    plan.brought("old", 1_000_000, 0.1)
-    start = plan.take("new", None, 2, 0.2)
-    _, stop = plan.piece("old") or (0, 0)
-    assert start is not None
-    assert start >= stop + (1 << 20)
-    assert plan.first() == stop  # which is left for whoever has shown that it brings something
-
-
-def test_what_a_new_connection_never_brought_is_taken_over_by_a_stream_that_gets_there() -> None:
-    plan: Plan[str] = Plan([(0, 30_000_000)], None)
-    plan.take("old", None, 1, 0.0)
-    plan.brought("old", 1, 0.1)
-    assert plan.take("hangs", None, 2, 0.2) is not None
-    at, stop = plan.piece("old") or (0, 0)
-    plan.brought("old", stop - at, 0.3)
-    taken = []
-    while (start := plan.take("old", stop, 2, 0.4)) is not None:
-        assert start == stop  # the stream just goes on
-        taken.append(start)
-        _, stop = plan.piece("old") or (0, 0)
-        plan.brought("old", stop - start, 0.5)
-    assert stop == 30_000_000
-    assert plan.piece("hangs") is None
-
-
-def test_a_slow_connection_loses_its_piece_and_only_if_others_are_much_faster() -> None:
-    plan: Plan[str] = Plan([(0, 60_000_000)], None)
-    plan.take("fast", None, 1, 0.0)
-    at, stop = plan.piece("fast") or (0, 0)
-    plan.brought("fast", stop - at, 1.0)
-    assert plan.take("slow", None, 2, 1.0) is not None
-    position, _ = plan.piece("slow") or (0, 0)
-    plan.brought("slow", 1000, 1.1)
-    assert plan.slow(position + 1000, 2.0) is None  # not yet
-    assert plan.slow(position + 1000, 4.0) == "slow"
-    assert plan.slow(position + 999, 4.0) is None  # it is not what the reader waits for
-    plan.leave("slow")
-    assert plan.piece("slow") is None
-    assert bring_all(plan, "fast", 5.0)
-    assert plan.left() == 0
-
-
-def test_a_connection_that_waits_for_the_reader_is_not_slow() -> None:
-    plan: Plan[str] = Plan([(0, 60_000_000)], None)
-    plan.take("one", None, 1, 0.0)
-    at, stop = plan.piece("one") or (0, 0)
-    plan.brought("one", stop - at, 1.0)
-    plan.take("one", stop, 1, 1.0)
-    plan.brought("one", 1000, 1.1)
-    plan.rest("one", 1.1)
-    assert plan.slow(stop + 1000, 9.0) is None
-    plan.go_on("one", 9.0)
-    assert plan.slow(stop + 1000, 9.5) is None
-    assert plan.slow(stop + 1000, 13.0) == "one"
-
-
-def test_a_connection_that_is_left_alone_begins_with_what_is_needed_next() -> None:
-    plan: Plan[str] = Plan([(0, 60_000_000)], None)
-    plan.take("old", None, 1, 0.0)
-    plan.brought("old", 1_000_000, 0.1)
-    plan.take("new", None, 2, 0.2)
-    plan.leave("old")
-    plan.give_back("new")
-    assert plan.take("new", None, 1, 0.3) == 1_000_000
-
-
-def test_where_all_have_become_slow_nobody_is_sent_away_for_ever() -> None:
-    plan: Plan[str] = Plan([(0, 60_000_000)], None)
-    plan.take("one", None, 1, 0.0)
-    at, stop = plan.piece("one") or (0, 0)
-    plan.brought("one", stop - at, 1.0)
-    sent_away = 0
-    for number in range(20):
-        who = f"other {number}"
-        start = plan.take(who, None, 1, 10.0 * number)
-        plan.brought(who, 1000, 10.0 * number + 1)
-        if plan.slow((start or 0) + 1000, 10.0 * number + 9) is None:
-            break
-        plan.expect_less()
-        plan.leave(who)
-        sent_away += 1
-    assert 1 <= sent_away <= 16
+@settings(max_examples=25, deadline=None)
+@given(arrivals(), st.data())
+def test_a_part_file_has_every_segment_that_was_complete_when_its_process_died(
+    arrived: tuple[int, list[tuple[int, int]]], data: st.DataObject
+) -> None:
+    size, portions = arrived
+    content = random.Random(size).randbytes(size)
+    with tempfile.TemporaryDirectory() as folder:
+        base = os.path.join(folder, "entry")
+        spool = begin_part(base, Identity("h", size, "v"), lambda: False)
+        for index, part in portions[: data.draw(st.integers(0, len(portions)))]:
+            start = spool.missing(index)
+            spool.write(index, content[start : start + part])
+        complete = {index for index in range(spool.count) if spool.is_complete(index)}
+        again = open_part(base, lambda: False)
+        assert again is not None
+        assert set(again.received) == complete
+        missing = min(set(range(spool.count)) - complete, default=None)
+        assert again.first_missing() == (size if missing is None else missing * spool.segment)
+        for index in complete:
+            position = index * again.segment
+            assert again.read(position, size) == content[position : again.stop(index)]
+        again.close(keep=True)
+        spool.close(keep=True)
+        assert bool(os.listdir(folder)) == bool(complete)

@@ -29,7 +29,7 @@ from tfhub_cache.urls import redact
 from tfhub_cache.version import __version__
 
 if TYPE_CHECKING:
-    from tfhub_cache.transfer import Transfer
+    from tfhub_cache.transfer.transfer import Transfer
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _LEAST_PARALLEL = 512 << 10
@@ -96,7 +96,7 @@ def _is_worth_repeating(error: OSError, transfer: Transfer) -> bool:
 def _transfer(
     handle: str, source: Source, claim: Claim, options: FetchOptions, *, in_memory: bool = False
 ) -> Iterator[Transfer]:
-    from tfhub_cache.transfer import Transfer  # for downloads only
+    from tfhub_cache.transfer.transfer import Transfer  # for downloads only
 
     with (
         Progress(f"Downloading {redact(handle)}", options.show_progress) as progress,

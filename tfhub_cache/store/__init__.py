@@ -25,7 +25,7 @@ from typing import BinaryIO
 
 from tfhub_cache.manifest import Archive, Manifest
 from tfhub_cache.store.entry import ABSENT, Condition, Entry
-from tfhub_cache.store.spool import Identity, Spool
+from tfhub_cache.transfer.spool import Identity, Spool
 
 __all__ = ["ABSENT", "Claim", "Contender", "Staging", "Store", "descriptor", "open_store"]
 
@@ -68,8 +68,11 @@ class Claim(Staging):
         """What an earlier attempt has received of an archive, to go on with if it is the same."""
 
     @abc.abstractmethod
-    def spool(self, identity: Identity) -> Spool:
+    def spool(self, identity: Identity) -> Spool | None:
         """A place for an archive's bytes, empty. It replaces what an earlier attempt has left.
+
+        Returns:
+            None if they can't be kept.
 
         Raises:
             OSError: if the store refuses.

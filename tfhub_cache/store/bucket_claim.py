@@ -13,8 +13,8 @@ from tfhub_cache.manifest import Manifest
 from tfhub_cache.store import Claim, descriptor
 from tfhub_cache.store.bucket_lock import LockObject
 from tfhub_cache.store.objects import Objects
-from tfhub_cache.store.spool import Identity, MemorySpool, Spool
 from tfhub_cache.store.uploads import UPLOADS, Uploads
+from tfhub_cache.transfer.spool import Identity
 from tfhub_cache.urls import redact
 
 
@@ -60,8 +60,8 @@ class BucketClaim(Claim):
     def leftover(self) -> None:
         return None  # an object can't be added to, and this machine's disk may be small
 
-    def spool(self, identity: Identity) -> Spool:
-        return MemorySpool(identity)
+    def spool(self, identity: Identity) -> None:
+        return None
 
     def make_folder(self, path: str) -> None:
         pass  # an object store has no empty folders

@@ -26,10 +26,8 @@ from tfhub_cache.store.entry import (
 from tfhub_cache.store.links import is_planted_link
 from tfhub_cache.store.lock import HeldLock, LockContender, staging_folder
 from tfhub_cache.store.part import begin_part, discard_part, look_at_part, open_part
-from tfhub_cache.store.spool import Identity, MemorySpool, Spool
+from tfhub_cache.transfer.spool import Identity, Spool
 
-_LEAST_SPOOLED = 4 << 20
-"""Bytes of an archive from which on it is worth a file that lets another process go on with it."""
 _ROOM = 4
 """How many times its archive's size must be free for the archive to be kept beside the model."""
 
@@ -251,20 +249,19 @@ class _LocalClaim(Claim):
         return True
 
     def leftover(self) -> Spool | None:
+        if not os.path.lexists(f"{self._entry}.part"):
+            return None
         return open_part(self._entry, self.is_lost)
 
-    def spool(self, identity: Identity) -> Spool:
-        self._check_not_lost()  # or what is there is somebody else's
-        size = identity.size or 0
+    def spool(self, identity: Identity) -> Spool | None:
+        self._check_not_lost()  # or what is there is another process's
         free = shutil.disk_usage(self._root).free - self._keep_free
-        # Without a version nobody could go on with it. And it must not take the model's room.
-        is_of_use = identity.version is not None and size >= _LEAST_SPOOLED
-        # What can't be removed is another user's.
-        with contextlib.suppress(PermissionError, FileExistsError):
-            if is_of_use and free > _ROOM * size:
+        # What can't be removed may be another user's, or a folder; it works without.
+        with contextlib.suppress(OSError):
+            if free > _ROOM * identity.size:  # it must not take the model's room
                 return begin_part(self._entry, identity, self.is_lost)
             discard_part(self._entry)
-        return MemorySpool(identity)
+        return None
 
     def make_folder(self, path: str) -> None:
         # Not os.makedirs: the staging folder itself must not be made again. If it is gone, somebody

@@ -1,20 +1,19 @@
-"""The part file of an entry: what has been received of an archive, for whoever goes on with it.
+"""The part file of an entry: what has been received of an archive, to resume it later.
 
-`<key>.part` has the bytes at their places in the archive. `<key>.part.json` says which archive they
-belong to, in its first line, and then, a line each, which ranges are there, with their checksums,
-in the order in which they came. A line is added when its bytes are written, so a process may die at
-any time. After a power failure a line may be on the disk and its bytes not: the checksum tells.
+`<key>.part` has the bytes at their places in the archive. `<key>.part.json`, its journal, says
+which archive they belong to, in its first line, and then, a line each, which segments are complete,
+with their checksums. A line is added when the segment is written, so a process may die at any time.
+After a power failure a line may be on the disk and its bytes not: the checksum shows it.
 
-Whoever has the entry's lock may use them. Somebody who lost the lock without noticing (a machine
-that was asleep) may still write for a while. That does no harm: a file is never used for another
-version, but removed and made anew, so they write the same bytes to the same places, or into a file
-that has no name any more.
+The owner of the entry's lock may use them. A process that lost the lock without noticing (on a
+machine that was asleep) may still write for a while. That does no harm: a file is never used for
+another version, but removed and created again, so it writes the same bytes to the same places, or
+into a file that has no name any more.
 """
 
 from __future__ import annotations
 
 import base64
-import collections
 import contextlib
 import errno
 import io
@@ -22,119 +21,103 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 from tfhub_cache import bounded_json
-from tfhub_cache.ranges import ByteRanges
 from tfhub_cache.store import files
 from tfhub_cache.store.aside import remove
-from tfhub_cache.store.spool import Identity, Spool
+from tfhub_cache.transfer.spool import Identity, Segmentation, Spool
 
-_FORMAT = 2
-_NOTES = 64
-_LEAST_NOTED, _MOST_NOTED = 256 << 10, 1 << 20
-"""Bytes of a range that get a line before the range is finished: of a large archive more."""
-_LONGEST = 2 << 20
-"""More than a range of one line ever has, as it is read as a whole."""
-_LEAST_KEPT = 1 << 20
-"""Bytes that are worth being kept. Fewer are as soon asked for again."""
-_LARGEST_NOTES = 8 << 20
-"""Bytes of notes that are read: those of an archive of 150 GB."""
+_FORMAT = 3
+_LONGEST = 4 << 20
+"""Bytes of a journal that are read: of an archive of a few hundred GB."""
+_LARGEST = 1 << 50
+"""Bytes of an archive that a journal may name."""
+_LINE = re.compile(rb"^\[([0-9]{1,9}), ([0-9]{1,10})\]$", re.MULTILINE)
 
 _UNUSABLE = (OSError, ValueError, TypeError, KeyError, AttributeError)
-_RUN = re.compile(rb"^\[([0-9]{1,19}), ([0-9]{1,19}), ([0-9]{1,10})\]$", re.MULTILINE)
-
-
-class _Run(NamedTuple):
-    """Bytes `[start, stop)` that are there, as one line has them."""
-
-    start: int
-    stop: int
-    crc: int
 
 
 class PartFile(Spool):
     """The part file, open, while it is being filled and read. See `begin_part` and `open_part`."""
 
+    is_kept = True
+
     def __init__(
         self,
         base: str,
         identity: Identity,
-        found: Iterable[_Run],
+        found: dict[int, int],
         file: io.FileIO,
-        notes: io.FileIO,
+        journal: io.FileIO,
         is_lost: Callable[[], bool],
     ) -> None:
-        self._is_lost = is_lost
-        self._found = collections.deque(found)  # by an earlier attempt, and not read yet
-        super().__init__(identity, ByteRanges((run.start, run.stop) for run in self._found))
+        super().__init__(identity)
         self._base = base
         self._file = file
-        self._notes = notes
-        self._noted = min(max((identity.size or 0) // _NOTES, _LEAST_NOTED), _MOST_NOTED)
-        self._growing: dict[int, _Run] = {}  # not noted yet, by their ends
+        self._journal = journal
+        self._is_lost = is_lost
+        self._found = found  # checksums of what an earlier attempt has left, not checked yet
+        for index in found:
+            self.received[index] = self.stop(index) - index * self.segment
         self._crc32 = _fastest_crc32()
-        self._checked = 0, b""  # where the run among those begins that is being read, and its bytes
+        self._checksums: dict[int, int] = {}  # of segments that are not complete
+        self._checked = 0, b""  # a segment that was found, and where it begins
 
-    def write(self, position: int, data: bytes) -> None:
-        self._file.seek(position)
+    def write(self, index: int, data: bytes) -> None:
+        self._file.seek(self.missing(index))
         view = memoryview(data)
         while view:
             view = view[self._file.write(view) :]
-        stop = position + len(data)
-        self.received.add(position, stop)
-        before = self._growing.pop(position, _Run(position, position, 0))
-        run = _Run(before.start, stop, self._crc32(data, before.crc))
-        if run.stop - run.start < self._noted:
-            self._growing[stop] = run
+        checksum = self._crc32(data, self._checksums.get(index, 0))
+        self.received[index] = self.received.get(index, 0) + len(data)
+        if self.is_complete(index):
+            self._checksums.pop(index, None)
+            _note(self._journal, [index, checksum])
         else:
-            _note(self._notes, run)
+            self._checksums[index] = checksum
 
     def read(self, position: int, size: int) -> bytes:
-        # Reading is in order, so no run among those found is ever begun in its midst.
-        if self._found and self._found[0].start == position:
-            run = self._found.popleft()
-            data = self._read(run.start, run.stop)
-            if self._crc32(data) != run.crc:
+        index = position // self.segment
+        if index in self._found:
+            start = index * self.segment
+            data = self._read(start, self.stop(index))
+            if self._crc32(data) != self._found.pop(index):
+                del self.received[index]
                 return b""
-            self._checked = run.start, data
+            self._checked = start, data
         start, data = self._checked
         if position < start + len(data):
-            return data[position - start :][:size]
-        stop = min(position + size, self.received.end_of_run(position))
-        return self._read(position, min(stop, self._found[0].start) if self._found else stop)
+            return data[position - start : position - start + size]
+        return self._read(position, min(position + size, self.missing(index)))
 
     def _read(self, start: int, stop: int) -> bytes:
         self._file.seek(start)
         return self._file.read(stop - start)
 
     def kept(self) -> int:
-        total = self.received.total()
-        return total if total >= _LEAST_KEPT else 0
+        return sum(size for index, size in self.received.items() if self.is_complete(index))
 
     def close(self, *, keep: bool) -> None:
         is_ours = False
         with contextlib.suppress(OSError):
             is_ours = _is_at(f"{self._base}.part", self._file) and not self._is_lost()
-        with contextlib.suppress(OSError):  # a full disk: what has no line is fetched again
-            for run in self._growing.values():
-                _note(self._notes, run)
-        for file in self._notes, self._file:
-            with contextlib.suppress(OSError):  # the same
+        for file in self._journal, self._file:
+            with contextlib.suppress(OSError):  # a full disk: what is missing is fetched again
                 file.close()
         if is_ours and not (keep and self.kept()):
-            with contextlib.suppress(OSError):  # on Windows, while somebody looks how far it is
+            with contextlib.suppress(OSError):  # on Windows, while a process looks how far it is
                 discard_part(self._base)
 
 
 def begin_part(base: str, identity: Identity, is_lost: Callable[[], bool]) -> PartFile:
-    """Makes the part file of an entry, in place of one that may be there.
+    """Creates the part file of an entry, in place of one that may be there.
 
     Args:
         base: the path of the entry.
         identity: the archive.
-        is_lost: whether somebody else has the entry's lock by now, and perhaps goes on with it.
+        is_lost: whether another process has the entry's lock by now, and may resume with it.
 
     Raises:
         OSError: if that is not possible, as when another user's is in the way.
@@ -143,40 +126,41 @@ def begin_part(base: str, identity: Identity, is_lost: Callable[[], bool]) -> Pa
     with contextlib.ExitStack() as undo:
         undo.callback(discard_part, base)
         file = undo.enter_context(_open(f"{base}.part", os.O_RDWR | os.O_CREAT | os.O_EXCL))
-        notes = undo.enter_context(_open(f"{base}.part.json", os.O_RDWR | os.O_CREAT | os.O_EXCL))
-        _note(notes, _to_json(identity))
+        journal = undo.enter_context(_open(f"{base}.part.json", os.O_RDWR | os.O_CREAT | os.O_EXCL))
+        _note(journal, _to_json(identity))
         undo.pop_all()
-    return PartFile(base, identity, (), file, notes, is_lost)
+    return PartFile(base, identity, {}, file, journal, is_lost)
 
 
 def open_part(base: str, is_lost: Callable[[], bool]) -> PartFile | None:
-    """The part file of an entry, to go on with; None if there is none that could be used.
+    """The part file of an entry, to resume with; None if there is none that could be used.
 
     The arguments are those of `begin_part`.
     """
     with contextlib.ExitStack() as undo:
         try:
             file = undo.enter_context(_open(f"{base}.part", os.O_RDWR))
-            notes = undo.enter_context(_open(f"{base}.part.json", os.O_RDWR))
-            identity, found = _read_notes(notes, os.fstat(file.fileno()).st_size)
+            journal = undo.enter_context(_open(f"{base}.part.json", os.O_RDWR))
+            identity, found = _read_journal(journal, os.fstat(file.fileno()).st_size)
         except _UNUSABLE:
             return None
         undo.pop_all()
-    return PartFile(base, identity, found, file, notes, is_lost)
+    return PartFile(base, identity, found, file, journal, is_lost)
 
 
 def look_at_part(base: str) -> tuple[Identity, int] | None:
-    """Which archive somebody is receiving, or was, and how many of its bytes are there.
+    """Which archive is being received, or was, and how many of its bytes are there.
 
     Returns:
         None if there is no part file.
     """
     try:
-        with _open(f"{base}.part.json", os.O_RDWR) as notes:
-            identity, found = _read_notes(notes, sys.maxsize)
+        with _open(f"{base}.part.json", os.O_RDWR) as journal:
+            identity, found = _read_journal(journal, sys.maxsize)
     except _UNUSABLE:
         return None
-    return identity, sum(run.stop - run.start for run in found)
+    segments = Segmentation(identity.size)
+    return identity, sum(segments.stop(index) - index * segments.segment for index in found)
 
 
 def discard_part(base: str) -> None:
@@ -195,7 +179,7 @@ def _fastest_crc32() -> Callable[..., int]:
 
 
 def _open(path: str, flags: int) -> io.FileIO:
-    """Opens a file that nobody else can have put there for us to write or believe."""
+    """Opens a regular file of this user; refuses links, FIFOs and files of other users."""
     file = io.FileIO(files.open_regular(path, flags), "r+")
     if hasattr(os, "getuid") and os.fstat(file.fileno()).st_uid != os.getuid():
         file.close()
@@ -211,26 +195,22 @@ def _is_at(path: str, file: io.FileIO) -> bool:
         return False
 
 
-def _note(notes: io.FileIO, what: object) -> None:
-    notes.seek(0, os.SEEK_END)
-    # A line of its own, whatever somebody who died in the midst of one has left.
-    notes.write(b"\n" + json.dumps(what).encode() + b"\n")
+def _note(journal: io.FileIO, what: object) -> None:
+    journal.seek(0, os.SEEK_END)
+    # A line of its own, whatever a process that died in the midst of one has left.
+    journal.write(b"\n" + json.dumps(what).encode() + b"\n")
 
 
-def _read_notes(notes: io.FileIO, size: int) -> tuple[Identity, list[_Run]]:
-    """Which archive, and which runs there are in so many bytes: in order, each byte in one only."""
-    text = notes.read(_LARGEST_NOTES + 1)
-    if len(text) > _LARGEST_NOTES:
-        raise ValueError("notes that are too large")
-    first, _, lines = text.lstrip().partition(b"\n")
-    identity = _from_json(bounded_json.parse(first))
-    found: list[_Run] = []
-    end = 0
-    # A line in the midst of which a process died does not match.
-    for run in sorted(_Run(*map(int, match.groups())) for match in _RUN.finditer(lines)):
-        if end <= run.start < run.stop <= size and run.stop - run.start <= _LONGEST:
-            found.append(run)
-            end = run.stop
+def _read_journal(journal: io.FileIO, size: int) -> tuple[Identity, dict[int, int]]:
+    """Which archive, and the checksums of the segments that are complete in so many bytes."""
+    header, _, lines = journal.read(_LONGEST).lstrip().partition(b"\n")
+    identity = _from_json(bounded_json.parse(header))
+    segments = Segmentation(identity.size)
+    found: dict[int, int] = {}
+    # Half a line, which a process has left that died in the midst of it, does not match.
+    for index, checksum in (map(int, match.groups()) for match in _LINE.finditer(lines)):
+        if index < segments.count and segments.stop(index) <= size:
+            found[index] = checksum
     return identity, found
 
 
@@ -247,12 +227,9 @@ def _to_json(identity: Identity) -> dict[str, Any]:
 
 
 def _from_json(data: dict[str, Any]) -> Identity:
-    if data["format"] != _FORMAT:
-        raise ValueError("a part file of another format")
     handle, size, version = data["handle"], data["size"], data["version"]
-    if type(size) is not int or not 1 <= size < 1 << 63:
-        raise ValueError("a part file of nothing, or of an impossible size")
-    if not (isinstance(handle, str) and isinstance(version, str)):
-        raise ValueError("a part file of no handle or version")
+    is_sound = isinstance(handle, str) and type(size) is int and isinstance(version, str)
+    if data["format"] != _FORMAT or not (is_sound and 0 < size <= _LARGEST):
+        raise ValueError("a part file of another format")
     checksums = {name: base64.b64decode(value) for name, value in data["checksums"].items()}
     return Identity(handle, size, version, checksums)

@@ -1,161 +1,179 @@
-"""One connection of a transfer: brings one piece of the archive after another."""
+"""One connection of a transfer: an answer of the server, or the next one where that breaks off."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from typing import Protocol
+from collections.abc import Callable
 
 from tfhub_cache.errors import DownloadError
 from tfhub_cache.source import ByteStream, Download, Source
 from tfhub_cache.urls import redact
 
-_READ = 256 << 10
 _LONG_SILENCE = 10.0
+_MOST_FAILURES = 4
+"""How often in a row a connection may fail."""
 _PROGRESS = 1 << 20
 """Bytes after which earlier failures are forgotten."""
+_FIRST_PAUSE = 0.25
+_ERROR = 400
 
 
 class CannotResumeError(DownloadError):
     """What the server sends is not the rest of the bytes that are there."""
 
 
-class Work(Protocol):
-    """What the connections of a transfer share."""
-
-    def take(self, connection: Connection, at: int | None) -> tuple[int, bool] | None:
-        """The first byte of the next piece to bring, and whether others bring pieces, too.
-
-        Args:
-            connection: who asks.
-            at: the byte that its stream brings next, if it has one.
-
-        Returns:
-            None if the connection is not needed any more; it must end then.
-        """
-
-    def piece(self, connection: Connection) -> tuple[int, int] | None:
-        """What is left of its piece; None if another brings it now."""
-
-    def put(self, connection: Connection, data: bytes) -> bool:
-        """Takes the next bytes of its piece; False if they are not wanted any more."""
-
-    def end(self, connection: Connection) -> None:
-        """Is told that the archive ends where the connection is."""
-
-    def fail(self, connection: Connection, error: DownloadError, failures: int) -> None:
-        """Takes back the rest of a piece that failed, for the so manieth time in a row."""
-
-    def pause(self, seconds: float) -> None:
-        """Waits, as long as the transfer goes on."""
-
-
 class Connection:
-    """What one thread does. It asks for pieces until there are none."""
+    """A connection, used by one thread, except for `close`.
+
+    Attributes:
+        shown: the handle as it may be shown.
+        is_resumable: whether it can be asked for the rest of the archive.
+        is_divisible: whether the server has said that it sends parts of the archive.
+        is_proven: whether it has brought anything.
+        segment: what it is bringing, if there are segments, whose lock guards it.
+        since: when it began with that.
+    """
 
     def __init__(
-        self, handle: str, work: Work, source: Source, version: str | None, size: int | None
+        self, handle: str, source: Source, download: Download, pause: Callable[[float], object]
     ) -> None:
-        self._handle = redact(handle)
-        self._work = work
+        """A connection that has yet to be opened.
+
+        Args:
+            handle: what it is for.
+            source: where the archive is.
+            download: what the server has said of the archive.
+            pause: waits for so many seconds before the server is asked once more.
+        """
+        self.shown = redact(handle)
+        self.is_resumable = download.version is not None and download.size is not None
+        self.is_divisible = download.divisible
+        self.is_proven = False
+        self.segment: int | None = None
+        self.since = 0.0
         self._source = source
-        self._version = version
-        self._size = size
+        self._download = download
+        self._pause = pause
         self._opened = contextlib.ExitStack()
         self._stream: ByteStream | None = None
         self._position = 0
-        self._end: int | None = None  # of the stream; None: not known
+        self._stop: int | None = None  # of the stream; None: not known
         self._failures = 0
         self._since_failure = 0
+        self._last_byte = time.monotonic()
         self._closed = False
 
-    def adopt(self, opened: contextlib.ExitStack, download: Download) -> None:
-        """Takes over an answer that has been asked for already, to the archive's end."""
+    def adopt(self, opened: contextlib.ExitStack) -> None:
+        """Takes over the answer that is there already, which goes on to the archive's end."""
         self._opened = opened
-        self._stream = download.stream
-        self._position = download.first
-        self._end = self._size
+        self._stream = self._download.stream
+        self._position = self._download.first
+        self._stop = self._download.size
 
-    def run(self) -> None:
-        """Brings pieces until there are none, or the transfer ends."""
-        try:
-            while (taken := self._work.take(self, self._goes_on_at())) is not None:
-                self._bring(*taken)
-        finally:
-            self._drop()
-
-    def close(self) -> None:
-        """Ends what it is receiving, from another thread; it asks for another piece then."""
-        if (stream := self._stream) is not None:
-            stream.close()
-
-    def end(self) -> None:
-        """Ends it for good, from another thread."""
-        self._closed = True
-        self.close()
-
-    def _goes_on_at(self) -> int | None:
-        has_more = self._stream is not None and self._position != self._end
-        return self._position if has_more else None
-
-    def _bring(self, start: int, is_shared: bool) -> None:
-        last_byte = time.monotonic()
-        try:
-            if self._goes_on_at() != start:
-                self._open(start, is_shared)
-            while (piece := self._work.piece(self)) is not None:
-                position, stop = piece
-                assert self._stream is not None
-                data = self._stream.read(min(_READ, stop - position))
-                if not data and self._size is None:
-                    self._work.end(self)
-                    return
-                if not data:
-                    raise self._failure(DownloadError, "the download broke off too early")
-                if not self._work.put(self, data):
-                    break
-                last_byte = time.monotonic()
-                self._since_failure += len(data)
-                self._position += len(data)
-                if self._position == stop:
-                    return
-            self._drop()  # its stream is not where it was any more
-        except DownloadError as error:
-            self._drop()
-            if self._since_failure >= _PROGRESS:
-                self._failures = 0
-            self._since_failure = 0
-            # Who has waited for long is not patient as many times.
-            self._failures += 2 if time.monotonic() - last_byte > _LONG_SILENCE else 1
-            self._work.fail(self, error, self._failures)
-
-    def _open(self, start: int, is_shared: bool) -> None:
-        """Asks for a piece, or, alone, for all from there on: the next piece is what follows."""
-        self._drop()
-        piece = self._work.piece(self)
-        if piece is None:
-            return
-        stop = piece[1] if is_shared else None
-        retries = 0 if is_shared else 4
-        download = self._opened.enter_context(
-            self._source.open(start, stop, self._version, retries=retries, pause=self._work.pause)
+    def is_at(self, position: int) -> bool:
+        """Whether its stream brings this byte next."""
+        return (
+            self._stream is not None and self._position == position and self._stop != self._position
         )
-        if (download.version, download.size) != (self._version, self._size):
-            raise self._failure(
-                CannotResumeError, "the archive has changed while it was being received"
+
+    def open(self, first: int, stop: int | None, *, retries: int) -> None:
+        """Asks for the bytes from `first` to `stop`, or to the archive's end.
+
+        Raises:
+            DownloadError: if there is no answer.
+            CannotResumeError: if the answer is not of these bytes.
+        """
+        self.drop()
+        self._last_byte = time.monotonic()
+        version = self._download.version
+        download = self._opened.enter_context(
+            self._source.open(first, stop, version, retries=retries, pause=self._wait)
+        )
+        if (download.version, download.size) != (version, self._download.size):
+            raise self.failure(
+                "the archive has changed while it was being received", CannotResumeError
             )
-        if download.first != start:
-            raise self._failure(
-                CannotResumeError, "the download broke off, and the server sends no parts"
+        if download.first != first:
+            raise self.failure(
+                "the download broke off, and the server sends no parts", CannotResumeError
             )
-        self._stream, self._position = download.stream, start
-        self._end = self._size if stop is None else stop
+        self._stream, self._position = download.stream, first
+        self._stop = download.size if stop is None else stop
         if self._closed:
             self._stream.close()
 
-    def _failure(self, kind: type[DownloadError], what: str) -> DownloadError:
-        return kind(f"Could not download {self._handle}: {what}.", handle=self._handle)
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes; none at the end of an archive of unknown size only.
 
-    def _drop(self) -> None:
+        Raises:
+            DownloadError: if it breaks off.
+        """
+        assert self._stream is not None
+        data = self._stream.read(size)
+        if not data and self._stop is not None:
+            raise self.failure("the download broke off too early")
+        self._last_byte = time.monotonic()
+        self._since_failure += len(data)
+        self._position += len(data)
+        return data
+
+    def fail(self, error: DownloadError, *, alone: bool) -> float | None:
+        """Drops the answer after a failure, and decides whether to ask again.
+
+        Args:
+            error: what it was.
+            alone: whether there is no other connection, so that it has insisted already.
+
+        Returns:
+            Seconds to wait before; None if it is of no use.
+        """
+        self.drop()
+        if self._since_failure >= _PROGRESS:
+            self._failures = 0
+        self._since_failure = 0
+        # One that has waited for long is not patient as many times.
+        self._failures += 2 if time.monotonic() - self._last_byte > _LONG_SILENCE else 1
+        if (
+            not self.is_resumable
+            or self._failures > _MOST_FAILURES
+            or isinstance(error, CannotResumeError)
+            or (alone and is_refusal(error))
+        ):
+            return None
+        return _FIRST_PAUSE * float(2 ** (self._failures - 1))
+
+    def failure(self, what: str, kind: type[DownloadError] = DownloadError) -> DownloadError:
+        """What is raised when the archive can't be received."""
+        return kind(f"Could not download {self.shown}: {what}.", handle=self.shown)
+
+    def final_error(self, error: DownloadError, kept: int) -> DownloadError:
+        """The error, and what becomes of the bytes that have arrived."""
+        note = (
+            f"{kept} of {self._download.size} bytes are kept: try again to resume from there."
+            if kept and not isinstance(error, CannotResumeError)
+            else "Nothing of it was kept; try again."
+        )
+        return type(error)(
+            f"{error} {note}", handle=error.handle, url=error.url, status=error.status
+        )
+
+    def close(self) -> None:
+        """Ends it for good, from any thread."""
+        self._closed = True
+        if (stream := self._stream) is not None:
+            stream.close()
+
+    def drop(self) -> None:
+        """Gives up the answer, in the thread that uses it."""
         self._stream = None
         self._opened.close()
+
+    def _wait(self, seconds: float) -> None:
+        self.since += seconds  # it is not late for that
+        self._pause(seconds)
+
+
+def is_refusal(error: DownloadError) -> bool:
+    """Whether it is an answer of the server that says no."""
+    return (error.status or 0) >= _ERROR

@@ -21,7 +21,7 @@ _FIRST_REST, _LONGEST_REST = 1.0, 60.0
 
 
 class Pace:
-    """Decides on the number of connections. It is told the time, so as to be tried without it."""
+    """Decides on the number of connections. The time is an argument, so tests need not wait."""
 
     def __init__(self, most: int, now: float) -> None:
         """Begins with one connection.
