@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 with atheris.instrument_imports(include=["tfhub_cache", "tarfile"]):
     import tarfile
 
-    from tfhub_cache import archive
+    from tfhub_cache.unpacking import archive
 
 import bz2
 import contextlib
@@ -47,7 +47,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 
 from tfhub_cache.errors import UnsafeArchiveError
-from tfhub_cache.store import Staging
+from tfhub_cache.store.contract import Staging
 
 MENDED = 40
 """How many headers of an input are mended at most."""

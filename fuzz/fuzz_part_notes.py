@@ -21,9 +21,9 @@ import atheris
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 with atheris.instrument_imports(
-    include=["tfhub_cache.store.part", "tfhub_cache.bounded_json", "json"]
+    include=["tfhub_cache.store.disk.part", "tfhub_cache.bounded_json", "json"]
 ):
-    from tfhub_cache.store.part import begin_part, look_at_part, open_part
+    from tfhub_cache.store.disk.part import begin_part, look_at_part, open_part
 
 import tempfile
 from collections.abc import Iterator

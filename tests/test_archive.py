@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tfhub_cache.archive import Limits
-from tfhub_cache.archive import unpack as unpack_within
 from tfhub_cache.errors import ArchiveError, DownloadError, UnsafeArchiveError
-from tfhub_cache.store import Staging
+from tfhub_cache.store.contract import Staging
+from tfhub_cache.unpacking.archive import Limits
+from tfhub_cache.unpacking.archive import unpack as unpack_within
 
 MODEL = {
     "saved_model.pb": b"graph",

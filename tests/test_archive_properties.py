@@ -38,11 +38,11 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from test_archive import Folder, Stream, special, tar
 
-from tfhub_cache import archive
-from tfhub_cache import tar as tar_structure
-from tfhub_cache.archive import Limits, unpack
 from tfhub_cache.errors import ArchiveError, UnsafeArchiveError
-from tfhub_cache.store import Staging
+from tfhub_cache.store.contract import Staging
+from tfhub_cache.unpacking import archive
+from tfhub_cache.unpacking import tar as tar_structure
+from tfhub_cache.unpacking.archive import Limits, unpack
 
 settings.register_profile(
     "archives",

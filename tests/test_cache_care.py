@@ -32,8 +32,8 @@ from models import fake_model, pack_files, read_files
 from servers import Host, archive, cut, in_turn, stall, status
 
 import tfhub_cache as hub
-from tfhub_cache.cache import fetching
 from tfhub_cache.errors import CacheError, DownloadError
+from tfhub_cache.fetching import lookup as fetching
 
 MODEL = fake_model(size=1000)
 OTHER = fake_model(size=2000, seed=1)
@@ -432,8 +432,8 @@ def test_whoever_reads_while_others_prune_sees_a_whole_model_or_none(
 
 
 def test_an_entry_that_was_used_or_replaced_since_it_was_looked_at_stays(cache_dir: Path) -> None:
-    from tfhub_cache.cache.eviction import take_away
-    from tfhub_cache.cache.listing import current
+    from tfhub_cache.cache.entries import current
+    from tfhub_cache.fetching.eviction import take_away
 
     entry = ours(cache_dir, A, used=DAY)
     store = current().store

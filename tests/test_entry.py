@@ -8,7 +8,7 @@ import hashlib
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfhub_cache.cache.eviction import by_last_use
+from tfhub_cache.fetching.eviction import by_last_use
 from tfhub_cache.store.entry import Entry, at, origin_of
 from tfhub_cache.units import format_age
 

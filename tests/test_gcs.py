@@ -13,7 +13,7 @@ from servers import Host, bucket_server, gcs_folder, in_turn, redirect, status, 
 from storage import Call, Storage
 
 import tfhub_cache as hub
-from tfhub_cache import gcs
+from tfhub_cache.clients import gcs
 from tfhub_cache.errors import ArchiveError, DownloadError, ProtocolError, UnsafeArchiveError
 
 FILES = models.fake_model(size=20_000)

@@ -30,10 +30,10 @@ from servers import (
 )
 
 import tfhub_cache as hub
-from tfhub_cache import compressed, http
-from tfhub_cache.cache import interruption
+from tfhub_cache.clients import http, session
 from tfhub_cache.errors import ArchiveError, DownloadError, ResolveError
-from tfhub_cache.http import session
+from tfhub_cache.fetching import interruption
+from tfhub_cache.resolvers import archives as compressed
 
 MODEL = fake_model()
 ARCHIVE = pack_files(MODEL)

@@ -95,7 +95,7 @@ def test_the_functions_of_the_cache_are_imported_when_they_are_used(run_python) 
     done = run_python(
         "import sys, tfhub_cache as hub\n"
         "before = set(sys.modules); hub.cache.entries\n"
-        "print('tfhub_cache.cache.listing' in before, 'tfhub_cache.cache.listing' in sys.modules)"
+        "print('tfhub_cache.cache.entries' in before, 'tfhub_cache.cache.entries' in sys.modules)"
     )
     assert done.check().stdout == "False True\n"
 

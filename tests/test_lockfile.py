@@ -21,7 +21,7 @@ from processes import Finished
 from servers import Host, Proxy, Request, archive, in_turn, stall, status
 
 import tfhub_cache as hub
-from tfhub_cache import gcs
+from tfhub_cache.clients import gcs
 from tfhub_cache.errors import DownloadError, LockfileError, OfflineError, ResolveError
 from tfhub_cache.manifest import Archive, Manifest
 

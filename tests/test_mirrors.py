@@ -30,8 +30,8 @@ from servers import (
 )
 
 import tfhub_cache as hub
-from tfhub_cache import http, mirrors, settings
-from tfhub_cache.cache import interruption
+from tfhub_cache import settings
+from tfhub_cache.clients import http, session
 from tfhub_cache.errors import (
     ArchiveError,
     CacheError,
@@ -40,8 +40,9 @@ from tfhub_cache.errors import (
     ResolveError,
     UnsafeArchiveError,
 )
-from tfhub_cache.http import session
+from tfhub_cache.fetching import interruption
 from tfhub_cache.manifest import Manifest
+from tfhub_cache.source.contract import mirrors
 
 MODEL = fake_model()
 ARCHIVE = pack_files(MODEL)
@@ -533,7 +534,7 @@ def test_a_mirrors_password_is_used_and_never_shown(
 def test_mirrors_tell_where_the_uncompressed_model_is(
     host: Host, second: Host, internet: Host, mirror, monkeypatch: pytest.MonkeyPatch, bucket: str
 ) -> None:
-    from tfhub_cache import gcs
+    from tfhub_cache.clients import gcs
 
     monkeypatch.setenv("TFHUB_MODEL_LOAD_FORMAT", "UNCOMPRESSED")
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", bucket)

@@ -11,9 +11,10 @@ from models import fake_model, pack_files, read_files
 from servers import Host
 
 import tfhub_cache as hub
-from tfhub_cache import gcs, settings
+from tfhub_cache import settings
+from tfhub_cache.clients import gcs
 from tfhub_cache.errors import DownloadError, OfflineError, ResolveError
-from tfhub_cache.store.lock import LockContender
+from tfhub_cache.store.disk.lock import LockContender
 
 MODEL = fake_model()
 ARCHIVE = pack_files(MODEL)

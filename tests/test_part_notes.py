@@ -15,7 +15,7 @@ from hostile_json import VALUES, changed, damaged, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfhub_cache.store.part import begin_part, look_at_part, open_part
+from tfhub_cache.store.disk.part import begin_part, look_at_part, open_part
 from tfhub_cache.transfer.spool import Identity
 
 SIZE = 3 << 20

@@ -14,7 +14,7 @@ import pytest
 from models import fake_model, pack_files
 from servers import Host, archive, stall
 
-from tfhub_cache.progress import Progress
+from tfhub_cache.fetching.progress import Progress
 
 ARCHIVE = pack_files(fake_model(size=6_000_000))
 RESOLVE = "import sys, tfhub_cache; print(tfhub_cache.resolve(sys.argv[1]))"

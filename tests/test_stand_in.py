@@ -176,7 +176,7 @@ print(tfhub_load(hub.resolve({handle!r}))._is_hub_module_v1)
 def test_both_names_lead_to_the_same_objects(run_python) -> None:
     code = """
 import tfhub_cache
-import tfhub_cache.compressed, tfhub_cache.paths, tfhub_cache.uncompressed
+import tfhub_cache.resolvers.archives, tfhub_cache.resolvers.paths, tfhub_cache.resolvers.folders
 import tensorflow_hub as hub
 import tensorflow_hub.resolver
 from tensorflow_hub.registry import resolver as chain
@@ -191,10 +191,10 @@ assert hub.registry.resolver is chain is tfhub_cache.registry.resolver
 assert isinstance(chain, hub.registry.MultiImplRegister)
 for name in tfhub_cache.resolver.__all__:
     assert getattr(tensorflow_hub.resolver, name) is getattr(tfhub_cache.resolver, name), name
-assert hub.resolver.PathResolver is tfhub_cache.paths.PathResolver
-assert HttpCompressedFileResolver is tfhub_cache.compressed.HttpArchiveResolver
-assert GcsCompressedFileResolver is tfhub_cache.compressed.GcsArchiveResolver
-assert HttpUncompressedFileResolver is tfhub_cache.uncompressed.HttpFolderResolver
+assert hub.resolver.PathResolver is tfhub_cache.resolvers.paths.PathResolver
+assert HttpCompressedFileResolver is tfhub_cache.resolvers.archives.HttpArchiveResolver
+assert GcsCompressedFileResolver is tfhub_cache.resolvers.archives.GcsArchiveResolver
+assert HttpUncompressedFileResolver is tfhub_cache.resolvers.folders.HttpFolderResolver
 """
     run_python(INSTALL + code).check()
 

@@ -18,14 +18,16 @@ from models import fake_model, pack_files, read_files
 from servers import Host, stall, status
 
 import tfhub_cache as hub
-from tfhub_cache.cache import fetching, resolving
+from tfhub_cache.cache import resolving
 from tfhub_cache.errors import CacheError
-from tfhub_cache.store import local_entries, lock, part
+from tfhub_cache.fetching import lookup as fetching
+from tfhub_cache.store.disk import entries as local_entries
+from tfhub_cache.store.disk import lock, part
+from tfhub_cache.store.disk.lock import LockContender
+from tfhub_cache.store.disk.part import open_part
+from tfhub_cache.store.disk.store import LocalStore
 from tfhub_cache.store.entry import key_of
-from tfhub_cache.store.local import LocalStore
-from tfhub_cache.store.lock import LockContender
 from tfhub_cache.store.owner import Owner
-from tfhub_cache.store.part import open_part
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -549,7 +551,7 @@ def test_whoever_is_stopped_before_they_write_their_name_is_not_waited_for_for_e
     base = str(tmp_path / "entry")
     code = (
         "import os, sys, time\n"
-        "from tfhub_cache.store import lock\n"
+        "from tfhub_cache.store.contract import lock\n"
         "def write(self, content):\n"
         "    print('stopped', flush=True)\n"
         "    time.sleep(60)\n"
@@ -600,7 +602,7 @@ def test_a_child_that_is_forked_while_a_lock_is_taken_does_not_keep_it(tmp_path:
     base = str(tmp_path / "entry")
     code = (
         "import os, sys, time\n"
-        "from tfhub_cache.store import lock\n"
+        "from tfhub_cache.store.contract import lock\n"
         "new = lock.Owner.new\n"
         "def forked():\n"
         "    if os.fork() == 0:\n"  # by another thread, say
@@ -745,7 +747,7 @@ def test_ctrl_c_pressed_again_when_a_transfer_ends_ends_its_threads(
 
     before = set(threading.enumerate())
     with monkeypatch.context() as patch:
-        patch.setattr("tfhub_cache.cache.downloading._receive", receive)
+        patch.setattr("tfhub_cache.fetching.download._receive", receive)
         patch.setattr(Segments, "close", interrupted)
         with pytest.raises(KeyboardInterrupt):
             hub.resolve(handle)
@@ -774,7 +776,7 @@ def test_a_model_that_is_verified_while_it_is_replaced_lacks_nothing(
 
     import importlib
 
-    verification = importlib.import_module("tfhub_cache.cache.verification")
+    verification = importlib.import_module("tfhub_cache.cache.verifying")
     entry = hub.cache.find(handle)
     monkeypatch.setattr(verification, "_found", lambda _: entry)  # just before the rename
 
@@ -862,7 +864,7 @@ def test_two_that_remove_the_same_model_at_once_do_not_fail(
             second[0] = hub.cache.remove([entry])[0]
         delete(path)
 
-    monkeypatch.setattr("tfhub_cache.store.local_entries._delete", at_the_same_time)
+    monkeypatch.setattr("tfhub_cache.store.disk.entries._delete", at_the_same_time)
     assert hub.cache.remove([A])[0].error is None
     assert second[0].error is None, second[0].error
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tfhub_cache.store import lock
-from tfhub_cache.store.lock import LockContender
+from tfhub_cache.store.disk import lock
+from tfhub_cache.store.disk.lock import LockContender
 from tfhub_cache.store.owner import Owner
 
 HERE = socket.gethostname()
 HOLD = """
 import sys
-from tfhub_cache.store.lock import LockContender, staging_folder
+from tfhub_cache.store.disk.lock import LockContender, staging_folder
 held = LockContender(sys.argv[1], 60).attempt()
 import os
 folder = staging_folder(sys.argv[1], held.owner.uid)

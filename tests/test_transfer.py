@@ -38,10 +38,10 @@ from servers import (
 )
 
 import tfhub_cache as hub
-from tfhub_cache.compressed import archive_url
 from tfhub_cache.errors import ArchiveError, DownloadError, ResolveError, UnsafeArchiveError
+from tfhub_cache.resolvers.archives import archive_url
 from tfhub_cache.source.http import HttpArchive
-from tfhub_cache.store.local import LocalStore
+from tfhub_cache.store.disk.store import LocalStore
 from tfhub_cache.transfer.spool import Identity, MemorySpool
 from tfhub_cache.transfer.transfer import Transfer
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfhub_cache.store.part import begin_part, open_part
+from tfhub_cache.store.disk.part import begin_part, open_part
 from tfhub_cache.transfer.pace import Pace
 from tfhub_cache.transfer.spool import Identity, MemorySpool, Segmentation
 

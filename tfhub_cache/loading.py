@@ -11,7 +11,7 @@ from absl import logging
 
 from tfhub_cache import registry
 from tfhub_cache.errors import ResolveError
-from tfhub_cache.paths import exists
+from tfhub_cache.resolvers.paths import exists
 
 if TYPE_CHECKING:
     import tensorflow as tf

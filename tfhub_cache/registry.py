@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tfhub_cache.compressed import GcsArchiveResolver, HttpArchiveResolver, cached_as_written
-from tfhub_cache.paths import PathResolver
 from tfhub_cache.resolver import Resolver
-from tfhub_cache.uncompressed import HttpFolderResolver
+from tfhub_cache.resolvers.archives import (
+    GcsArchiveResolver,
+    HttpArchiveResolver,
+    cached_as_written,
+)
+from tfhub_cache.resolvers.folders import HttpFolderResolver
+from tfhub_cache.resolvers.paths import PathResolver
 from tfhub_cache.urls import as_meant
 
 

@@ -16,8 +16,8 @@ from typing import Any
 import models
 from storage import Call
 
-from tfhub_cache import gcs
-from tfhub_cache.cache import fetching
+from tfhub_cache.clients import gcs
+from tfhub_cache.fetching import lookup as fetching
 
 ROOT = "gs://test-bucket/models"
 FILES = models.fake_model(size=20_000)

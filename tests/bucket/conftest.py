@@ -13,7 +13,8 @@ from buckets import FILES, ROOT, Bucket, as_another_process
 from servers import Host, bucket_server
 from storage import Storage
 
-from tfhub_cache.store import bucket, bucket_claim
+from tfhub_cache.store.bucket import claim as bucket_claim
+from tfhub_cache.store.bucket import store as bucket
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,9 @@ from servers import Host, archive, cut, in_turn, status
 from storage import Storage
 
 import tfhub_cache as hub
-from tfhub_cache import gcs, settings
-from tfhub_cache.store.bucket import BucketStore
+from tfhub_cache import settings
+from tfhub_cache.clients import gcs
+from tfhub_cache.store.bucket.store import BucketStore
 
 pytestmark = [pytest.mark.once, pytest.mark.timeout(300)]
 
@@ -120,8 +121,8 @@ def test_ended_at_any_request_it_leaves_no_part_that_looks_whole_and_nothing_tha
     end: type[BaseException],
 ) -> None:
     """Promises 1, 7 and 9."""
-    monkeypatch.setattr("tfhub_cache.store.uploads.UPLOADS", 1)
-    monkeypatch.setattr("tfhub_cache.store.bucket_claim.UPLOADS", 1)
+    monkeypatch.setattr("tfhub_cache.store.bucket.uploads.UPLOADS", 1)
+    monkeypatch.setattr("tfhub_cache.store.bucket.claim.UPLOADS", 1)
     wrong: list[str] = []
 
     def run(point: tuple[Any, ...] | None) -> Client:

@@ -37,14 +37,15 @@ from servers import Host, archive, cut, in_turn, stall, status
 from storage import Call, Storage
 
 import tfhub_cache as hub
-from tfhub_cache import gcs
-from tfhub_cache.cache import fetching
+from tfhub_cache.clients import gcs
 from tfhub_cache.errors import CacheError, DownloadError
-from tfhub_cache.store import ABSENT, bucket_entries
-from tfhub_cache.store import objects as objects_module
-from tfhub_cache.store.bucket import BucketStore
-from tfhub_cache.store.objects import Objects
-from tfhub_cache.store.uploads import Uploads
+from tfhub_cache.fetching import lookup as fetching
+from tfhub_cache.store.bucket import entries as bucket_entries
+from tfhub_cache.store.bucket import objects as objects_module
+from tfhub_cache.store.bucket.objects import Objects
+from tfhub_cache.store.bucket.store import BucketStore
+from tfhub_cache.store.bucket.uploads import Uploads
+from tfhub_cache.store.contract import ABSENT
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -691,7 +692,7 @@ def test_a_claim_whose_release_is_interrupted_is_noted_as_released(
         remove(self, *names)
 
     with monkeypatch.context() as patch:
-        from tfhub_cache.store.uploads import Uploads
+        from tfhub_cache.store.bucket.uploads import Uploads
 
         discard = Uploads.discard
         calls: list[int] = []

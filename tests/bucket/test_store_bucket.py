@@ -42,11 +42,14 @@ from servers import Host, archive, cut, in_turn, stall, status
 from storage import Call, Storage
 
 import tfhub_cache as hub
-from tfhub_cache.cache import fetching
 from tfhub_cache.errors import CacheError, DownloadError, ResolveError
+from tfhub_cache.fetching import lookup as fetching
 from tfhub_cache.manifest import MOST_BYTES
-from tfhub_cache.store import ABSENT, bucket, bucket_claim, uploads
-from tfhub_cache.store.bucket import BucketStore
+from tfhub_cache.store.bucket import claim as bucket_claim
+from tfhub_cache.store.bucket import store as bucket
+from tfhub_cache.store.bucket import uploads
+from tfhub_cache.store.bucket.store import BucketStore
+from tfhub_cache.store.contract import ABSENT
 
 pytestmark = pytest.mark.timeout(120)
 

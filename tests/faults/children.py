@@ -37,12 +37,12 @@ if _WARM is not None:
     _WARM.set_forkserver_preload(
         [
             "tfhub_cache",
-            "tfhub_cache.archive",
-            "tfhub_cache.compressed",
-            "tfhub_cache.integrity",
-            "tfhub_cache.progress",
+            "tfhub_cache.unpacking.archive",
+            "tfhub_cache.resolvers.archives",
+            "tfhub_cache.transfer.checksums",
+            "tfhub_cache.fetching.progress",
             "tfhub_cache.source.http",
-            "tfhub_cache.store.local",
+            "tfhub_cache.store.disk.store",
             "concurrent.futures",
             "filelock",
             "google_crc32c",

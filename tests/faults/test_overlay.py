@@ -16,7 +16,7 @@ from processes import Finished
 from servers import Host
 
 import tfhub_cache as hub
-from tfhub_cache.store.local import LocalStore
+from tfhub_cache.store.disk.store import LocalStore
 
 OLD = {**fake_model(size=1000), "saved_model.pb": b"old", "assets/vocab.txt": b"old"}
 NEW = {**fake_model(size=1000), "saved_model.pb": b"new", "assets/vocab.txt": b"new"}

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tfhub_cache.cache.details import Info, info
-    from tfhub_cache.cache.listing import Entry, entries, find, free_space
-    from tfhub_cache.cache.locking import lock
+    from tfhub_cache.cache.entries import Entry, entries, find, free_space
+    from tfhub_cache.cache.environment import Environment, environment
+    from tfhub_cache.cache.pinning import lock
     from tfhub_cache.cache.pruning import Pruned, prune
-    from tfhub_cache.cache.removal import Removed, remove
-    from tfhub_cache.cache.report import Environment, environment
+    from tfhub_cache.cache.removing import Removed, remove
     from tfhub_cache.cache.resolving import Resolved, refresh, resolve_all
-    from tfhub_cache.cache.verification import Verified, verify
+    from tfhub_cache.cache.verifying import Verified, verify
 
 __all__ = [
     "Entry",
@@ -47,13 +47,13 @@ __all__ = [
 
 _MODULES = {
     "details": ("Info", "info"),
-    "listing": ("Entry", "entries", "find", "free_space"),
-    "locking": ("lock",),
+    "entries": ("Entry", "entries", "find", "free_space"),
+    "pinning": ("lock",),
     "pruning": ("Pruned", "prune"),
-    "removal": ("Removed", "remove"),
-    "report": ("Environment", "environment"),
+    "removing": ("Removed", "remove"),
+    "environment": ("Environment", "environment"),
     "resolving": ("Resolved", "refresh", "resolve_all"),
-    "verification": ("Verified", "verify"),
+    "verifying": ("Verified", "verify"),
 }
 
 

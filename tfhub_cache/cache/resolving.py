@@ -12,9 +12,9 @@ from functools import partial
 from typing import TypeVar
 
 from tfhub_cache import registry
-from tfhub_cache.cache.fetching import sparing
-from tfhub_cache.cache.interruption import Interruption, run
-from tfhub_cache.cache.listing import current
+from tfhub_cache.cache.entries import current
+from tfhub_cache.fetching.interruption import Interruption, run
+from tfhub_cache.fetching.lookup import sparing
 
 _PATIENCE = 10.0
 """Seconds for which interrupted downloads may clean up."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from absl import logging as absl_logging
 
-from tfhub_cache import cache, lockfile, settings
+from tfhub_cache import cache, pins, settings
 from tfhub_cache.cli import output
 
 
@@ -18,7 +18,7 @@ def resolve(options: argparse.Namespace) -> int:
     """Prints the paths of handles."""
     locked = settings.LOCKFILE.value() if options.locked else None
     if locked and not options.handles and not options.files:
-        handles = list(lockfile.read(locked))
+        handles = list(pins.read(locked))
     else:
         handles = handles_of(options)
     failed = False

@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from tfhub_cache import gcs
-from tfhub_cache.source import Download, Source
+from tfhub_cache.clients import gcs
+from tfhub_cache.source.contract import Download, Source
 
 if TYPE_CHECKING:
     import fsspec

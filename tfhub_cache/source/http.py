@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 
 import requests
 
-from tfhub_cache import http
+from tfhub_cache.clients import http
+from tfhub_cache.clients.headers import content_range, date, field, number
+from tfhub_cache.clients.http_errors import failure, refusal
 from tfhub_cache.errors import DownloadError
-from tfhub_cache.http.headers import content_range, date, field, number
-from tfhub_cache.http.trouble import failure, refusal
-from tfhub_cache.source import Download, Source
+from tfhub_cache.source.contract import Download, Source
 from tfhub_cache.urls import redact
 
 _VALIDATORS = ("ETag", "Last-Modified", "x-goog-generation", "x-goog-hash")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from tfhub_cache.errors import DownloadError
-from tfhub_cache.source import ByteStream, Download, Source
+from tfhub_cache.source.contract import ByteStream, Download, Source
 from tfhub_cache.urls import redact
 
 _LONG_SILENCE = 10.0

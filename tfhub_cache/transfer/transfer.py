@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from tfhub_cache.errors import DownloadError
-from tfhub_cache.source import Download, Source
+from tfhub_cache.source.contract import Download, Source
 from tfhub_cache.transfer.connection import CannotResumeError, Connection
 from tfhub_cache.transfer.spool import Identity, MemorySpool, Spool, Spools
 

@@ -1,0 +1,113 @@
+"""Writing a lock file: the handles of a project, and the archives that their models are made of."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from functools import partial
+
+from absl import logging
+
+from tfhub_cache import pins
+from tfhub_cache.cache.resolving import each
+from tfhub_cache.errors import LockfileError, ResolveError
+from tfhub_cache.manifest import Archive
+from tfhub_cache.resolvers.archives import archive_of, is_archive
+from tfhub_cache.resolvers.paths import PathResolver
+from tfhub_cache.urls import as_meant, redact
+
+
+def lock(
+    handles: Iterable[str],
+    file: str | os.PathLike[str],
+    *,
+    jobs: int = 4,
+    refresh: bool = False,
+) -> dict[str, Archive]:
+    """Writes a lock file: for each handle, the size and the SHA-256 of its archive.
+
+    With `TFHUB_LOCKFILE` naming the file, `hub.resolve` and `hub.load` use these archives and no
+    others. What is in the cache is locked as it is there. What is not, and what tensorflow_hub has
+    downloaded (which noted no digest), is downloaded. The file is written only if all succeed, and
+    in one step; a lock file that is in force is not looked at.
+
+    Args:
+        handles: of models that come from the cache: http(s) URLs and `gs://` archives. Paths are
+            left out, with a warning, as they are used where they are.
+        file: the lock file, `~` expanded. It is replaced if it is there.
+        jobs: how many are downloaded at a time.
+        refresh: whether to fetch anew what is in the cache, for handles without a version.
+
+    Returns:
+        What was written, by handles.
+
+    Raises:
+        LockfileError: if one of them can't be had; it names all that failed. Or if the file can't
+            be written.
+
+    Example:
+        ```python
+        import tfhub_cache as hub
+
+        hub.cache.lock(["https://tfhub.dev/google/nnlm-en-dim128/2"], "models.lock")
+        ```
+    """
+    file = os.path.expanduser(os.fspath(file))
+    with _errors_told(file):
+        pins.check_writable(file)
+    archives: dict[str, Archive] = {}
+    failures: list[Exception] = []
+    wanted = list(dict.fromkeys(map(as_meant, handles)))
+    for handle in wanted:
+        if not is_archive(handle):
+            try:
+                _leave_out(handle)
+            except ResolveError as error:
+                failures.append(error)
+    locking = each(filter(is_archive, wanted), partial(archive_of, refresh=refresh), jobs)
+    with contextlib.closing(locking):
+        for handle, outcome in locking:
+            if isinstance(outcome, Exception):
+                failures.append(outcome)
+            else:
+                archives[handle] = outcome
+                if secret := _secret_in(handle):
+                    logging.warning(
+                        "%s has a %s, which goes into the lock file as it is. If it is secret, "
+                        "so is the file.",
+                        redact(handle),
+                        secret,
+                    )
+    if failures:
+        told = "".join(f"\n  {failure}" for failure in failures)
+        raise LockfileError(
+            f"{file} is not written, as {len(failures)} of {len(wanted)} models can't be had:{told}"
+        )
+    with _errors_told(file):
+        pins.write(file, archives)
+    return archives
+
+
+@contextlib.contextmanager
+def _errors_told(file: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise LockfileError(
+            f"The lock file {file} can't be written: {error.strerror or error}."
+        ) from error
+
+
+def _leave_out(path: str) -> None:
+    """Warns of a path; one that is not there is rather a handle that was mistyped."""
+    if "://" not in path:
+        PathResolver()(path)
+    logging.warning("%s is a path, which is used where it is and not locked.", redact(path))
+
+
+def _secret_in(handle: str) -> str | None:
+    """What part of a handle may be secret, as one that is not shown."""
+    if "?" in handle:
+        return "query"
+    return "user name" if "@" in handle.partition("://")[2].partition("/")[0] else None

@@ -1,0 +1,96 @@
+"""Removing models from the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tfhub_cache.cache.entries import Current, current, find
+from tfhub_cache.errors import CacheError, reason
+from tfhub_cache.fetching.eviction import name_of
+from tfhub_cache.printing import printable
+from tfhub_cache.store.entry import Entry, InUse
+from tfhub_cache.urls import redact
+
+
+@dataclass(frozen=True)
+class Removed:
+    """What came of removing an entry.
+
+    Attributes:
+        handle: what was asked for.
+        entry: what there was; None if there was nothing.
+        error: why it is still there; None if it is not.
+    """
+
+    handle: str
+    entry: Entry | None = None
+    error: CacheError | None = None
+
+
+def remove(handles: Iterable[str | Entry]) -> list[Removed]:
+    """Removes models from the cache, and what dead processes left of them.
+
+    A model that somebody is downloading is not touched. Whoever resolves a handle at the same time
+    gets the whole model or none. A program that is just loading it either has all that it needs,
+    or gets an error about a file that is not there.
+
+    Args:
+        handles: handles, names of entries' folders, or entries as `entries` returns them.
+
+    Returns:
+        What came of each, in the same order. One that fails does not stop the others.
+
+    Raises:
+        CacheError: if the cache can't be read.
+
+    Example:
+        ```python
+        import tfhub_cache as hub
+
+        hub.cache.remove(["https://tfhub.dev/google/nnlm-en-dim128/2"])
+        ```
+    """
+    here = current()
+    return [_remove(handle, here) for handle in handles]
+
+
+def _remove(subject: str | Entry, here: Current) -> Removed:
+    if isinstance(subject, Entry):
+        handle, entry = subject.handle or subject.key, subject
+    else:
+        try:
+            handle, entry = subject, find(subject)
+        except CacheError as error:
+            return Removed(subject, error=error)
+    try:
+        with here.errors_told("remove a model from"):
+            here.store.tidy(entry.key, here.lock_timeout, lambda _: True, entry.leftovers)
+    except CacheError as error:
+        if isinstance(error.__cause__, InUse) and _is_gone(entry, here):
+            return Removed(handle, entry)
+        return Removed(handle, entry, error=told(entry, error))
+    return Removed(handle, entry)
+
+
+def _is_gone(entry: Entry, here: Current) -> bool:
+    """Whether somebody else, who is busy with an entry, has removed it."""
+    with here.errors_told("read"):
+        return entry.is_there and not here.store.entry(entry.key, here.lock_timeout).is_there
+
+
+def told(entry: Entry, error: OSError) -> CacheError:
+    """Why an entry could not be removed, in words that name it and the way out."""
+    name = name_of(entry)
+    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    if isinstance(cause, InUse):
+        return CacheError(
+            f"{name} is not removed, as somebody is downloading it "
+            f"({printable(cause.holder) or 'unknown'}). Try again when they are done.",
+            handle=name,
+        )
+    return CacheError(
+        f"{name} is not removed, or not all of it: {reason(cause)}. Check the permissions of "
+        f"{redact(entry.path)}, and whether a program has its files open.",
+        handle=name,
+    )

@@ -1,0 +1,147 @@
+"""Google Cloud Storage through gcsfs: one file system per process, errors that help.
+
+gcsfs finds credentials as Google's libraries do (application default credentials) and goes
+anonymous for public buckets when there are none; `STORAGE_EMULATOR_HOST` points it elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from tfhub_cache.clients.session import CONNECT_TIMEOUT
+from tfhub_cache.errors import CacheError, DownloadError, ResolveError
+
+if TYPE_CHECKING:
+    import fsspec
+
+
+def file_system_of(url: str, emulator: str | None, timeout: float) -> fsspec.AbstractFileSystem:
+    """The file system behind a URL: this module's for gs://, otherwise fsspec's for its scheme.
+
+    Args:
+        url: where it is.
+        emulator: see `file_system`.
+        timeout: see `file_system`.
+    """
+    if url.startswith("gs://"):
+        return file_system(emulator, timeout)
+    import fsspec.core
+
+    try:
+        found, _ = fsspec.core.url_to_fs(url, use_listings_cache=False)
+    except (ValueError, ImportError) as error:
+        raise CacheError(
+            f"There is no file system for the cache {url}: {error}. Check TFHUB_CACHE_DIR."
+        ) from error
+    return found
+
+
+def file_system(emulator: str | None, timeout: float) -> fsspec.AbstractFileSystem:
+    """The file system behind gs:// paths.
+
+    Args:
+        emulator: the URL of an emulator, which wants no credentials; None: Google's service.
+            gcsfs takes the URL itself from STORAGE_EMULATOR_HOST.
+        timeout: seconds without a byte after which a request is given up.
+    """
+    return _file_system(emulator, timeout, os.getpid())
+
+
+@functools.lru_cache(maxsize=4)
+def _file_system(emulator: str | None, timeout: float, pid: int) -> fsspec.AbstractFileSystem:
+    """One for each process, as a forked child can't use its parent's."""
+    # gcsfs takes most of a second to import. The class in `core` is the plain one: the one at the
+    # top of gcsfs asks for each bucket's type first, and can wait a minute for the answer.
+    import aiohttp
+    from gcsfs.core import GCSFileSystem
+
+    logging.getLogger("gcsfs").addFilter(_is_no_repetition)
+    return GCSFileSystem(
+        # To look for credentials can take seconds, and an emulator wants none.
+        token="anon" if emulator else None,
+        use_listings_cache=False,
+        requests_timeout=aiohttp.ClientTimeout(
+            sock_connect=min(CONNECT_TIMEOUT, timeout), sock_read=timeout
+        ),
+    )
+
+
+def write_if(
+    file_system: fsspec.AbstractFileSystem, path: str, content: bytes, generation: int
+) -> int:
+    """Writes an object if its generation is the given one, 0 being that there is none.
+
+    gcsfs offers this for 0 only. See https://cloud.google.com/storage/docs/request-preconditions
+
+    Returns:
+        The new generation.
+
+    Raises:
+        FileExistsError: if its generation is another one.
+    """
+    bucket, key, _ = file_system.split_path(path)
+    answer = file_system.call(
+        "POST",
+        f"{file_system._location}/upload/storage/v1/b/{quote(bucket)}/o",
+        uploadType="media",
+        name=key,
+        ifGenerationMatch=str(generation),
+        headers={"Content-Type": "application/octet-stream"},
+        data=content,
+        json_out=True,
+    )
+    return int(answer["generation"])
+
+
+def remove_if(file_system: fsspec.AbstractFileSystem, path: str, generation: int) -> None:
+    """Removes an object if its generation is the given one.
+
+    Raises:
+        FileExistsError: if it is another one.
+        FileNotFoundError: if there is no such object.
+    """
+    bucket, key, _ = file_system.split_path(path)
+    file_system.call("DELETE", "b/{}/o/{}", bucket, key, ifGenerationMatch=str(generation))
+
+
+@contextlib.contextmanager
+def errors_told(path: str) -> Iterator[None]:
+    """Turns what gcsfs raises about `path` into a `DownloadError` that says what to do."""
+    try:
+        yield
+    except ResolveError:
+        raise
+    except FileNotFoundError:
+        raise DownloadError(f"{path} does not exist.", handle=path, url=path, status=404) from None
+    except Exception as error:  # gcsfs has errors of many kinds: HTTP, aiohttp, google.auth
+        raise DownloadError(
+            f"Could not read {path}: {reason(error)}. {remedy(path)}", handle=path, url=path
+        ) from error
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong, in one line."""
+    if isinstance(error, FileNotFoundError):
+        return f"there is no {error}"
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+def remedy(path: str) -> str:
+    """What to do when a bucket can't be used."""
+    scheme, _, rest = path.partition("://")
+    bucket = rest.partition("/")[0]
+    advice = f"Check that {bucket!r} exists and that the credentials found may use it"
+    if scheme == "gs":
+        advice += " (gcloud auth application-default login, or GOOGLE_APPLICATION_CREDENTIALS)"
+    return f"{advice}, and the network."
+
+
+def _is_no_repetition(record: logging.LogRecord) -> bool:
+    """Drops the traceback that gcsfs logs with an error that it raises as well."""
+    return "exception:" not in record.getMessage()

@@ -1,0 +1,98 @@
+"""What went wrong with a request, in words that name the cause and the way out."""
+
+from __future__ import annotations
+
+import http.client
+
+import requests
+import urllib3
+
+from tfhub_cache.clients.session import TooSlowError
+from tfhub_cache.errors import DownloadError
+from tfhub_cache.printing import printable
+from tfhub_cache.urls import redact
+
+_LONGEST = 300
+"""Characters of what a server says that are shown."""
+
+
+def refusal(handle: str, response: requests.Response) -> DownloadError:
+    """What to tell the user about an answer that is no success."""
+    status = response.status_code
+    if status in (401, 403):
+        advice = (
+            "The model may need a login or your consent to its licence: open its page in a "
+            "browser, and put the host's credentials into ~/.netrc. If the address is a signed "
+            "one, it may have expired"
+        )
+    elif status in (404, 410):
+        advice = "There is no such model or version: check its page in a browser"
+    elif status == 429:
+        advice = "The server asks for fewer requests: wait, then try again"
+    elif status >= 500:
+        advice = "The server is in trouble: try again later"
+    else:
+        advice = "Check the handle in a browser"
+    reply = f"the server answered {status} {(response.reason or '')[:_LONGEST]}".rstrip()
+    return failure(handle, response.url or "", f"{reply}. {advice}", status)
+
+
+def failure(handle: str, url: str, what: str, status: int | None = None) -> DownloadError:
+    """What is raised when `url` could not be fetched, with both it and the handle redacted.
+
+    What a server has said is in `what`, so what a terminal would obey is escaped.
+    """
+    shown_handle, shown_url = redact(handle), redact(url)
+    origin_of_trouble = "" if shown_url == shown_handle else f" from {shown_url}"
+    return DownloadError(
+        f"Could not download {shown_handle}{origin_of_trouble}: {printable(what)}.",
+        handle=shown_handle,
+        url=shown_url,
+        status=status,
+    )
+
+
+def diagnosis(error: Exception) -> str:
+    """What went wrong before there was an answer, and the way out."""
+    detail = reason(error)
+    root = _root(error)
+    if isinstance(error, requests.exceptions.ProxyError | requests.exceptions.InvalidProxyURL):
+        return f"the proxy failed: {detail}. Check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
+    if "SOCKS" in detail:
+        return "the proxy needs SOCKS. Install it with: pip install 'requests[socks]'"
+    if isinstance(error, requests.exceptions.SSLError):
+        if "certificate verify failed" in detail:
+            return (
+                f"TLS failed: {detail}. Behind a company's proxy, point REQUESTS_CA_BUNDLE to "
+                "the file with its CA certificate"
+            )
+        return f"TLS failed: {detail}. Check that the host speaks https at this port"
+    if isinstance(root, TooSlowError):
+        return f"the server is too slow: {detail}"
+    # For urllib3, having failed to connect is a kind of timeout.
+    if isinstance(root, urllib3.exceptions.TimeoutError) and not isinstance(
+        root, urllib3.exceptions.NewConnectionError
+    ):
+        return f"the server did not answer: {detail}. Try again, or raise TFHUB_HTTP_TIMEOUT"
+    if isinstance(root, http.client.HTTPException | urllib3.exceptions.HeaderParsingError):
+        return f"the server's answer makes no sense: {detail}. Try again later"
+    if isinstance(error, requests.exceptions.ConnectionError):
+        return f"no connection: {detail}. Check the network and the host's name"
+    if isinstance(error, requests.RequestException | ValueError):
+        # Their texts quote the URL.
+        kind = type(error).__name__
+        return f"the request can't be made ({kind}). Check the handle, HTTP_PROXY and HTTPS_PROXY"
+    return f"{detail}. Check REQUESTS_CA_BUNDLE and the network"
+
+
+def reason(error: BaseException) -> str:
+    """What lies at the bottom of an error of requests or urllib3, in its own words."""
+    root = _root(error)
+    return (str(root).rpartition("): ")[2] or type(root).__name__)[:_LONGEST].rstrip(".")
+
+
+def _root(error: BaseException) -> BaseException:
+    deeper = getattr(error, "reason", None) or next(
+        (arg for arg in reversed(error.args) if isinstance(arg, BaseException)), None
+    )
+    return _root(deeper) if isinstance(deeper, BaseException) else error

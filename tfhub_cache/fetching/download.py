@@ -1,0 +1,169 @@
+"""Downloading: the archive's sources and a claim go in, a manifest of what was unpacked comes out.
+
+Nothing is published here. What arrives is checked on the way: against what the server says of it,
+and, where there is a lock file, against that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import errno
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from absl import logging
+
+from tfhub_cache.errors import ArchiveError, DownloadError, LockfileError, UnsafeArchiveError
+from tfhub_cache.fetching import interruption
+from tfhub_cache.fetching.options import FetchOptions
+from tfhub_cache.fetching.progress import Progress
+from tfhub_cache.manifest import Manifest, Origin
+from tfhub_cache.source.contract import Download, Source
+from tfhub_cache.source.mirrors import first_that_serves
+from tfhub_cache.store.contract import Claim
+from tfhub_cache.urls import redact
+from tfhub_cache.version import __version__
+
+if TYPE_CHECKING:
+    from tfhub_cache.transfer.transfer import Transfer
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_LEAST_PARALLEL = 512 << 10
+"""Bytes of an archive from which on it pays to inflate and to digest in threads of their own."""
+
+
+def download(
+    handle: str, sources: Sequence[Source], claim: Claim, options: FetchOptions
+) -> Manifest:
+    """Fills the claim's folder from the first source that has the right bytes.
+
+    Args:
+        handle: the handle as the user wrote it.
+        sources: where the archive is, in the order in which they are asked.
+        claim: where it is unpacked to.
+        options: how.
+
+    Returns:
+        What was unpacked.
+
+    Raises:
+        ResolveError: as `Cache.fetch`.
+        UnsafeArchiveError: if the archive must not be unpacked.
+    """
+
+    def begin_anew() -> None:
+        interruption.check()
+        claim.clear()
+
+    return first_that_serves(
+        handle, sources, lambda source: _download(handle, source, claim, options), begin_anew
+    )
+
+
+def _download(handle: str, source: Source, claim: Claim, options: FetchOptions) -> Manifest:
+    """Fills the claim's folder from a source; once more from the start where that may help."""
+    with _transfer(handle, source, claim, options) as transfer:
+        try:
+            return _receive(handle, transfer, claim, options)
+        except OSError as error:
+            interruption.check()
+            if not _is_worth_repeating(error, transfer):
+                raise
+            in_memory = error.errno in _NO_ROOM
+            logging.warning("%s Trying once more from the start.", error)
+    claim.clear()
+    # With what may have been the trouble left out: several connections, a file beside the model.
+    simply = dataclasses.replace(options, connections=1)
+    with _transfer(handle, source, claim, simply, in_memory=in_memory) as transfer:
+        return _receive(handle, transfer, claim, options)
+
+
+def _is_worth_repeating(error: OSError, transfer: Transfer) -> bool:
+    """Whether to begin anew may help."""
+    if error.errno in _NO_ROOM:
+        return transfer.takes_room
+    if isinstance(error, LockfileError):
+        return transfer.resumed  # only what somebody else had begun can become another one
+    is_damaged = isinstance(error, ArchiveError | DownloadError)
+    return is_damaged and not transfer.broke_off and not transfer.download.is_web_page
+
+
+@contextlib.contextmanager
+def _transfer(
+    handle: str, source: Source, claim: Claim, options: FetchOptions, *, in_memory: bool = False
+) -> Iterator[Transfer]:
+    from tfhub_cache.transfer.transfer import Transfer  # for downloads only
+
+    with (
+        Progress(f"Downloading {redact(handle)}", options.show_progress) as progress,
+        Transfer(
+            handle,
+            source,
+            claim,
+            options.connections,
+            progress,
+            pause=interruption.pause,
+            in_memory=in_memory,
+        ) as transfer,
+        interruption.closes(transfer),
+    ):
+        yield transfer
+
+
+def _receive(handle: str, transfer: Transfer, claim: Claim, options: FetchOptions) -> Manifest:
+    # Needed for downloads only, and slow to import.
+    from tfhub_cache.transfer.checksums import CheckedStream
+    from tfhub_cache.unpacking.archive import Limits, unpack
+    from tfhub_cache.unpacking.readahead import read_ahead
+
+    download, locked = transfer.download, options.locked
+    if locked is not None:
+        locked.check(handle, download.url, download.size, None)
+    checked = CheckedStream(handle, download, transfer, locked)
+    is_large = download.size is None or download.size >= _LEAST_PARALLEL
+    limits = Limits(options.max_ratio, options.max_files)
+    try:
+        stream = read_ahead(checked) if is_large else checked
+        files = unpack(stream, claim, limits, is_large, download.size)
+    except ArchiveError as error:
+        raise _no_module(handle, download, error) from error
+    except UnsafeArchiveError as error:
+        raise UnsafeArchiveError(
+            f"{redact(handle)} is not unpacked, and nothing of it is kept. {error}"
+        ) from error
+    archive = checked.archive()
+    if locked is not None:
+        locked.check(handle, download.url, archive.size, archive.sha256)
+    return Manifest(
+        handle=handle,
+        url=download.url,
+        archive=archive,
+        files=files,
+        downloaded=Origin(
+            time=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            library=f"tfhub-cache {__version__}",
+        ),
+        validators=dict(download.validators),
+    )
+
+
+def _no_module(handle: str, download: Download, error: ArchiveError) -> ArchiveError:
+    if download.is_web_page:
+        advice = (
+            "The server sent a web page: open the handle in a browser; the model may need a "
+            "login, or the handle may lack its version"
+        )
+    else:
+        advice = "The download may be damaged or the handle may not name a model; try again"
+    return ArchiveError(
+        f"{download.url} does not appear to be a valid module. Resolving {redact(handle)} "
+        f"failed: {error}. {advice}.",
+        handle=redact(handle),
+        url=download.url,
+    )

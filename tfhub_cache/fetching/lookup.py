@@ -1,0 +1,329 @@
+"""Fetching: a handle and a source go in, the path of a whole entry in the cache comes out.
+
+Readers never lock: they see a whole entry or none. Whoever finds none, or a damaged one, contends
+for the right to make it; one gets it, the others wait for the entry. docs/design.md draws it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import errno
+import functools
+import itertools
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from absl import logging
+
+from tfhub_cache import offline
+from tfhub_cache.errors import CacheError, ResolveError, reason
+from tfhub_cache.fetching import interruption
+from tfhub_cache.fetching.options import FetchOptions
+from tfhub_cache.fetching.progress import Progress
+from tfhub_cache.pins import Locked
+from tfhub_cache.printing import printable
+from tfhub_cache.retrying import Policy
+from tfhub_cache.source.contract import Source
+from tfhub_cache.store.contract import ABSENT, Claim, Contender, Store, open_store
+from tfhub_cache.store.entry import NOT_PERMITTED, key_of
+from tfhub_cache.urls import as_meant, redact
+
+_LONG_WAIT = 10.0
+_MOMENT = 2.0
+"""Seconds within which an entry that is being replaced is there again."""
+_LOOK_EVERY = 0.05
+_TAKEN_OVER = Policy(attempts=5, first_pause=0.25, longest_pause=4.0)
+"""How often an entry is made, if others take that over each time."""
+
+
+_spared: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar(
+    "spared", default=frozenset()
+)
+
+
+class _Flaw(NamedTuple):
+    """Why an entry can't be used: what it is, and in detail."""
+
+    what: str
+    detail: str
+
+
+class Cache:
+    """A folder of models, each unpacked under the sha1 of its handle."""
+
+    def __init__(self, root: str, store: Store) -> None:
+        self._root = redact(root)  # for messages
+        self._store = store
+        self._untidy: set[str] = set()
+        self._record_at: dict[str, float] = {}
+
+    @property
+    def store(self) -> Store:
+        """The file system that it is on."""
+        return self._store
+
+    def lookup(self, handle: str, locked: Locked | None = None) -> str | None:
+        """The path of the handle's entry, or None if it must be fetched.
+
+        An entry that is made of another archive than the one that is locked must be fetched, too.
+
+        No lock, no network, nothing written: this is what every resolve of a cached model costs,
+        unless somebody who died after publishing the entry has to be tidied up after, or an hour
+        has gone since its use was recorded.
+        """
+        key = key_of(handle)
+        if self._flaw(key, locked) is not None:
+            return None
+        if self._store.is_claimed(key):
+            self._tidy(key)
+        now = time.monotonic()
+        if now >= self._record_at.get(key, now):
+            self._record_at[key] = now + self._store.record_use(key)
+        return self._store.path(key)
+
+    def fetch(self, handle: str, sources: Sequence[Source], options: FetchOptions) -> str:
+        """Makes the handle's entry, or waits for whoever is making it.
+
+        Args:
+            handle: the handle as the user wrote it; its sha1 names the entry.
+            sources: where the archive is, in the order in which they are asked, if this call has
+                to download. None, if nothing may be downloaded.
+            options: how.
+
+        Returns:
+            The entry's path.
+
+        Raises:
+            DownloadError: if the archive can't be fetched, or is not what the server promised.
+            ArchiveError: if what was fetched is no sound archive.
+            UnsafeArchiveError: if the archive must not be unpacked.
+            CacheError: if the cache can't be written.
+            OfflineError: if nothing may be downloaded.
+            LockfileError: if what was downloaded is not the archive that is locked.
+        """
+        key = key_of(handle)
+        flaw = self._flaw(key, options.locked)
+        made = False
+        try:
+            if not sources:
+                if self._is_put_in_place(key, options):
+                    return self._store.path(key)
+                if flaw is not None and flaw.detail.startswith(NOT_PERMITTED):
+                    raise offline.refusal_of_unreadable(handle, self._store.path(key))
+                raise offline.refusal(handle, self._root)
+            contender = self._store.contend(
+                key,
+                options.lock_timeout,
+                options.keep_free,
+                # Somebody without the lock file may make one of another archive meanwhile.
+                replace=options.refresh or options.locked is not None,
+            )
+            for attempt in itertools.count(1):
+                claim = self._claim(contender, handle, key, options)
+                if claim is None:
+                    break
+                with claim:
+                    # Whoever had the claim before may just have made the entry.
+                    if self._is_there(key, options):
+                        break
+                    try:
+                        self._make(handle, flaw, sources, claim, options)
+                        made = True
+                        break
+                    except OSError:
+                        if not _is_lost(claim):
+                            raise
+                logging.warning("Somebody took over the download of '%s'.", redact(handle))
+                _pause_after_loss(attempt)
+        except OSError as error:
+            # Where the disk refuses, the entry may still be there: made, or put back by somebody.
+            is_of_disk = bool(sources) and not isinstance(error, ResolveError)
+            if made or (is_of_disk and self._is_put_in_place(key, options)):
+                logging.warning("'%s' is in the cache, but: %s", redact(handle), error)
+                return self._store.path(key)
+            failure = _failure(handle, self._root, flaw, error)
+            raise failure from (None if failure is error else error)
+        if made and options.max_size is not None:
+            self._make_room(key, options, options.max_size)
+        return self._store.path(key)
+
+    def _make_room(self, key: str, options: FetchOptions, max_size: int) -> None:
+        """Removes what was not used for longest, if the cache has grown too large."""
+        from tfhub_cache.fetching.eviction import make_room  # only where there is a limit
+
+        try:
+            make_room(
+                self._store,
+                max_size,
+                keep_used=options.keep_used,
+                keep={key, *_spared.get()},
+                lock_timeout=options.lock_timeout,
+            )
+        except OSError as error:  # the model is there all the same
+            logging.warning("Could not make room in the cache %s: %s", self._root, error)
+
+    def _tidy(self, key: str) -> None:
+        """Removes what somebody left who died after publishing, if they are dead."""
+        if key in self._untidy:
+            return
+        try:
+            claim = self._store.contend(key, float("inf"), 0).attempt()
+            if claim is not None:
+                claim.release()
+        except OSError:
+            self._untidy.add(key)  # it is not ours to remove, and need not be tried again
+
+    def _claim(
+        self, contender: Contender, handle: str, key: str, options: FetchOptions
+    ) -> Claim | None:
+        """Waits for the claim, or for the entry (then None), whichever comes first."""
+        # tensorflow_hub's line, at its level; and one that is seen, if it takes long.
+        lines = iter([(0.0, logging.INFO), (_LONG_WAIT, logging.WARNING)])
+        begun = time.monotonic()
+        tell_after, level = next(lines)
+        claim = None
+        try:
+            with Progress(f"Waiting for {redact(handle)}", options.show_progress) as progress:
+                while (claim := contender.attempt()) is None:
+                    if time.monotonic() - begun >= tell_after:
+                        logging.log(
+                            level,
+                            "Module '%s' already being downloaded by '%s'. Waiting.",
+                            redact(handle),
+                            printable(contender.holder),
+                        )
+                        tell_after, level = next(lines, (float("inf"), level))
+                    if progress.is_due():
+                        with contextlib.suppress(OSError):  # it is only for people
+                            progress(*contender.progress())
+                    time.sleep(contender.poll_seconds)
+                    interruption.check()
+                    if self._is_there(key, options):
+                        return None
+        except BaseException:  # also while the bar is drawn for the last time
+            if claim is not None:
+                claim.release()
+            raise
+        return claim
+
+    def _make(
+        self,
+        handle: str,
+        flaw: _Flaw | None,
+        sources: Sequence[Source],
+        claim: Claim,
+        options: FetchOptions,
+    ) -> None:
+        """Downloads the archive and publishes what it holds."""
+        from tfhub_cache.fetching.download import download  # for downloads only
+
+        shown = redact(handle)
+        if flaw is not None and flaw.detail != ABSENT:
+            logging.warning("The cached '%s' is %s: %s. Fetching it again.", shown, *flaw)
+        logging.info("Downloading TF-Hub Module '%s'.", shown)
+        claim.publish(download(handle, sources, claim, options))
+        logging.info("Downloaded TF-Hub Module '%s'.", shown)
+
+    def _is_there(self, key: str, options: FetchOptions) -> bool:
+        """Whether nothing has to be made any more."""
+        return not options.refresh and self._flaw(key, options.locked) is None
+
+    def _is_put_in_place(self, key: str, options: FetchOptions) -> bool:
+        """Whether somebody else, who replaces the entry, has it there within a moment."""
+        if options.refresh:
+            return False
+        deadline = time.monotonic() + _MOMENT
+        with contextlib.suppress(OSError):  # nobody replaces what can't be looked at
+            while self._store.entry(key, options.lock_timeout).holder is not None:
+                if self._is_there(key, options):
+                    return True
+                if time.monotonic() >= deadline:
+                    return False
+                time.sleep(_LOOK_EVERY)
+        return self._is_there(key, options)
+
+    def _flaw(self, key: str, locked: Locked | None) -> _Flaw | None:
+        """Why an entry can't be used, or None if it can."""
+        detail = self._store.flaw(key)
+        if detail is not None:
+            what = "unreadable" if detail.startswith(NOT_PERMITTED) else "damaged"
+            return _Flaw(what, printable(detail))
+        if locked is None or (archive := self._store.archive(key)) == locked.archive:
+            return None
+        if archive is None:
+            return _Flaw("not as locked", "nothing tells of which archive it was made")
+        return _Flaw("not as locked", f"it was made of an archive with sha256 {archive.sha256}")
+
+
+@contextlib.contextmanager
+def sparing(handles: Iterable[str]) -> Iterator[None]:
+    """Keeps entries from making room for what the current thread downloads."""
+    token = _spared.set(frozenset(key_of(as_meant(handle)) for handle in handles))
+    try:
+        yield
+    finally:
+        _spared.reset(token)
+
+
+def open_cache(root: str) -> Cache:
+    """The cache in a folder as users write it: local, relative, `file://` or `gs://`.
+
+    Raises:
+        CacheError: if there is no file system for such a folder.
+    """
+    # A relative one is another when the program has changed its folder.
+    return _open_cache(root, "" if os.path.isabs(root) or "://" in root else os.getcwd())
+
+
+@functools.lru_cache(maxsize=64)
+def _open_cache(root: str, folder: str) -> Cache:
+    logging.info("Using %s to cache modules.", redact(root))
+    return Cache(root, open_store(root))
+
+
+def _is_lost(claim: Claim) -> bool:
+    """Whether a claim was taken over, as far as that can be found out."""
+    try:
+        return claim.is_lost()
+    except OSError:
+        return False
+
+
+def _pause_after_loss(attempt: int) -> None:
+    """Lets time pass before a claim is contended for again that others have taken over.
+
+    Raises:
+        OSError: if that has happened too often.
+    """
+    pause = _TAKEN_OVER.pause_after(attempt)
+    if pause is None:
+        raise OSError(
+            errno.ESTALE,
+            f"other processes took the download over {attempt} times, as if this one were dead; "
+            "machines that share a cache need different host names",
+        )
+    interruption.pause(pause)
+
+
+def _failure(handle: str, root: str, flaw: _Flaw | None, error: OSError) -> ResolveError:
+    """What is raised when there is no entry after all."""
+    shown = redact(handle)
+    if not isinstance(error, ResolveError):
+        error = CacheError(
+            f"Could not keep {shown} in the cache {root}: {reason(error)}. Check "
+            "the folder's permissions and free space, or set TFHUB_CACHE_DIR to a folder that "
+            "can be written.",
+            handle=shown,
+        )
+    error.handle = error.handle or shown
+    if flaw is None or flaw.detail == ABSENT:
+        return error
+    return type(error)(
+        f"The cached {shown} is {flaw.what} ({flaw.detail}), and fetching it again failed. {error}",
+        handle=error.handle,
+        url=error.url,
+        status=error.status,
+    )

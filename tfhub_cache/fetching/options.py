@@ -1,0 +1,37 @@
+"""How to fetch: the settings, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tfhub_cache.pins import Locked
+
+
+@dataclass(frozen=True)
+class FetchOptions:
+    """How to fetch.
+
+    Attributes:
+        lock_timeout: seconds without a sign of life after which another machine's download
+            counts as dead.
+        connections: how many connections a download may have at most.
+        show_progress: whether to draw a progress bar; None: where somebody looks.
+        max_ratio: how many times larger than its archive a model may be.
+        max_files: how many files and folders a model may have.
+        keep_free: bytes of the disk that are to stay free.
+        max_size: bytes that the cache may have afterwards; None: as many as it gets.
+        keep_used: seconds for which an entry stays after its last use, whatever `max_size` says.
+        refresh: whether to fetch what is there and whole, too. It can be used until it is replaced.
+        locked: the archive that it has to be; None: any.
+    """
+
+    lock_timeout: float
+    connections: int
+    show_progress: bool | None
+    max_ratio: float
+    max_files: int
+    keep_free: int
+    max_size: int | None = None
+    keep_used: float = 0.0
+    refresh: bool = False
+    locked: Locked | None = None

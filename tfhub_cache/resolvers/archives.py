@@ -1,0 +1,184 @@
+"""Handles of archives: downloaded once, unpacked into the cache.
+
+They are the pages and archives of the hosting protocol in COMPRESSED mode, and `gs://` archives
+in every mode. Protocol: https://www.tensorflow.org/hub/hosting
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from tfhub_cache import pins, settings
+from tfhub_cache.errors import CacheError, ResolveError
+from tfhub_cache.fetching.lookup import open_cache
+from tfhub_cache.fetching.options import FetchOptions
+from tfhub_cache.manifest import Archive
+from tfhub_cache.pins import Locked
+from tfhub_cache.resolver import HttpResolverBase, Resolver
+from tfhub_cache.source.contract import Source
+from tfhub_cache.source.mirrors import addresses
+from tfhub_cache.store.entry import key_of
+from tfhub_cache.urls import Origin, append_query, as_meant, origin, redact, request_target
+
+_CN_PAGES = Origin("https", "hub.tensorflow.google.cn", 443)
+_CN_ARCHIVES = "https://gcs.tensorflow.google.cn/tfhub-modules"
+Sources: TypeAlias = Callable[[str], Sequence[Source]]
+"""Where the archive of a handle is, in the order in which it is asked for."""
+_ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+
+
+class HttpArchiveResolver(HttpResolverBase):
+    """Serves http(s) handles in COMPRESSED and AUTO mode."""
+
+    def is_supported(self, handle: str) -> bool:
+        return (
+            self.is_http_protocol(handle)
+            and settings.LOAD_FORMAT.value() is not settings.ModelLoadFormat.UNCOMPRESSED
+        )
+
+    def __call__(self, handle: str) -> str:
+        return _from_cache(handle, _http_sources)
+
+    def refresh(self, handle: str) -> str:
+        return _fetch(handle, _http_sources, _locked(handle), refresh=True)
+
+
+class GcsArchiveResolver(Resolver):
+    """Serves `gs://` archives, told by their suffix as in tensorflow_hub."""
+
+    def is_supported(self, handle: str) -> bool:
+        return handle.startswith("gs://") and handle.endswith(_ARCHIVE_SUFFIXES)
+
+    def __call__(self, handle: str) -> str:
+        return _from_cache(handle, _gcs_sources)
+
+    def refresh(self, handle: str) -> str:
+        return _fetch(handle, _gcs_sources, _locked(handle), refresh=True)
+
+
+def fetch_again(handle: str) -> str:
+    """Fetches a handle into the cache, whether it is there or not, in every mode.
+
+    Raises:
+        ResolveError: if the handle is none that is cached, or it can't be fetched.
+    """
+    if GcsArchiveResolver().is_supported(handle):
+        return GcsArchiveResolver().refresh(handle)
+    if HttpArchiveResolver().is_http_protocol(handle):
+        return HttpArchiveResolver().refresh(handle)
+    raise ResolveError(f"{redact(handle)} is nothing that can be fetched.", handle=redact(handle))
+
+
+def cached_as_written(resolver: Resolver, handle: str) -> str | None:
+    """The path of the entry, if any, that is named after a handle with white space around it.
+
+    tensorflow_hub takes a handle with the end of a line, and names the entry after both.
+
+    Args:
+        resolver: the one that serves the handle.
+        handle: the handle as the user wrote it.
+    """
+    if not isinstance(resolver, HttpArchiveResolver):
+        return None
+    return open_cache(settings.cache_dir()).lookup(handle, _locked(as_meant(handle)))
+
+
+def archive_url(handle: str) -> str:
+    """The URL at which the archive of an http(s) handle is asked for."""
+    with contextlib.suppress(ValueError):  # one that can't be asked is refused where it is asked
+        if origin(handle) == _CN_PAGES:
+            return f"{_CN_ARCHIVES}{request_target(handle)}.tar.gz"
+    return append_query(handle, "tf-hub-format", "compressed")
+
+
+def archive_of(handle: str, *, refresh: bool = False) -> Archive:
+    """The archive that a handle's entry is made of. It is fetched if nothing in the cache tells.
+
+    No lock file is looked at, as this is what they are made of.
+
+    Args:
+        handle: a handle of which `is_archive` says that it is one.
+        refresh: whether to fetch anew what is in the cache.
+
+    Raises:
+        ResolveError: if it can't be fetched.
+        UnsafeArchiveError: if its archive must not be unpacked.
+    """
+    cache = open_cache(settings.cache_dir())
+    key = key_of(handle)
+    is_there = cache.lookup(handle) is not None
+    archive = cache.store.archive(key) if is_there and not refresh else None
+    if archive is None:
+        sources = _gcs_sources if handle.startswith("gs://") else _http_sources
+        # What tensorflow_hub has downloaded has to be replaced, as nothing tells its digest.
+        _fetch(handle, sources, None, refresh=refresh or is_there)
+        archive = cache.store.archive(key) if cache.lookup(handle) else None
+    if archive is None:
+        shown = redact(handle)
+        raise CacheError(f"{shown} was removed just after it was fetched. Try again.", handle=shown)
+    return archive
+
+
+def is_archive(handle: str) -> bool:
+    """Whether a handle is served from the cache: in COMPRESSED mode, if it is an http(s) one."""
+    return HttpArchiveResolver().is_http_protocol(handle) or GcsArchiveResolver().is_supported(
+        handle
+    )
+
+
+def _from_cache(handle: str, sources: Sources) -> str:
+    locked = _locked(handle)
+    cache = open_cache(settings.cache_dir())
+    return cache.lookup(handle, locked) or _fetch(handle, sources, locked)
+
+
+def _locked(handle: str) -> Locked | None:
+    file = settings.LOCKFILE.value()
+    return None if file is None else pins.locked(handle, file)
+
+
+def _fetch(handle: str, sources: Sources, locked: Locked | None, *, refresh: bool = False) -> str:
+    return open_cache(settings.cache_dir()).fetch(
+        handle,
+        [] if settings.OFFLINE.value() else sources(handle),
+        FetchOptions(
+            lock_timeout=settings.LOCK_TIMEOUT.value(),
+            connections=settings.DOWNLOAD_CONNECTIONS.value(),
+            show_progress=settings.DOWNLOAD_PROGRESS.value(),
+            max_ratio=settings.UNPACK_MAX_RATIO.value(),
+            max_files=settings.UNPACK_MAX_FILES.value(),
+            keep_free=settings.UNPACK_KEEP_FREE.value(),
+            max_size=settings.CACHE_MAX_SIZE.value(),
+            keep_used=settings.CACHE_KEEP_USED.value(),
+            refresh=refresh,
+            locked=locked,
+        ),
+    )
+
+
+# The sources are imported when something is downloaded: requests and gcsfs are slow to import.
+
+
+def _http_sources(handle: str) -> Sequence[Source]:
+    from tfhub_cache.source.http import HttpArchive
+
+    return [
+        HttpArchive(
+            handle,
+            address.url,
+            timeout=settings.HTTP_TIMEOUT.value(),
+            min_rate=settings.HTTP_MIN_RATE.value(),
+            verify=not settings.DISABLE_CERT_VALIDATION.value(),
+            is_mirror=address.is_mirror,
+        )
+        for address in addresses(handle, archive_url(handle), "compressed", settings.MIRROR.value())
+    ]
+
+
+def _gcs_sources(handle: str) -> Sequence[Source]:
+    from tfhub_cache.source.gcs import GcsArchive
+
+    emulator = settings.STORAGE_EMULATOR_HOST.value()
+    return [GcsArchive(handle, emulator=emulator, timeout=settings.HTTP_TIMEOUT.value())]

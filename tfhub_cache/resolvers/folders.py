@@ -1,0 +1,92 @@
+"""Handles that are read straight from the host's bucket, without a cache.
+
+In UNCOMPRESSED mode the host is asked where the model lies: it answers 303, and the body is a
+gs:// folder. Protocol: https://www.tensorflow.org/hub/hosting
+"""
+
+from __future__ import annotations
+
+from tfhub_cache import offline, settings
+from tfhub_cache.errors import LockfileError, ProtocolError
+from tfhub_cache.resolver import HttpResolverBase
+from tfhub_cache.resolvers.paths import PathResolver
+from tfhub_cache.source.mirrors import addresses, first_that_serves
+from tfhub_cache.urls import append_query, redact
+
+_SEE_OTHER = 303
+_LONGEST_ANSWER = 64 << 10
+
+
+class HttpFolderResolver(HttpResolverBase):
+    """Serves http(s) handles in UNCOMPRESSED mode."""
+
+    def __init__(self) -> None:
+        self._path = PathResolver()
+
+    def is_supported(self, handle: str) -> bool:
+        return (
+            self.is_http_protocol(handle)
+            and settings.LOAD_FORMAT.value() is settings.ModelLoadFormat.UNCOMPRESSED
+        )
+
+    def __call__(self, handle: str) -> str:
+        if settings.OFFLINE.value():
+            raise offline.refusal_of_uncompressed(handle)
+        _check_not_locked(handle)
+        places = addresses(
+            handle,
+            append_query(handle, "tf-hub-format", "uncompressed"),
+            "uncompressed",
+            settings.MIRROR.value(),
+        )
+        return first_that_serves(
+            handle, places, lambda place: self._path(_ask_for_folder(handle, place.url))
+        )
+
+
+def _check_not_locked(handle: str) -> None:
+    if (file := settings.LOCKFILE.value()) is not None:
+        shown = redact(handle)
+        raise LockfileError(
+            f"{shown} is read from a bucket in UNCOMPRESSED mode, where nothing can be compared "
+            f"with the lock file {file}. Set TFHUB_MODEL_LOAD_FORMAT=COMPRESSED, or unset "
+            f"{settings.LOCKFILE.env}.",
+            handle=shown,
+        )
+
+
+def _ask_for_folder(handle: str, url: str) -> str:
+    from tfhub_cache.clients import http  # requests: only when something is asked
+
+    with http.get(
+        handle,
+        url,
+        timeout=settings.HTTP_TIMEOUT.value(),
+        min_rate=settings.HTTP_MIN_RATE.value(),
+        verify=not settings.DISABLE_CERT_VALIDATION.value(),
+        redirects=http.REDIRECTS - {_SEE_OTHER},
+    ) as response:
+        if response.status_code != _SEE_OTHER:
+            raise ProtocolError(
+                "Expected 303 See other HTTP response but received code "
+                f"{response.status_code} for {redact(handle)} from {http.shown_url(response)}. "
+                "The host may not offer the model uncompressed: try "
+                "TFHUB_MODEL_LOAD_FORMAT=COMPRESSED."
+            )
+        answer = b""
+        while len(answer) < _LONGEST_ANSWER and (more := http.read(handle, response, 4096)):
+            answer += more
+    folder = answer.decode("utf-8", "replace").strip()
+    if not _is_gcs_location(folder):
+        raise ProtocolError(
+            f"Expected server to return a GCS location but received {folder[:200]!r} for "
+            f"{redact(handle)}. Try TFHUB_MODEL_LOAD_FORMAT=COMPRESSED."
+        )
+    return folder
+
+
+def _is_gcs_location(text: str) -> bool:
+    """Whether it names a bucket, and what it names is one line without control characters."""
+    scheme, _, place = text.partition("://")
+    bucket = place.partition("/")[0]
+    return scheme == "gs" and bucket != "" and bucket.isascii() and text.isprintable()

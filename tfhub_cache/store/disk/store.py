@@ -1,0 +1,380 @@
+"""A cache on a disk of this machine, or on one that machines share."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+import time
+from collections.abc import Collection
+from typing import BinaryIO, NamedTuple
+
+from absl import logging
+
+from tfhub_cache.manifest import MOST_BYTES, Archive, Manifest, UnknownFormat
+from tfhub_cache.store import saved_model
+from tfhub_cache.store.contract import ABSENT, Claim, Contender, Store, descriptor
+from tfhub_cache.store.disk import files
+from tfhub_cache.store.disk.aside import check_replaceable, discard, move_aside
+from tfhub_cache.store.disk.links import is_planted_link
+from tfhub_cache.store.disk.lock import HeldLock, LockContender, staging_folder
+from tfhub_cache.store.disk.part import begin_part, discard_part, look_at_part, open_part
+from tfhub_cache.store.entry import (
+    MANIFEST_UNREADABLE,
+    NOT_PERMITTED,
+    RECORD_SECONDS,
+    Condition,
+    Entry,
+)
+from tfhub_cache.transfer.spool import Identity, Spool
+
+_ROOM = 4
+"""How many times its archive's size must be free for the archive to be kept beside the model."""
+
+
+_SUFFIXES = ".manifest.tmp", ".descriptor.tmp", ".manifest.old.tmp", ".old.tmp", ".tmp"
+"""Of what somebody who makes an entry has beside it."""
+
+
+class _Expected(NamedTuple):
+    """What a manifest says: each file's path and size, and the archive."""
+
+    sizes: list[tuple[str, int]]
+    archive: Archive
+
+
+class LocalStore(Store):
+    """Entries are folders; publishing is one rename."""
+
+    def __init__(self, root: str) -> None:
+        self._shown_root = root
+        self._root = os.path.abspath(root.removeprefix("file://"))
+        self._expectations: dict[str, tuple[object, _Expected | None]] = {}
+
+    def path(self, key: str) -> str:
+        return os.path.join(self._shown_root, key)
+
+    def flaw(self, key: str) -> str | None:
+        # Hot: this is what resolving a cached handle costs. One stat for each file and no more.
+        entry = os.path.join(self._root, key)
+        try:
+            if is_planted_link(self._root) or is_planted_link(entry):
+                return "another user has put a link in its place"
+            expected = self._expected(key, entry)
+            if expected is None:
+                return _flaw_without_manifest(entry)
+            for path, size in expected.sizes:
+                found = os.stat(path)
+                if found.st_size != size or not stat.S_ISREG(found.st_mode):
+                    return _difference(path, found, size)
+        except FileNotFoundError as error:
+            return f"{error.filename} is missing" if os.path.isdir(entry) else ABSENT
+        except ValueError:
+            return MANIFEST_UNREADABLE if os.path.isdir(entry) else ABSENT
+        except OSError as error:
+            if not os.path.isdir(self._root):
+                return ABSENT
+            if isinstance(error, PermissionError):
+                return f"{NOT_PERMITTED} {error.filename}"
+            return f"{error.filename} can't be read: {error.strerror}"
+        return None
+
+    def archive(self, key: str) -> Archive | None:
+        _, expected = self._expectations.get(key, (None, None))
+        return None if expected is None else expected.archive
+
+    def is_claimed(self, key: str) -> bool:
+        return os.path.lexists(os.path.join(self._root, f"{key}.lock"))
+
+    def record_use(self, key: str) -> float:
+        entry = os.path.join(self._root, key)
+        with contextlib.suppress(OSError):  # the cache may be another user's
+            age = time.time() - os.stat(entry).st_mtime
+            if 0 <= age < RECORD_SECONDS:
+                return RECORD_SECONDS - age
+            os.utime(entry)
+        return RECORD_SECONDS
+
+    def contend(
+        self, key: str, lock_timeout: float, keep_free: int, *, replace: bool = False
+    ) -> Contender:
+        self._check_root()
+        os.makedirs(self._root, exist_ok=True)
+        return _LocalContender(self, key, self._root, lock_timeout, keep_free, replace)
+
+    # Those who care for the cache are few, and pay for what they import.
+
+    def entries(self, lock_timeout: float) -> list[Entry]:
+        from tfhub_cache.store.disk import entries as local_entries
+
+        self._check_root()
+        return local_entries.find_all(self, self._root, lock_timeout)
+
+    def entry(self, key: str, lock_timeout: float) -> Entry:
+        from tfhub_cache.store.disk import entries as local_entries
+
+        self._check_root()
+        return local_entries.find(self, self._root, key, lock_timeout)
+
+    def files(self, key: str) -> dict[str, int]:
+        from tfhub_cache.store.disk import entries as local_entries
+
+        return local_entries.sizes_below(os.path.join(self._root, key))
+
+    def open_file(self, key: str, path: str) -> BinaryIO:
+        return files.open_below(os.path.join(self._root, key), path)
+
+    def tidy(
+        self,
+        key: str,
+        lock_timeout: float,
+        condition: Condition,
+        leftovers: Collection[str] | None = None,
+    ) -> bool:
+        from tfhub_cache.store.disk import entries as local_entries
+
+        self._check_root()
+        return local_entries.tidy(self, self._root, key, lock_timeout, condition, leftovers)
+
+    def free_space(self) -> int | None:
+        from tfhub_cache.store.disk import entries as local_entries
+
+        return local_entries.free_space(self._root)
+
+    def _check_root(self) -> None:
+        if os.path.lexists(self._root) and not os.path.isdir(self._root):
+            raise NotADirectoryError(errno.ENOTDIR, "It is not a folder", self._root)
+        if is_planted_link(self._root):
+            raise PermissionError(
+                errno.EPERM, f"{self._root} is a link that another user has put there"
+            )
+
+    def _expected(self, key: str, entry: str) -> _Expected | None:
+        """What the manifest says of an entry; None without a manifest."""
+        path = f"{entry}.manifest.json"
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            self._expectations.pop(key, None)
+            return None
+        stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+        known = self._expectations.get(key)
+        if known is None or known[0] != stamp:
+            known = self._expectations[key] = (stamp, _read_expected(path, entry))
+        return known[1]
+
+
+class _LocalContender(Contender):
+    poll_seconds = 0.05
+
+    def __init__(
+        self,
+        store: LocalStore,
+        key: str,
+        root: str,
+        lock_timeout: float,
+        keep_free: int,
+        replace: bool,
+    ) -> None:
+        self._keep_free = keep_free
+        self._replace = replace
+        self._store = store
+        self._key = key
+        self._root = root
+        self._lock = LockContender(os.path.join(root, key), lock_timeout)
+
+    def attempt(self) -> Claim | None:
+        lock = self._lock.attempt()
+        self.holder = self._lock.holder
+        if lock is None:
+            return None
+        claim = _LocalClaim(
+            self._store, self._key, self._root, lock, self._keep_free, self._replace
+        )
+        try:
+            if claim.begin():
+                return claim
+        except BaseException:
+            with contextlib.suppress(OSError):
+                claim.release()
+            raise
+        claim.release()
+        return None
+
+    def progress(self) -> tuple[int, int | None]:
+        part = look_at_part(os.path.join(self._root, self._key))
+        if part is None:
+            return self._lock.unpacked(), None
+        identity, received = part
+        return received, identity.size
+
+
+class _LocalClaim(Claim):
+    def __init__(
+        self,
+        store: LocalStore,
+        key: str,
+        root: str,
+        lock: HeldLock,
+        keep_free: int,
+        replace: bool,
+    ) -> None:
+        self._keep_free = keep_free
+        self._replace = replace
+        self._store = store
+        self._key = key
+        self._root = root
+        self._lock = lock
+        self._entry = os.path.join(root, key)
+        self._staging = staging_folder(self._entry, lock.owner.uid)
+        self._manifest: os.stat_result | None = None  # ours, once it is written
+
+    def begin(self) -> bool:
+        """Removes what dead holders left, and makes the folder; False if the lock is lost.
+
+        Raises:
+            OSError: if that is not possible, or what is in the way of the entry can't be replaced.
+        """
+        if self._replace or self._store.flaw(self._key) is not None:
+            for suffix in "", ".manifest.json", ".descriptor.txt":
+                with contextlib.suppress(FileNotFoundError):
+                    check_replaceable(self._entry + suffix)  # or the download would be in vain
+        names = os.listdir(self._root)
+        if self.is_lost():  # looked at after the listing, in which nothing is of a successor then
+            return False
+        for name in names:
+            if name.startswith(f"{self._key}.") and name.endswith(".tmp"):
+                discard(os.path.join(self._root, name))
+        os.mkdir(self._staging)
+        return True
+
+    def leftover(self) -> Spool | None:
+        if not os.path.lexists(f"{self._entry}.part"):
+            return None
+        return open_part(self._entry, self.is_lost)
+
+    def spool(self, identity: Identity) -> Spool | None:
+        self._check_not_lost()  # or what is there is another process's
+        free = shutil.disk_usage(self._root).free - self._keep_free
+        # What can't be removed may be another user's, or a folder; it works without.
+        with contextlib.suppress(OSError):
+            if free > _ROOM * identity.size:  # it must not take the model's room
+                return begin_part(self._entry, identity, self.is_lost)
+            discard_part(self._entry)
+        return None
+
+    def make_folder(self, path: str) -> None:
+        # Not os.makedirs: the staging folder itself must not be made again. If it is gone, somebody
+        # took the lock over, and what is missing in it would go unnoticed.
+        folder = self._staging
+        for name in path.split("/"):
+            folder = os.path.join(folder, name)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder)
+
+    def create_file(self, path: str, size: int, *, replace: bool) -> BinaryIO:
+        free = shutil.disk_usage(self._staging).free
+        room = free - self._keep_free
+        if size > room:
+            # With room, the disk is not full, but the file too large, by the archive's own word.
+            raise OSError(
+                errno.EFBIG if room > 0 else errno.ENOSPC,
+                f"No space left: a file of {size} bytes, and {free} are free"
+                + (f", of which {self._keep_free} are to stay so" if self._keep_free else ""),
+            )
+        folder = path.rpartition("/")[0]
+        if folder:
+            self.make_folder(folder)
+        return open(os.path.join(self._staging, path), "wb" if replace else "xb")
+
+    def clear(self) -> None:
+        shutil.rmtree(self._staging)
+        os.mkdir(self._staging)
+
+    def is_lost(self) -> bool:
+        return not self._lock.is_held()
+
+    def publish(self, manifest: Manifest) -> None:
+        # First everything that can fail for want of space, then the renames.
+        beside = {
+            self._write(".descriptor.tmp", descriptor(manifest)): f"{self._entry}.descriptor.txt",
+            self._write(".manifest.tmp", manifest.to_json()): f"{self._entry}.manifest.json",
+        }
+        self._check_not_lost()
+        with contextlib.suppress(OSError):
+            os.utime(self._staging)  # it is used now, however long it took
+        self._manifest = os.stat(self._beside(".manifest.tmp"))
+        if os.path.lexists(self._entry):
+            if not self._replace and self._store.flaw(self._key) is None:
+                logging.warning("Module already exists in %s", self._entry)
+                return
+            # No system but Linux exchanges two folders in one step. Without an entry in between,
+            # readers see that there is none.
+            move_aside(self._entry, self._beside(".old.tmp"))
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(f"{self._entry}.manifest.json", self._beside(".manifest.old.tmp"))
+        # Another process may publish that can't know of our lock: this fails then, and the release
+        # takes back what is half done.
+        for unfinished, finished in beside.items():
+            if os.path.isdir(finished):  # which a file can't replace
+                discard(finished)
+            os.replace(unfinished, finished)
+        os.rename(self._staging, self._entry)
+
+    def _take_back(self) -> None:
+        """Takes back our manifest, and what was moved aside, if the entry was not published."""
+        if self._manifest is None or not os.path.lexists(self._staging) or self.is_lost():
+            return
+        manifest = f"{self._entry}.manifest.json"
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.stat(manifest), self._manifest):
+                os.unlink(manifest)
+        if not os.path.lexists(self._entry):
+            with contextlib.suppress(OSError):
+                os.rename(self._beside(".manifest.old.tmp"), manifest)
+            with contextlib.suppress(OSError):
+                os.rename(self._beside(".old.tmp"), self._entry)
+
+    def release(self) -> None:
+        with contextlib.ExitStack() as last_to_first:  # to the end, whatever interrupts one step
+            last_to_first.callback(self._lock.release)
+            for suffix in _SUFFIXES:
+                last_to_first.callback(discard, self._beside(suffix))
+            last_to_first.callback(self._take_back)
+
+    def _check_not_lost(self) -> None:
+        if self.is_lost():
+            raise OSError(errno.ESTALE, "Somebody took the lock over")
+
+    def _beside(self, suffix: str) -> str:
+        """A name of our own beside the entry, which the next holder sweeps away if we die."""
+        return f"{self._entry}.{self._lock.owner.uid}{suffix}"
+
+    def _write(self, suffix: str, text: str) -> str:
+        path = self._beside(suffix)
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(text)
+        return path
+
+
+def _read_expected(path: str, entry: str) -> _Expected | None:
+    try:
+        manifest = Manifest.from_json(files.read(path, MOST_BYTES))
+    except UnknownFormat:
+        return None  # of a later version, perhaps: as good as none
+    sizes = [(os.path.join(entry, file.path), file.size) for file in manifest.files]
+    return _Expected(sizes, manifest.archive)
+
+
+def _difference(path: str, found: os.stat_result, size: int) -> str:
+    if not stat.S_ISREG(found.st_mode):
+        return f"{path} is not a regular file"
+    return f"{path} has {found.st_size} bytes instead of {size}"
+
+
+def _flaw_without_manifest(entry: str) -> str | None:
+    names = os.listdir(entry)
+    variables = os.listdir(os.path.join(entry, "variables")) if "variables" in names else ()
+    return saved_model.flaw_of(names, variables)

@@ -1,0 +1,98 @@
+"""What was received is what was sent: digests taken on the way, and held against the server's."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Protocol, cast
+
+from tfhub_cache.errors import DownloadError
+from tfhub_cache.manifest import Archive
+from tfhub_cache.pins import Locked
+from tfhub_cache.source.contract import ByteStream, Download
+from tfhub_cache.urls import redact
+
+
+class _Digest(Protocol):
+    def update(self, data: bytes, /) -> object: ...
+
+    def digest(self) -> bytes: ...
+
+
+class CheckedStream:
+    """A download's stream, which fails at its end if it is not what the server promised.
+
+    It fails at once if more comes than is locked: it might go on until the disk is full.
+    """
+
+    def __init__(
+        self, handle: str, download: Download, stream: ByteStream, locked: Locked | None = None
+    ) -> None:
+        """Checks a download.
+
+        Args:
+            handle: what it is for.
+            download: what was promised.
+            stream: the download's stream, perhaps with something around it.
+            locked: the archive that it has to be; None: any.
+        """
+        self.received = 0
+        self._locked = locked
+        self._handle = redact(handle)
+        self._download = download
+        self._stream = stream
+        self._sha256 = hashlib.sha256()
+        self._promised: list[tuple[str, bytes, _Digest]] = [
+            (name, value, digest)
+            for name, value in download.checksums.items()
+            if (digest := _digest(name)) is not None
+        ]
+
+    def read(self, size: int, /) -> bytes:
+        data = self._stream.read(size)
+        if data:
+            self.received += len(data)
+            if self._locked is not None:
+                self._locked.check_received(self._handle, self._download.url, self.received)
+            self._sha256.update(data)
+            for _, _, digest in self._promised:
+                digest.update(data)
+        else:
+            self._check()
+        return data
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def archive(self) -> Archive:
+        """What was received, once it has been read to its end."""
+        return Archive(self.received, self._sha256.hexdigest())
+
+    def _check(self) -> None:
+        expected = self._download.size
+        if expected is not None and self.received != expected:
+            self._fail("size", f"{expected} bytes", f"{self.received} bytes")
+        for name, promised, digest in self._promised:
+            if digest.digest() != promised:
+                self._fail(
+                    name, *(base64.b64encode(x).decode() for x in (promised, digest.digest()))
+                )
+
+    def _fail(self, what: str, expected: str, got: str) -> None:
+        raise DownloadError(
+            f"The download of {self._handle} from {self._download.url} is not what the server "
+            f"promised: expected {what} {expected}, got {got}. Something on the way may have "
+            "changed it: try again, or from another network.",
+            handle=self._handle,
+            url=self._download.url,
+        )
+
+
+def _digest(name: str) -> _Digest | None:
+    if name == "md5":
+        return hashlib.md5(usedforsecurity=False)
+    try:
+        import google_crc32c  # comes with gcsfs; only for what Google's servers send
+    except ImportError:
+        return None
+    return cast(_Digest, google_crc32c.Checksum())  # type: ignore[no-untyped-call]

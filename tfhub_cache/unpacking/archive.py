@@ -1,0 +1,205 @@
+"""Unpacking: a stream of a tar archive, compressed or not, becomes files.
+
+The archive is read once, from its first byte to its last, and never as a whole in memory. What a
+member may be and where it may land is the rule of tensorflow_hub: files and folders below the
+model's folder, nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import posixpath
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PureWindowsPath
+from typing import TypeAlias
+
+from tfhub_cache.errors import ArchiveError, UnsafeArchiveError
+from tfhub_cache.manifest import File
+from tfhub_cache.source.contract import ByteStream
+from tfhub_cache.store.contract import Staging
+from tfhub_cache.unpacking.compression import PlainStream, decompress
+from tfhub_cache.unpacking.tar import Tar
+
+_CHUNK = 1 << 20
+_BYTES_BEYOND_SUSPICION = 4 << 30
+"""An archive that unpacks to no more than this is no bomb, however well it is compressed."""
+_LONGEST_PATH = 4096
+_DEEPEST_PATH = 100
+_MEAN_HEADERS = 512
+"""Bytes of long names and pax headers for each file that there may be, on average."""
+_BAD_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
+
+_Tree: TypeAlias = "dict[str, _Tree | None]"
+"""The names in a folder: folders with what is in them, and files with None."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an archive may unpack to.
+
+    Attributes:
+        ratio: how many times larger than the archive the files may be.
+        members: how many files and folders there may be, those included that only paths name.
+    """
+
+    ratio: float = 200.0
+    members: int = 100_000
+
+
+def unpack(
+    stream: ByteStream,
+    staging: Staging,
+    limits: Limits,
+    parallel: bool = True,
+    size: int | None = None,
+) -> tuple[File, ...]:
+    """Unpacks an archive into a folder.
+
+    Args:
+        stream: the archive's bytes; read to the end, and closed if that fails.
+        staging: the folder, empty.
+        limits: what is too much.
+        parallel: whether to inflate in a thread of its own, where that is possible.
+        size: the number of the archive's bytes, if it is known beforehand.
+
+    Returns:
+        The files, in the order of their paths. Where an archive holds a file twice, the later
+        one counts, as tar has it.
+
+    Raises:
+        ArchiveError: if it is no archive, damaged, ends too early, or holds no file.
+        UnsafeArchiveError: if a member is a link or a device, or escapes from the folder; if the
+            archive exceeds the limits, or holds names that this file system does not take or
+            can't tell apart.
+        OSError: as `stream` and `staging` raise it.
+    """
+    try:
+        with decompress(stream, parallel) as plain:
+            return _Unpacking(plain, staging, limits, size).run()
+    except BaseException:
+        stream.close()
+        raise
+
+
+class _Unpacking:
+    """One run through an archive, and what is known of it so far."""
+
+    def __init__(
+        self, plain: PlainStream, staging: Staging, limits: Limits, size: int | None
+    ) -> None:
+        self._plain = plain
+        self._tar = Tar(plain)
+        self._staging = staging
+        self._limits = limits
+        self._size = size
+        self._files: dict[str, File] = {}
+        self._tree: _Tree = {}
+        self._count = 0
+        self._written = 0
+
+    def run(self) -> tuple[File, ...]:
+        while (member := self._tar.next_member()) is not None:
+            self._unpack(member)
+        self._tar.finish()
+        if not self._files:
+            raise ArchiveError("it holds no files")
+        return tuple(self._files[path] for path in sorted(self._files))
+
+    def _unpack(self, member: tarfile.TarInfo) -> None:
+        path = _safe_path(member)
+        self._count_one()
+        if path:
+            self._place(path, is_file=member.isreg())
+        if member.isreg():
+            self._files[path] = self._write(path, member.size)
+        elif path:
+            with _names_checked(path):
+                self._staging.make_folder(path)
+
+    def _place(self, path: str, *, is_file: bool) -> None:
+        """Keeps the names in a path, each once, since many long paths may begin alike."""
+        *above, name = path.split("/")
+        folder: _Tree | None = self._tree
+        for part in above:
+            if folder is None:
+                break
+            if part not in folder:
+                self._count_one()
+            folder = folder.setdefault(part, {})
+        if folder is None or (folder.setdefault(name, None if is_file else {}) is None) != is_file:
+            raise UnsafeArchiveError(f"The archive holds {path!r} as a file and as a folder.")
+
+    def _count_one(self) -> None:
+        self._count += 1
+        most = self._limits.members
+        if self._count > most or self._tar.header_bytes > _MEAN_HEADERS * most:
+            raise UnsafeArchiveError(
+                f"The archive holds more than {most} files and folders, or headers that are longer "
+                "than so many need. If you trust it, raise TFHUB_UNPACK_MAX_FILES."
+            )
+
+    def _write(self, path: str, size: int) -> File:
+        if self._size is not None:
+            self._check_ratio(self._written + size, self._size)
+        digest = hashlib.sha256()
+        with _names_checked(path):
+            file = self._staging.create_file(path, size, replace=path in self._files)
+        with file:
+            while chunk := self._tar.read(_CHUNK):
+                self._written += len(chunk)
+                self._check_ratio(self._written, self._plain.received)
+                digest.update(chunk)
+                file.write(chunk)
+        return File(path, size, digest.hexdigest())
+
+    def _check_ratio(self, unpacked: int, archive: int) -> None:
+        if unpacked > max(_BYTES_BEYOND_SUSPICION, self._limits.ratio * archive):
+            raise UnsafeArchiveError(
+                f"The archive unpacks to more than {self._limits.ratio:g} times its size, as an "
+                "archive does that is made to fill disks. If you trust it, raise "
+                "TFHUB_UNPACK_MAX_RATIO."
+            )
+
+
+@contextlib.contextmanager
+def _names_checked(path: str) -> Iterator[None]:
+    """Raises what a file system has against a name as an `UnsafeArchiveError`."""
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError):
+        raise UnsafeArchiveError(
+            f"The archive holds {path!r} and another name that this file system, which does "
+            "not tell upper from lower case, takes for the same."
+        ) from None
+    except (OSError, UnicodeEncodeError) as error:
+        if isinstance(error, OSError) and error.errno not in _BAD_NAME:
+            raise
+        raise UnsafeArchiveError(
+            f"The archive holds {path[:300]!r}, a name that this file system does not take."
+        ) from error
+
+
+def _safe_path(member: tarfile.TarInfo) -> str:
+    """The member's path below the model's folder, normalised; "" for that folder itself."""
+    if not (member.isreg() or member.isdir()):
+        raise UnsafeArchiveError(
+            f"Unexpected object type in tar archive: {member.name!r} is neither a file nor a "
+            f"folder (type {member.type!r})."
+        )
+    # As in tensorflow_hub, a leading slash means the model's folder.
+    path = posixpath.normpath(member.name.lstrip("/"))
+    unsafe = path == ".." or path.startswith("../") or "\0" in path
+    if os.name == "nt":
+        unsafe = unsafe or ":" in path or ".." in PureWindowsPath(path).parts
+    if len(path) > _LONGEST_PATH or path.count("/") > _DEEPEST_PATH:
+        raise UnsafeArchiveError(f"The path {path[:100]!r}... is too long, or too deep.")
+    if unsafe or (path == "." and member.isreg()):
+        raise UnsafeArchiveError(
+            f"Relative path {member.name!r} is invalid: it leaves the model's folder."
+        )
+    return "" if path == "." else path

@@ -1,0 +1,78 @@
+"""Reading ahead: a thread reads a stream, and what is done on the way to it, before it is asked.
+
+Receiving and digesting, inflating, and writing each get a core of their own that way, if there are
+as many.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import TypeVar
+
+from tfhub_cache.source.contract import ByteStream
+
+_Stream = TypeVar("_Stream", bound=ByteStream)
+
+_SMALLEST, _LARGEST = 256 << 10, 1 << 20
+"""Bytes of a chunk. It is a quarter of what has been read, so that small archives are shared out,
+too, and large ones cost less."""
+_MOST_WAITING = 4
+"""Chunks that may wait to be read."""
+
+
+def read_ahead(stream: _Stream) -> _Stream | ReadAhead:
+    """A stream's bytes, read ahead for one reader; the stream itself if there can be no thread."""
+    try:
+        return ReadAhead(stream)
+    except RuntimeError:  # the system has no more threads for us
+        return stream
+
+
+class ReadAhead:
+    """A `ByteStream` of another one's bytes. See `read_ahead`."""
+
+    def __init__(self, stream: ByteStream) -> None:
+        self._stream = stream
+        self._chunk, self._position = b"", 0
+        self._error: BaseException | None = None
+        self._closed = False
+        # A chunk is put where there is room for one, and room is made by whoever gets a chunk.
+        # Simple queues, as waiting at each chunk is most of what this costs.
+        self._chunks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(_MOST_WAITING):
+            self._room.put(None)
+        self._thread = threading.Thread(target=self._read_all, daemon=True)
+        self._thread.start()
+
+    def read(self, size: int, /) -> bytes:
+        if self._position == len(self._chunk):
+            self._chunk, self._position = self._chunks.get(), 0
+            self._room.put(None)
+        if not self._chunk:
+            self._chunks.put(b"")  # for whoever asks once more
+            if self._error is not None:
+                raise self._error
+        data = self._chunk[self._position : self._position + size]
+        self._position += len(data)
+        return data
+
+    def close(self) -> None:
+        self._closed = True
+        self._room.put(None)
+        self._stream.close()
+        self._thread.join(1.0)
+
+    def _read_all(self) -> None:
+        count = 0
+        try:
+            while data := self._stream.read(min(max(count // 4, _SMALLEST), _LARGEST)):
+                count += len(data)
+                self._room.get()
+                if self._closed:
+                    raise ValueError("the stream is closed")
+                self._chunks.put(data)
+        except BaseException as error:  # raised to the reader
+            self._error = error
+        self._chunks.put(b"")  # the end, at which the reader looks whether it came too early
