@@ -1,0 +1,1 @@
+"""The clients of HTTP and of Google Cloud Storage."""

@@ -1,0 +1,1 @@
+"""How a model gets into the cache."""

@@ -1,0 +1,1 @@
+"""The file system under a cache."""
