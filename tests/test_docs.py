@@ -37,7 +37,7 @@ def test_the_tables_of_the_settings_are_those_of_the_settings() -> None:
 
 def test_the_page_of_the_command_line_names_each_argument() -> None:
     page = (DOCS / "command-line.md").read_text(encoding="utf-8")
-    assert "tfhub-cache run [--] SCRIPT | -m MODULE | -c CODE [ARGUMENT ...]" in page
+    assert "tfhub-cache run SCRIPT | -m MODULE | -c CODE [ARGUMENT ...]" in page
     assert "None" not in page
 
 
