@@ -388,7 +388,8 @@ def a_layer_of_keras_as_handle() -> Any:
     seen = []
     for trainable in (False, True):
         inner = keras.Sequential(
-            [keras.Input((3,)), keras.layers.Dense(2), keras.layers.Dropout(0.5)]
+            # So many that a step in which dropout leaves none of them does not happen.
+            [keras.Input((3,)), keras.layers.Dense(64), keras.layers.Dropout(0.5)]
         )
         set_weights(inner, 1)
         outer = hub.KerasLayer(inner, trainable=trainable)
