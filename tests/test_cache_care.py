@@ -432,7 +432,7 @@ def test_whoever_reads_while_others_prune_sees_a_whole_model_or_none(
 
 
 def test_an_entry_that_was_used_or_replaced_since_it_was_looked_at_stays(cache_dir: Path) -> None:
-    from tfhub_cache.cache.entries import current
+    from tfhub_cache.cache.listing import current
     from tfhub_cache.fetching.eviction import take_away
 
     entry = ours(cache_dir, A, used=DAY)

@@ -95,9 +95,20 @@ def test_the_functions_of_the_cache_are_imported_when_they_are_used(run_python) 
     done = run_python(
         "import sys, tfhub_cache as hub\n"
         "before = set(sys.modules); hub.cache.entries\n"
-        "print('tfhub_cache.cache.entries' in before, 'tfhub_cache.cache.entries' in sys.modules)"
+        "print('tfhub_cache.cache.listing' in before, 'tfhub_cache.cache.listing' in sys.modules)"
     )
     assert done.check().stdout == "False True\n"
+
+
+def test_the_functions_of_the_cache_are_not_hidden_by_modules_of_their_names(run_python) -> None:
+    """However many modules of the package are imported before."""
+    done = run_python(
+        "import importlib, pkgutil, tfhub_cache as hub\n"
+        "for module in pkgutil.walk_packages(hub.cache.__path__, 'tfhub_cache.cache.'):\n"
+        "    importlib.import_module(module.name)\n"
+        "print([name for name in hub.cache.__all__ if not callable(getattr(hub.cache, name))])"
+    )
+    assert done.check().stdout == "[]\n"
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:

@@ -18,6 +18,7 @@ from models import fake_model, pack_files, read_files
 from servers import Host, stall, status
 
 import tfhub_cache as hub
+from tfhub_cache import pins
 from tfhub_cache.cache import resolving
 from tfhub_cache.errors import CacheError
 from tfhub_cache.fetching import lookup as fetching
@@ -243,7 +244,7 @@ def test_whoever_wakes_up_while_deleting_a_model_leaves_a_new_ones_manifest(
     """Promise 2: deleting a large model takes a while, in which one may press Ctrl-Z."""
     handle = host.publish("/m", pack_files(OLD))
     hub.resolve(handle)
-    delete, names_of, slept = local_entries._delete, local_entries._names_of, []
+    delete, names_of, slept = local_entries.remove, local_entries._names_of, []
 
     def asleep(path: str) -> None:
         delete(path)
@@ -252,7 +253,7 @@ def test_whoever_wakes_up_while_deleting_a_model_leaves_a_new_ones_manifest(
             refresh_in_place_of_a_sleeper(cache_dir, handle)
 
     monkeypatch.setattr(local_entries, "_names_of", lambda *of: sorted(names_of(*of)))
-    monkeypatch.setattr(local_entries, "_delete", asleep)
+    monkeypatch.setattr(local_entries, "remove", asleep)
     with contextlib.suppress(OSError):
         LocalStore(str(cache_dir)).tidy(key_of(handle), 60, lambda _: True)
     assert slept
@@ -551,7 +552,7 @@ def test_whoever_is_stopped_before_they_write_their_name_is_not_waited_for_for_e
     base = str(tmp_path / "entry")
     code = (
         "import os, sys, time\n"
-        "from tfhub_cache.store.contract import lock\n"
+        "from tfhub_cache.store.disk import lock\n"
         "def write(self, content):\n"
         "    print('stopped', flush=True)\n"
         "    time.sleep(60)\n"
@@ -602,7 +603,7 @@ def test_a_child_that_is_forked_while_a_lock_is_taken_does_not_keep_it(tmp_path:
     base = str(tmp_path / "entry")
     code = (
         "import os, sys, time\n"
-        "from tfhub_cache.store.contract import lock\n"
+        "from tfhub_cache.store.disk import lock\n"
         "new = lock.Owner.new\n"
         "def forked():\n"
         "    if os.fork() == 0:\n"  # by another thread, say
@@ -657,7 +658,7 @@ def test_a_model_is_held_against_the_lock_file_by_the_manifest_by_which_it_was_f
         return found
 
     monkeypatch.setattr(LocalStore, "flaw", between)
-    locked = hub.lockfile.locked(handle, str(file))
+    locked = pins.locked(handle, str(file))
     path = fetching.open_cache(str(cache_dir)).lookup(handle, locked)
     assert path is None or os.path.isdir(path)
 
@@ -855,7 +856,7 @@ def test_two_that_remove_the_same_model_at_once_do_not_fail(
 ) -> None:
     ours(cache_dir, A)
     entry = hub.cache.find(A)
-    delete = local_entries._delete
+    delete = local_entries.remove
     second: list[Any] = []
 
     def at_the_same_time(path: str) -> None:
@@ -864,7 +865,7 @@ def test_two_that_remove_the_same_model_at_once_do_not_fail(
             second[0] = hub.cache.remove([entry])[0]
         delete(path)
 
-    monkeypatch.setattr("tfhub_cache.store.disk.entries._delete", at_the_same_time)
+    monkeypatch.setattr("tfhub_cache.store.disk.entries.remove", at_the_same_time)
     assert hub.cache.remove([A])[0].error is None
     assert second[0].error is None, second[0].error
 

@@ -15,9 +15,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tfhub_cache.cache.bug_report import Environment, environment
     from tfhub_cache.cache.details import Info, info
-    from tfhub_cache.cache.entries import Entry, entries, find, free_space
-    from tfhub_cache.cache.environment import Environment, environment
+    from tfhub_cache.cache.listing import Entry, entries, find, free_space
     from tfhub_cache.cache.pinning import lock
     from tfhub_cache.cache.pruning import Pruned, prune
     from tfhub_cache.cache.removing import Removed, remove
@@ -47,11 +47,11 @@ __all__ = [
 
 _MODULES = {
     "details": ("Info", "info"),
-    "entries": ("Entry", "entries", "find", "free_space"),
+    "listing": ("Entry", "entries", "find", "free_space"),
     "pinning": ("lock",),
     "pruning": ("Pruned", "prune"),
     "removing": ("Removed", "remove"),
-    "environment": ("Environment", "environment"),
+    "bug_report": ("Environment", "environment"),
     "resolving": ("Resolved", "refresh", "resolve_all"),
     "verifying": ("Verified", "verify"),
 }

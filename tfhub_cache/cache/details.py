@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tfhub_cache import signatures
-from tfhub_cache.cache.entries import Current, current, find
+from tfhub_cache.cache.listing import Current, current, find
 from tfhub_cache.signatures import DamagedModel, Signature, TooLarge
 from tfhub_cache.store.entry import Entry
 

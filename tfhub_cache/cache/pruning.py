@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tfhub_cache.cache.entries import Current, current, entries
+from tfhub_cache.cache.listing import Current, current, entries
 from tfhub_cache.cache.removing import told
 from tfhub_cache.errors import CacheError
 from tfhub_cache.fetching.eviction import by_last_use, last_use, take_away

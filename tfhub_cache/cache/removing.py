@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tfhub_cache.cache.entries import Current, current, find
+from tfhub_cache.cache.listing import Current, current, find
 from tfhub_cache.errors import CacheError, reason
 from tfhub_cache.fetching.eviction import name_of
 from tfhub_cache.printing import printable

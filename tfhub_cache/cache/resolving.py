@@ -12,7 +12,7 @@ from functools import partial
 from typing import TypeVar
 
 from tfhub_cache import registry
-from tfhub_cache.cache.entries import current
+from tfhub_cache.cache.listing import current
 from tfhub_cache.fetching.interruption import Interruption, run
 from tfhub_cache.fetching.lookup import sparing
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from tfhub_cache.cache.entries import Current, current, entries, find, key_for
+from tfhub_cache.cache.listing import Current, current, entries, find, key_for
 from tfhub_cache.errors import CacheError, ResolveError
 from tfhub_cache.manifest import File
 from tfhub_cache.store.entry import Entry, key_of

@@ -7,7 +7,7 @@ import sys
 
 from tfhub_cache import cache
 from tfhub_cache.cache import Entry, Verified
-from tfhub_cache.cache.entries import key_for
+from tfhub_cache.cache.listing import key_for
 from tfhub_cache.cli import output
 from tfhub_cache.cli.output import Colored, moment, name_of
 from tfhub_cache.units import format_size
