@@ -42,7 +42,7 @@ from tfhub_cache.errors import (
 )
 from tfhub_cache.fetching import interruption
 from tfhub_cache.manifest import Manifest
-from tfhub_cache.source.contract import mirrors
+from tfhub_cache.source import mirrors
 
 MODEL = fake_model()
 ARCHIVE = pack_files(MODEL)

@@ -13,9 +13,14 @@ from tfhub_cache.printing import printable
 
 
 class ResolveError(OSError):
-    """A handle could not be turned into a path.
+    """A handle could not be turned into a path. Its text is put together when it is shown.
 
     Attributes:
+        what: what failed, and for which handle: a phrase, or a whole text where there are neither
+            cause nor advice.
+        cause: why, without the full stop; empty where `what` says it.
+        advice: what to do; whole sentences, or empty.
+        before: sentences that stand before all that, such as that the cached model is damaged.
         handle: the handle as it may be shown, without query and credentials.
         url: the last URL that was asked, without its query; None where none was.
         status: the HTTP status of the last answer; None where there was none.
@@ -23,24 +28,39 @@ class ResolveError(OSError):
 
     def __init__(
         self,
-        message: str,
+        what: str,
         *,
+        cause: str = "",
+        advice: str = "",
         handle: str | None = None,
         url: str | None = None,
         status: int | None = None,
     ) -> None:
-        super().__init__("\n".join(map(printable, message.split("\n"))))
+        super().__init__(what)
+        self.what = what
+        self.cause = printable(cause)
+        self.advice = advice
+        self.before = ""
         self.handle = handle
         self.url = url
         self.status = status
 
+    @property
+    def why(self) -> str:
+        """Its text for a reader who knows what failed: cause and advice, if there is a cause."""
+        return _lines(f"{self.cause}. {self.advice}".rstrip()) if self.cause else str(self)
+
+    def __str__(self) -> str:
+        what = f"{self.what}: {self.cause}." if self.cause else self.what
+        return _lines(" ".join(filter(None, (self.before, what, self.advice))))
+
 
 class DownloadError(ResolveError):
-    """The bytes could not be fetched: network, TLS, proxy, or the server's refusal."""
+    """The archive could not be downloaded: network, TLS, proxy, or the server's refusal."""
 
 
 class ArchiveError(ResolveError):
-    """What was fetched is no archive, or not all of it."""
+    """What was downloaded is not an archive, or not all of it."""
 
 
 class CacheError(ResolveError):
@@ -67,3 +87,8 @@ def reason(error: OSError) -> str:
     """What went wrong, with the file that it is about."""
     file = "" if error.filename is None else f" ({os.fspath(error.filename)})"
     return printable(f"{error.strerror or error}{file}")
+
+
+def _lines(text: str) -> str:
+    """`text` with each of its lines made printable."""
+    return "\n".join(map(printable, text.split("\n")))

@@ -9,7 +9,6 @@ import urllib3
 
 from tfhub_cache.clients.session import TooSlowError
 from tfhub_cache.errors import DownloadError
-from tfhub_cache.printing import printable
 from tfhub_cache.urls import redact
 
 _LONGEST = 300
@@ -45,7 +44,8 @@ def failure(handle: str, url: str, what: str, status: int | None = None) -> Down
     shown_handle, shown_url = redact(handle), redact(url)
     origin_of_trouble = "" if shown_url == shown_handle else f" from {shown_url}"
     return DownloadError(
-        f"Could not download {shown_handle}{origin_of_trouble}: {printable(what)}.",
+        f"Could not download {shown_handle}{origin_of_trouble}",
+        cause=what,
         handle=shown_handle,
         url=shown_url,
         status=status,

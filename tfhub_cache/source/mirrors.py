@@ -107,7 +107,7 @@ def first_that_serves(
     failures: list[tuple[str, OSError | ValueError]] = []
     for place in places:
         if failures:
-            logging.warning("Passing over %s: %s", *_told(handle, *failures[-1]))
+            logging.warning("Passing over %s: %s", failures[-1][0], _why(*failures[-1]))
             before_next()
         try:
             return attempt(place)
@@ -126,7 +126,7 @@ def _none_serves(
     handle: str, failures: Sequence[tuple[str, OSError | ValueError]], is_direct_left_out: bool
 ) -> OSError | ValueError:
     shown = redact(handle)
-    tried = "".join("\n  {}: {}".format(*_told(handle, *failure)) for failure in failures)
+    tried = "".join(f"\n  {place}: {_why(place, error)}" for place, error in failures)
     advice = (
         "Its own host was not asked: add 'direct' to TFHUB_MIRROR if it may be"
         if is_direct_left_out
@@ -139,12 +139,11 @@ def _none_serves(
     return type(last)(message)
 
 
-def _told(handle: str, place: str, error: Exception) -> tuple[str, str]:
-    """A place, and what happened there, without what the reader knows by now."""
-    shown, text = redact(handle), getattr(error, "strerror", None) or str(error)
-    for known in f"Could not download {shown} from {place}: ", f"Could not download {shown}: ":
-        text = text.removeprefix(known)
-    return place, text
+def _why(place: str, error: OSError | ValueError) -> str:
+    """What went wrong at a place, which the reader knows; where it led elsewhere, that too."""
+    if isinstance(error, ResolveError):
+        return error.why if error.url in (None, place) else str(error)
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _is_public(handle: str) -> bool:

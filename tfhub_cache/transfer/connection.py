@@ -145,7 +145,7 @@ class Connection:
 
     def failure(self, what: str, kind: type[DownloadError] = DownloadError) -> DownloadError:
         """What is raised when the archive can't be received."""
-        return kind(f"Could not download {self.shown}: {what}.", handle=self.shown)
+        return kind(f"Could not download {self.shown}", cause=what, handle=self.shown)
 
     def final_error(self, error: DownloadError, kept: int) -> DownloadError:
         """The error, and what becomes of the bytes that have arrived."""
