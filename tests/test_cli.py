@@ -517,7 +517,7 @@ def test_info_of_an_interrupted_download_says_how_far_it_is_and_that_it_goes_on(
     fields = dict(line.split(maxsplit=1) for line in told)
     assert fields["state"] == "incomplete: its download was interrupted"
     assert fields["received"] == "1.0 MB of 6.0 MB, with which the next download goes on"
-    assert fields["signatures"] == "not told: the model is not there"
+    assert fields["signatures"] == "unknown: the model is not there"
     assert "size" not in fields
 
 
@@ -609,7 +609,7 @@ def test_info_tells_where_a_model_is_and_where_it_came_from(
     data = listed(run("info", "--json", key_of(handle)))
     assert data["manifest"]["handle"] == handle
     assert data["signatures"] is None
-    assert "damaged" in data["signatures_untold"]
+    assert "damaged" in data["signatures_error"]
 
 
 @pytest.mark.tensorflow
@@ -673,7 +673,7 @@ def test_info_of_what_is_only_left_behind_says_that_there_is_no_model(
     left_behind(cache_dir, A)
     shown = run("info", A).check().stdout
     assert "incomplete: there is no entry" in shown
-    assert "not told: the model is not there" in shown
+    assert "unknown: the model is not there" in shown
     ours(cache_dir, B, {"model.txt": b""})
     assert "there is neither saved_model.pb nor saved_model.pbtxt" in run("info", B).stdout
 
@@ -712,7 +712,7 @@ def test_verify_says_what_cannot_be_fetched_again_and_what_is_not_there(
     assert done.returncode == 1
     assert f"Could not download {handle}" in done.stderr
     assert f"{A} is not in the cache" in done.stderr
-    assert f"{B} can't be verified: there is only what dead processes have left" in done.stderr
+    assert f"{B} can't be verified: there is only what crashed processes have left" in done.stderr
 
 
 # rm
@@ -740,7 +740,7 @@ def test_rm_leaves_what_somebody_downloads(
     host.wait_for_requests(1)
     done = run("rm", handle)
     assert done.returncode == 1
-    assert "somebody is downloading it" in done.stderr
+    assert "another process is downloading it" in done.stderr
     release.set()
     assert process.communicate(timeout=SOON) == (f"{cache_dir / key_of(handle)}\n", "")
     assert read_files(cache_dir / key_of(handle)) == MODEL

@@ -315,7 +315,7 @@ def test_what_tensorflow_hub_has_downloaded_is_fetched_anew_as_nothing_tells_its
     use({handle: ARCHIVE})
     assert read_files(hub.resolve(handle)) == MODEL
     assert read_files(entry) == MODEL
-    assert "is not as locked: nothing tells of which archive it was made" in warnings(caplog)[0]
+    assert "is not as locked: it is not known of which archive it was made" in warnings(caplog)[0]
 
 
 def test_a_damaged_model_is_healed_with_the_locked_archive_only(host: Host, use) -> None:

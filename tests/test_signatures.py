@@ -210,7 +210,7 @@ def test_info_of_a_model_that_is_too_large_says_so(cache_dir: Path) -> None:
     ours(cache_dir, handle, {"saved_model.pb": b"\x08\x01" * (1 << 20)})
     info = hub.cache.info(handle)
     assert info.entry.state == "ok"
-    assert (info.signatures, info.untold) == (
+    assert (info.signatures, info.signatures_error) == (
         None,
         "saved_model.pb is too large to describe: it has more than 200000 fields",
     )

@@ -22,7 +22,7 @@ from tfhub_cache import pins
 from tfhub_cache.cache import resolving
 from tfhub_cache.errors import CacheError
 from tfhub_cache.fetching import lookup as fetching
-from tfhub_cache.store.disk import entries as local_entries
+from tfhub_cache.store.disk import inventory as local_inventory
 from tfhub_cache.store.disk import lock, part
 from tfhub_cache.store.disk.lock import LockContender
 from tfhub_cache.store.disk.part import open_part
@@ -244,7 +244,7 @@ def test_whoever_wakes_up_while_deleting_a_model_leaves_a_new_ones_manifest(
     """Promise 2: deleting a large model takes a while, in which one may press Ctrl-Z."""
     handle = host.publish("/m", pack_files(OLD))
     hub.resolve(handle)
-    delete, names_of, slept = local_entries.remove, local_entries._names_of, []
+    delete, names_of, slept = local_inventory.remove, local_inventory._names_of, []
 
     def asleep(path: str) -> None:
         delete(path)
@@ -252,8 +252,8 @@ def test_whoever_wakes_up_while_deleting_a_model_leaves_a_new_ones_manifest(
             slept.append(path)
             refresh_in_place_of_a_sleeper(cache_dir, handle)
 
-    monkeypatch.setattr(local_entries, "_names_of", lambda *of: sorted(names_of(*of)))
-    monkeypatch.setattr(local_entries, "remove", asleep)
+    monkeypatch.setattr(local_inventory, "_names_of", lambda *of: sorted(names_of(*of)))
+    monkeypatch.setattr(local_inventory, "remove", asleep)
     with contextlib.suppress(OSError):
         LocalStore(str(cache_dir)).tidy(key_of(handle), 60, lambda _: True)
     assert slept
@@ -311,7 +311,7 @@ def test_whoever_wakes_up_in_a_download_leaves_the_part_file_to_whoever_took_ove
         assert had >= 2 << 20
         asleep_until = len(host.requests)
         release.set()  # the sleeper wakes up, and finds that its folder is gone
-        until(lambda: "Somebody took over" in caplog.text)
+        until(lambda: "Another process took over" in caplog.text)
         assert len(host.requests) == asleep_until
         successor.close(keep=True)  # and the successor is interrupted
         found = open_part(base, lambda: False)
@@ -856,7 +856,7 @@ def test_two_that_remove_the_same_model_at_once_do_not_fail(
 ) -> None:
     ours(cache_dir, A)
     entry = hub.cache.find(A)
-    delete = local_entries.remove
+    delete = local_inventory.remove
     second: list[Any] = []
 
     def at_the_same_time(path: str) -> None:
@@ -865,7 +865,7 @@ def test_two_that_remove_the_same_model_at_once_do_not_fail(
             second[0] = hub.cache.remove([entry])[0]
         delete(path)
 
-    monkeypatch.setattr("tfhub_cache.store.disk.entries.remove", at_the_same_time)
+    monkeypatch.setattr("tfhub_cache.store.disk.inventory.remove", at_the_same_time)
     assert hub.cache.remove([A])[0].error is None
     assert second[0].error is None, second[0].error
 

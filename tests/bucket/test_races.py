@@ -40,12 +40,12 @@ import tfhub_cache as hub
 from tfhub_cache.clients import gcs
 from tfhub_cache.errors import CacheError, DownloadError
 from tfhub_cache.fetching import lookup as fetching
-from tfhub_cache.store.bucket import entries as bucket_entries
+from tfhub_cache.store.bucket import inventory
 from tfhub_cache.store.bucket import objects as objects_module
 from tfhub_cache.store.bucket.objects import Objects
 from tfhub_cache.store.bucket.store import BucketStore
 from tfhub_cache.store.bucket.uploads import Uploads
-from tfhub_cache.store.contract import ABSENT
+from tfhub_cache.store.flaw import ABSENT
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -782,7 +782,7 @@ def test_what_one_thread_removes_is_not_believed_in_though_another_lost_its_clai
     until(lambda: claims.append(contender.attempt()) or claims[-1], "the take-over")
     lost.release()
     in_background(store.flaw, key(handle)).result(SOON)
-    assert bucket_entries.tidy(Objects(ROOT), key(handle), lambda entry: True)
+    assert inventory.tidy(Objects(ROOT), key(handle), lambda entry: True)
     claims[-1].release()
     assert objects.names() == set()
     assert store.flaw(key(handle)) == ABSENT

@@ -49,7 +49,7 @@ from tfhub_cache.store.bucket import claim as bucket_claim
 from tfhub_cache.store.bucket import store as bucket
 from tfhub_cache.store.bucket import uploads
 from tfhub_cache.store.bucket.store import BucketStore
-from tfhub_cache.store.contract import ABSENT
+from tfhub_cache.store.flaw import ABSENT
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -1207,7 +1207,7 @@ def test_what_somebody_is_putting_there_is_listed_and_neither_removed_nor_pruned
     (entry,) = hub.cache.entries()
     assert (entry.key, entry.state, entry.handle) == (key(handle), "downloading", None)
     assert entry.size > 0
-    assert "somebody is downloading it" in str(hub.cache.remove([key(handle)])[0].error)
+    assert "another process is downloading it" in str(hub.cache.remove([key(handle)])[0].error)
     assert hub.cache.prune(max_size=0).leftovers == {}
     release.set()
     resolved.result(SOON)

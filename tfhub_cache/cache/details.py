@@ -19,13 +19,13 @@ class Info:
 
     Attributes:
         entry: its entry in the cache, with its manifest.
-        signatures: the ways to call it; None if they can't be told.
-        untold: why they can't.
+        signatures: the ways to call it; None if they can't be read.
+        signatures_error: why they can't.
     """
 
     entry: Entry
     signatures: list[Signature] | None = None
-    untold: str | None = None
+    signatures_error: str | None = None
 
 
 def info(handle: str) -> Info:
@@ -54,18 +54,18 @@ def info(handle: str) -> Info:
     here = current()
     entry = find(handle)
     if not entry.is_there:
-        return Info(entry, untold="the model is not there")
+        return Info(entry, signatures_error="the model is not there")
     try:
-        with here.errors_told("read"):
+        with here.as_cache_errors("read"):
             return Info(entry, signatures=_signatures(here, entry.key))
     except (DamagedModel, TooLarge, OSError) as error:
-        return Info(entry, untold=str(error).rstrip("."))
+        return Info(entry, signatures_error=str(error).rstrip("."))
     except ImportError:
-        return Info(
-            entry,
-            untold=f"only TensorFlow can read {_TEXT}, and it is not installed (pip install "
-            "'tfhub-cache[tensorflow]')",
+        why = (
+            f"only TensorFlow can read {_TEXT}, and it is not installed "
+            "(pip install 'tfhub-cache[tensorflow]')"
         )
+        return Info(entry, signatures_error=why)
 
 
 def _signatures(here: Current, key: str) -> list[Signature]:

@@ -18,16 +18,16 @@ __all__ = ["Entry", "entries", "find", "free_space"]
 
 
 def entries() -> list[Entry]:
-    """Everything in the cache: models, downloads that are going on, and what was left of others.
+    """Everything in the cache: models, running downloads, and what crashed processes left.
 
-    Nothing is locked, changed or fetched. Sizes come from the manifests; only models of
+    Nothing is locked, changed or downloaded. Sizes come from the manifests; only models of
     tensorflow_hub and damaged ones are measured file by file.
 
     Returns:
         The entries, in the order of their handles; those whose handle is not known come last.
 
     Raises:
-        CacheError: if the cache can't be read. That there is none is no error.
+        CacheError: if the cache can't be read. That there is no cache is not an error.
 
     Example:
         ```python
@@ -37,7 +37,7 @@ def entries() -> list[Entry]:
         ```
     """
     here = current()
-    with here.errors_told("read"):
+    with here.as_cache_errors("read"):
         found = here.store.entries(here.lock_timeout)
     return sorted(found, key=lambda entry: (entry.handle is None, entry.handle or "", entry.key))
 
@@ -60,7 +60,7 @@ def find(handle: str) -> Entry:
         ```
     """
     here = current()
-    with here.errors_told("read"):
+    with here.as_cache_errors("read"):
         entry = here.store.entry(key_for(handle), here.lock_timeout)
     if not (entry.is_there or entry.leftovers or entry.holder):
         raise not_cached(handle, here)
@@ -71,10 +71,10 @@ def free_space() -> int | None:
     """How many bytes are free where the cache is; None in a bucket, which has no limit.
 
     Raises:
-        CacheError: if the disk can't be asked.
+        CacheError: if that can't be found out.
     """
     here = current()
-    with here.errors_told("read"):
+    with here.as_cache_errors("read"):
         return here.store.free_space()
 
 
@@ -93,14 +93,15 @@ class Current:
     lock_timeout: float
 
     @contextlib.contextmanager
-    def errors_told(self, what: str) -> Iterator[None]:
-        """Turns the errors of a disk into a `CacheError` that says what to do."""
+    def as_cache_errors(self, what: str) -> Iterator[None]:
+        """Turns the errors of a file system into a `CacheError` that names the cache."""
         try:
             yield
         except ResolveError:
             raise
         except OSError as error:
-            raise CacheError(f"Could not {what} the cache {self.root}: {reason(error)}.") from error
+            message = f"Could not {what} the cache {self.root}"
+            raise CacheError(message, cause=reason(error)) from error
 
 
 def current() -> Current:
@@ -115,7 +116,7 @@ def key_for(handle: str) -> str:
 
 
 def not_cached(handle: str, here: Current) -> CacheError:
-    """What is raised where there is no such entry."""
+    """The error if there is no such entry."""
     shown, word = redact(handle), argument(as_meant(handle))
     is_known = word is not None and key_for(handle) != handle
     fetch = f", and `tfhub-cache resolve {word}` fetches it" if is_known else ""

@@ -1,4 +1,4 @@
-"""Pruning: removing what was not used for long, and what dead processes left behind."""
+"""Pruning: removing what was not used for long, and what crashed processes left behind."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tfhub_cache.cache.listing import Current, current, entries
-from tfhub_cache.cache.removing import told
+from tfhub_cache.cache.removing import removal_error
 from tfhub_cache.errors import CacheError
-from tfhub_cache.fetching.eviction import by_last_use, last_use, take_away
+from tfhub_cache.fetching.eviction import Plan, last_use, take_away
 from tfhub_cache.store.entry import Entry, InUse
 from tfhub_cache.units import parse_duration, parse_size
 
@@ -20,9 +20,9 @@ class Pruned:
 
     Attributes:
         removed: the models, in the order in which they went.
-        leftovers: what dead processes had left behind: names in the cache, and bytes.
+        leftovers: what crashed processes had left behind: names in the cache, and bytes.
         freed: the bytes of both.
-        kept: models that were to go, but are in use, or were used in the meantime.
+        kept: models that should have gone, but are in use, or were used in the meantime.
         errors: what could not be removed.
         size: bytes of the models that are left.
     """
@@ -43,26 +43,26 @@ def prune(
 ) -> Pruned:
     """Makes room in the cache.
 
-    First goes what dead processes left behind: lock files, folders that were being filled, parts
-    of archives, manifests without a model. Then the models that were not used for longest, until
-    both limits hold. What somebody is downloading stays.
+    First goes what crashed processes left behind: lock files, folders that were being filled, parts
+    of archives, manifests without a model. Then the least recently used models, until both limits
+    hold. What a process is downloading stays.
 
     Last use is recorded at most once an hour, so a model may have been used up to an hour later
-    than its entry tells.
+    than its entry says.
 
     Args:
         max_size: bytes that the models may have together: a number, or text such as `"20GB"` or
             `"500MiB"`. None: no limit.
         unused_for: the age of the last use from which on a model goes: seconds, or text such as
             `"30d"` or `"12h"`. None: no limit.
-        dry_run: whether to only tell what would be removed.
+        dry_run: whether to report what would be removed, and remove nothing.
 
     Returns:
-        What was removed, or would be. What can't be removed is told there, and does not stop the
-        rest.
+        What was removed, or would be. What can't be removed is among its errors, and does not stop
+        the rest.
 
     Raises:
-        ValueError: if a text is no size or no duration.
+        ValueError: if a text is not a valid size or duration.
         CacheError: if the cache can't be read.
 
     Example:
@@ -85,47 +85,49 @@ def prune(
             left = entry.leftovers if dry_run else _sweep(here, entry, pruned)
             pruned.leftovers.update(left)
             pruned.freed += sum(left.values())
-    models = [entry for entry in found if entry.is_there]
-    pruned.size = sum(entry.size for entry in models)
-    for entry in by_last_use(models):
-        too_old = unused_for is not None and _age(entry) >= unused_for
-        if not too_old and (max_size is None or pruned.size <= max_size):
-            continue
-        _take(here, entry, pruned, dry_run)
+    plan = Plan(
+        found,
+        max_size,
+        must_go=lambda entry: unused_for is not None and _age(entry) >= unused_for,
+    )
+    for entry in plan:
+        outcome = _outcome_planned(entry) if dry_run else _take(here, entry, pruned)
+        if outcome in ("kept", "failed"):
+            plan.put_back(entry)
+        if outcome == "kept":
+            pruned.kept.append(entry)
+        elif outcome == "removed":
+            pruned.removed.append(entry)
+            pruned.freed += entry.size
+    pruned.size = plan.size
     return pruned
 
 
 def _sweep(here: Current, entry: Entry, pruned: Pruned) -> Mapping[str, int]:
-    """Removes what the dead left of an entry, and tells what that was."""
+    """Removes what crashed processes left of an entry, and returns what that was."""
     try:
-        # Looked at once more, as somebody else may sweep at the same time.
+        # Looked at once more, as another process may sweep at the same time.
         left = here.store.entry(entry.key, here.lock_timeout).leftovers
         if left:
             here.store.tidy(entry.key, here.lock_timeout, lambda _: False)
         return left
     except InUse:
-        return {}  # somebody has begun to download it, and sweeps themselves
+        return {}  # a process has begun to download it, and sweeps itself
     except OSError as error:
-        pruned.errors.append(told(entry, error))
+        pruned.errors.append(removal_error(entry, error))
         return {}
 
 
-def _take(here: Current, entry: Entry, pruned: Pruned, dry_run: bool) -> None:
-    if dry_run:
-        outcome = "removed" if entry.holder is None else "kept"
-    else:
-        try:
-            outcome = take_away(here.store, entry, here.lock_timeout)
-        except OSError as error:
-            pruned.errors.append(told(entry, error))
-            return
-    if outcome == "kept":
-        pruned.kept.append(entry)
-        return
-    pruned.size -= entry.size
-    if outcome == "removed":
-        pruned.removed.append(entry)
-        pruned.freed += entry.size
+def _outcome_planned(entry: Entry) -> str:
+    return "removed" if entry.holder is None else "kept"
+
+
+def _take(here: Current, entry: Entry, pruned: Pruned) -> str:
+    try:
+        return take_away(here.store, entry, here.lock_timeout)
+    except OSError as error:
+        pruned.errors.append(removal_error(entry, error))
+        return "failed"
 
 
 def _age(entry: Entry) -> float:

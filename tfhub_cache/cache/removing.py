@@ -29,11 +29,11 @@ class Removed:
 
 
 def remove(handles: Iterable[str | Entry]) -> list[Removed]:
-    """Removes models from the cache, and what dead processes left of them.
+    """Removes models from the cache, and what crashed processes left of them.
 
-    A model that somebody is downloading is not touched. Whoever resolves a handle at the same time
-    gets the whole model or none. A program that is just loading it either has all that it needs,
-    or gets an error about a file that is not there.
+    A model that a process is downloading is not touched. A process that resolves a handle at the
+    same time gets the whole model or none. A program that is just loading it either has all that it
+    needs, or gets an error about a file that is not there.
 
     Args:
         handles: handles, names of entries' folders, or entries as `entries` returns them.
@@ -64,33 +64,36 @@ def _remove(subject: str | Entry, here: Current) -> Removed:
         except CacheError as error:
             return Removed(subject, error=error)
     try:
-        with here.errors_told("remove a model from"):
+        with here.as_cache_errors("remove a model from"):
             here.store.tidy(entry.key, here.lock_timeout, lambda _: True, entry.leftovers)
     except CacheError as error:
         if isinstance(error.__cause__, InUse) and _is_gone(entry, here):
             return Removed(handle, entry)
-        return Removed(handle, entry, error=told(entry, error))
+        return Removed(handle, entry, error=removal_error(entry, error))
     return Removed(handle, entry)
 
 
 def _is_gone(entry: Entry, here: Current) -> bool:
-    """Whether somebody else, who is busy with an entry, has removed it."""
-    with here.errors_told("read"):
+    """Whether another process, which is busy with an entry, has removed it."""
+    with here.as_cache_errors("read"):
         return entry.is_there and not here.store.entry(entry.key, here.lock_timeout).is_there
 
 
-def told(entry: Entry, error: OSError) -> CacheError:
-    """Why an entry could not be removed, in words that name it and the way out."""
+def removal_error(entry: Entry, error: OSError) -> CacheError:
+    """Why an entry could not be removed, and what to do."""
     name = name_of(entry)
     cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
     if isinstance(cause, InUse):
         return CacheError(
-            f"{name} is not removed, as somebody is downloading it "
-            f"({printable(cause.holder) or 'unknown'}). Try again when they are done.",
+            f"{name} is not removed, as another process is downloading it "
+            f"({printable(cause.holder) or 'unknown'}).",
+            advice="Try again when it is done.",
             handle=name,
         )
     return CacheError(
-        f"{name} is not removed, or not all of it: {reason(cause)}. Check the permissions of "
-        f"{redact(entry.path)}, and whether a program has its files open.",
+        f"{name} is not removed, or not all of it",
+        cause=reason(cause),
+        advice=f"Check the permissions of {redact(entry.path)}, and whether a program has its "
+        "files open.",
         handle=name,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -17,8 +16,6 @@ from tfhub_cache.store.entry import Entry, key_of
 from tfhub_cache.urls import argument, as_meant, redact
 
 _CHUNK = 1 << 20
-_MOMENT, _LOOK_EVERY = 2.0, 0.05
-"""Seconds within which an entry that is being replaced is there again, and between two looks."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +29,8 @@ class Verified:
             SavedModel would have.
         compared: whether contents were compared. Entries without a manifest, as those of
             tensorflow_hub, have nothing to be compared with.
-        fixed: whether what differed was fetched again.
-        error: why it could not be verified, or not be fetched again.
+        fixed: whether what differed was downloaded again.
+        error: why it could not be verified, or not be downloaded again.
     """
 
     handle: str
@@ -45,7 +42,7 @@ class Verified:
 
     @property
     def is_sound(self) -> bool:
-        """Whether nothing is wrong, or not any more."""
+        """Whether nothing is wrong, or nothing any more."""
         return self.error is None and (self.fixed or not self.problems)
 
 
@@ -55,9 +52,9 @@ def verify(
     """Reads the files of models and compares their SHA-256 with the manifest's.
 
     Args:
-        handles: handles, or names of entries' folders; None: every model in the cache, but for
+        handles: handles, or names of entries' folders; None: every model in the cache, except
             those that are being downloaded.
-        fix: whether to fetch again what differs. It needs the network. A model is replaced when
+        fix: whether to download again what differs. It needs the network. A model is replaced when
             the new one is complete.
         jobs: how many files are read at a time.
 
@@ -131,8 +128,9 @@ class _Reading:
             return Verified(self._handle, error=self._error)
         problems = self._problems()
         if problems:
-            # Somebody may have replaced or removed it under our eyes.
-            now = _settled(self._here, self._entry.key)
+            # Another process may have replaced or removed it in the meantime.
+            here, key = self._here, self._entry.key
+            now = here.store.settled(key, here.lock_timeout, lambda entry: entry.is_there)
             if not now.is_there and not self._was_asked_for:
                 return None
             if now.manifest != self._entry.manifest:
@@ -148,7 +146,7 @@ class _Reading:
         problems = [problem for _, flaw in self._digests if (problem := flaw.result())]
         if key_of(entry.manifest.handle) != entry.key:
             problems.append("its manifest is that of another handle")
-        with self._here.errors_told("read"):
+        with self._here.as_cache_errors("read"):
             there = self._here.store.files(entry.key)
         expected = {file.path for file in entry.manifest.files}
         problems += [f"{path} is not part of it" for path in sorted(there) if path not in expected]
@@ -179,16 +177,6 @@ class _Reading:
         return None
 
 
-def _settled(here: Current, key: str) -> Entry:
-    """An entry, when whoever replaces it at this moment has done so."""
-    deadline = time.monotonic() + _MOMENT
-    while True:
-        entry = here.store.entry(key, here.lock_timeout)
-        if entry.is_there or entry.holder is None or time.monotonic() >= deadline:
-            return entry
-        time.sleep(_LOOK_EVERY)
-
-
 def _found(handle: str) -> Entry:
     entry = find(handle)
     if entry.is_there:
@@ -199,7 +187,7 @@ def _found(handle: str) -> Entry:
         if word is None or key_for(handle) == handle
         else f"`tfhub-cache resolve {word}`"
     )
-    why = "dead processes have left of it" if entry.holder is None else "has arrived so far"
+    why = "crashed processes have left of it" if entry.holder is None else "has arrived so far"
     raise CacheError(
         f"{name} can't be verified: there is only what {why}. {how} fetches it, or waits for it.",
         handle=name,
@@ -207,10 +195,8 @@ def _found(handle: str) -> Entry:
 
 
 def _fixed(verified: Verified) -> Verified:
-    """Fetches again what differs."""
-    from tfhub_cache.resolvers.archives import (
-        fetch_again,  # it is above this, and made of `fetching`
-    )
+    """Downloads again what differs."""
+    from tfhub_cache.resolvers.archives import fetch_again  # for downloads only
 
     entry = verified.entry
     assert entry is not None  # or nothing would differ
@@ -221,8 +207,9 @@ def _fixed(verified: Verified) -> Verified:
         return replace(
             verified,
             error=ResolveError(
-                f"{entry.key} can't be fetched again, as nothing tells its handle. Give the "
-                f"handle to `tfhub-cache verify --fix`, or remove it: tfhub-cache rm {entry.key}",
+                f"{entry.key} can't be downloaded again, as its handle is not known.",
+                advice="Give the handle to `tfhub-cache verify --fix`, or remove it: "
+                f"tfhub-cache rm {entry.key}",
                 handle=entry.key,
             ),
         )

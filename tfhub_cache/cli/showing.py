@@ -57,7 +57,7 @@ def info(options: argparse.Namespace) -> int:
                 "manifest": manifest and dataclasses.asdict(manifest),
                 "signatures": known.signatures
                 and [dataclasses.asdict(signature) for signature in known.signatures],
-                "signatures_untold": known.untold,
+                "signatures_error": known.signatures_error,
             }
         )
         return 0
@@ -92,7 +92,7 @@ def info(options: argparse.Namespace) -> int:
     for name, *value in rows:
         output.line(f"{name!s:{width}}  ", *value)
     if known.signatures is None:
-        output.line(f"{'signatures':{width}}  not told: {known.untold or ''}")
+        output.line(f"{'signatures':{width}}  unknown: {known.signatures_error or ''}")
     elif not known.signatures:
         output.line(f"{'signatures':{width}}  none")
     for signature in known.signatures or []:

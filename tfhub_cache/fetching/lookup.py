@@ -1,7 +1,8 @@
-"""Fetching: a handle and a source go in, the path of a whole entry in the cache comes out.
+"""Fetching: a handle and a source go in, the path of an intact entry in the cache comes out.
 
-Readers never lock: they see a whole entry or none. Whoever finds none, or a damaged one, contends
-for the right to make it; one gets it, the others wait for the entry. docs/design.md draws it.
+Readers never lock: they see a whole entry or none. A process that finds none, or a damaged one,
+contends for the claim, the right to make it; one gets it, the others wait for the entry.
+docs/design.md draws it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import itertools
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 from absl import logging
 
@@ -27,14 +27,12 @@ from tfhub_cache.pins import Locked
 from tfhub_cache.printing import printable
 from tfhub_cache.retrying import Policy
 from tfhub_cache.source.contract import Source
-from tfhub_cache.store.contract import ABSENT, Claim, Contender, Store, open_store
-from tfhub_cache.store.entry import NOT_PERMITTED, key_of
+from tfhub_cache.store.contract import Claim, Contender, Store, open_store
+from tfhub_cache.store.entry import key_of
+from tfhub_cache.store.flaw import ABSENT, Flaw, FlawKind
 from tfhub_cache.urls import as_meant, redact
 
 _LONG_WAIT = 10.0
-_MOMENT = 2.0
-"""Seconds within which an entry that is being replaced is there again."""
-_LOOK_EVERY = 0.05
 _TAKEN_OVER = Policy(attempts=5, first_pause=0.25, longest_pause=4.0)
 """How often an entry is made, if others take that over each time."""
 
@@ -42,13 +40,6 @@ _TAKEN_OVER = Policy(attempts=5, first_pause=0.25, longest_pause=4.0)
 _spared: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar(
     "spared", default=frozenset()
 )
-
-
-class _Flaw(NamedTuple):
-    """Why an entry can't be used: what it is, and in detail."""
-
-    what: str
-    detail: str
 
 
 class Cache:
@@ -71,11 +62,12 @@ class Cache:
         An entry that is made of another archive than the one that is locked must be fetched, too.
 
         No lock, no network, nothing written: this is what every resolve of a cached model costs,
-        unless somebody who died after publishing the entry has to be tidied up after, or an hour
-        has gone since its use was recorded.
+        unless a process that crashed after publishing the entry has left something, or an hour has
+        gone since its use was recorded.
         """
         key = key_of(handle)
-        if self._flaw(key, locked) is not None:
+        flaw = self._store.flaw(key) if locked is None else self._flaw(key, locked)
+        if flaw is not None:
             return None
         if self._store.is_claimed(key):
             self._tidy(key)
@@ -85,20 +77,20 @@ class Cache:
         return self._store.path(key)
 
     def fetch(self, handle: str, sources: Sequence[Source], options: FetchOptions) -> str:
-        """Makes the handle's entry, or waits for whoever is making it.
+        """Makes the handle's entry, or waits for the process that is making it.
 
         Args:
             handle: the handle as the user wrote it; its sha1 names the entry.
             sources: where the archive is, in the order in which they are asked, if this call has
-                to download. None, if nothing may be downloaded.
+                to download. Empty if nothing may be downloaded.
             options: how.
 
         Returns:
             The entry's path.
 
         Raises:
-            DownloadError: if the archive can't be fetched, or is not what the server promised.
-            ArchiveError: if what was fetched is no sound archive.
+            DownloadError: if the archive can't be downloaded, or is not what the server promised.
+            ArchiveError: if what was downloaded is not an intact archive.
             UnsafeArchiveError: if the archive must not be unpacked.
             CacheError: if the cache can't be written.
             OfflineError: if nothing may be downloaded.
@@ -111,14 +103,14 @@ class Cache:
             if not sources:
                 if self._is_put_in_place(key, options):
                     return self._store.path(key)
-                if flaw is not None and flaw.detail.startswith(NOT_PERMITTED):
+                if flaw is not None and flaw.kind is FlawKind.NOT_PERMITTED:
                     raise offline.refusal_of_unreadable(handle, self._store.path(key))
                 raise offline.refusal(handle, self._root)
             contender = self._store.contend(
                 key,
                 options.lock_timeout,
                 options.keep_free,
-                # Somebody without the lock file may make one of another archive meanwhile.
+                # A process without the lock file may make one of another archive meanwhile.
                 replace=options.refresh or options.locked is not None,
             )
             for attempt in itertools.count(1):
@@ -126,7 +118,7 @@ class Cache:
                 if claim is None:
                     break
                 with claim:
-                    # Whoever had the claim before may just have made the entry.
+                    # The process that had the claim before may just have made the entry.
                     if self._is_there(key, options):
                         break
                     try:
@@ -136,22 +128,31 @@ class Cache:
                     except OSError:
                         if not _is_lost(claim):
                             raise
-                logging.warning("Somebody took over the download of '%s'.", redact(handle))
+                logging.warning("Another process took over the download of '%s'.", redact(handle))
                 _pause_after_loss(attempt)
         except OSError as error:
-            # Where the disk refuses, the entry may still be there: made, or put back by somebody.
+            # Where the disk refuses, the entry may still be there: made by another process, say.
             is_of_disk = bool(sources) and not isinstance(error, ResolveError)
             if made or (is_of_disk and self._is_put_in_place(key, options)):
                 logging.warning("'%s' is in the cache, but: %s", redact(handle), error)
                 return self._store.path(key)
-            failure = _failure(handle, self._root, flaw, error)
-            raise failure from (None if failure is error else error)
+            if isinstance(error, ResolveError):
+                _say_what_was_cached(error, handle, flaw)
+                raise
+            failure = CacheError(
+                f"Could not keep {redact(handle)} in the cache {self._root}",
+                cause=reason(error),
+                advice="Check the folder's permissions and free space, or set TFHUB_CACHE_DIR to "
+                "a folder that can be written.",
+            )
+            _say_what_was_cached(failure, handle, flaw)
+            raise failure from error
         if made and options.max_size is not None:
             self._make_room(key, options, options.max_size)
         return self._store.path(key)
 
     def _make_room(self, key: str, options: FetchOptions, max_size: int) -> None:
-        """Removes what was not used for longest, if the cache has grown too large."""
+        """Removes the least recently used models, if the cache has grown too large."""
         from tfhub_cache.fetching.eviction import make_room  # only where there is a limit
 
         try:
@@ -166,7 +167,7 @@ class Cache:
             logging.warning("Could not make room in the cache %s: %s", self._root, error)
 
     def _tidy(self, key: str) -> None:
-        """Removes what somebody left who died after publishing, if they are dead."""
+        """Removes what a process left that crashed after publishing, if it did."""
         if key in self._untidy:
             return
         try:
@@ -180,22 +181,22 @@ class Cache:
         self, contender: Contender, handle: str, key: str, options: FetchOptions
     ) -> Claim | None:
         """Waits for the claim, or for the entry (then None), whichever comes first."""
-        # tensorflow_hub's line, at its level; and one that is seen, if it takes long.
+        # tensorflow_hub's line, at its level; and one that is seen by default, if it takes long.
         lines = iter([(0.0, logging.INFO), (_LONG_WAIT, logging.WARNING)])
         begun = time.monotonic()
-        tell_after, level = next(lines)
+        log_after, level = next(lines)
         claim = None
         try:
             with Progress(f"Waiting for {redact(handle)}", options.show_progress) as progress:
                 while (claim := contender.attempt()) is None:
-                    if time.monotonic() - begun >= tell_after:
+                    if time.monotonic() - begun >= log_after:
                         logging.log(
                             level,
                             "Module '%s' already being downloaded by '%s'. Waiting.",
                             redact(handle),
                             printable(contender.holder),
                         )
-                        tell_after, level = next(lines, (float("inf"), level))
+                        log_after, level = next(lines, (float("inf"), level))
                     if progress.is_due():
                         with contextlib.suppress(OSError):  # it is only for people
                             progress(*contender.progress())
@@ -212,7 +213,7 @@ class Cache:
     def _make(
         self,
         handle: str,
-        flaw: _Flaw | None,
+        flaw: Flaw | None,
         sources: Sequence[Source],
         claim: Claim,
         options: FetchOptions,
@@ -221,41 +222,39 @@ class Cache:
         from tfhub_cache.fetching.download import download  # for downloads only
 
         shown = redact(handle)
-        if flaw is not None and flaw.detail != ABSENT:
-            logging.warning("The cached '%s' is %s: %s. Fetching it again.", shown, *flaw)
+        if flaw is not None and flaw != ABSENT:
+            logging.warning(
+                "The cached '%s' is %s: %s. Fetching it again.",
+                shown,
+                flaw.summary,
+                printable(str(flaw)),
+            )
         logging.info("Downloading TF-Hub Module '%s'.", shown)
         claim.publish(download(handle, sources, claim, options))
         logging.info("Downloaded TF-Hub Module '%s'.", shown)
 
     def _is_there(self, key: str, options: FetchOptions) -> bool:
-        """Whether nothing has to be made any more."""
+        """Whether nothing has to be downloaded."""
         return not options.refresh and self._flaw(key, options.locked) is None
 
     def _is_put_in_place(self, key: str, options: FetchOptions) -> bool:
-        """Whether somebody else, who replaces the entry, has it there within a moment."""
+        """Whether another process that replaces the entry has it there within a moment."""
         if options.refresh:
             return False
-        deadline = time.monotonic() + _MOMENT
-        with contextlib.suppress(OSError):  # nobody replaces what can't be looked at
-            while self._store.entry(key, options.lock_timeout).holder is not None:
-                if self._is_there(key, options):
-                    return True
-                if time.monotonic() >= deadline:
-                    return False
-                time.sleep(_LOOK_EVERY)
+        with contextlib.suppress(OSError):  # what can't be listed may still be readable
+            self._store.settled(key, options.lock_timeout, lambda _: self._is_there(key, options))
         return self._is_there(key, options)
 
-    def _flaw(self, key: str, locked: Locked | None) -> _Flaw | None:
+    def _flaw(self, key: str, locked: Locked | None) -> Flaw | None:
         """Why an entry can't be used, or None if it can."""
-        detail = self._store.flaw(key)
-        if detail is not None:
-            what = "unreadable" if detail.startswith(NOT_PERMITTED) else "damaged"
-            return _Flaw(what, printable(detail))
-        if locked is None or (archive := self._store.archive(key)) == locked.archive:
-            return None
+        flaw = self._store.flaw(key)
+        if flaw is not None or locked is None:
+            return flaw
+        archive = self._store.archive(key)
         if archive is None:
-            return _Flaw("not as locked", "nothing tells of which archive it was made")
-        return _Flaw("not as locked", f"it was made of an archive with sha256 {archive.sha256}")
+            return Flaw(FlawKind.UNKNOWN_ARCHIVE)
+        is_locked = archive == locked.archive
+        return None if is_locked else Flaw(FlawKind.OTHER_ARCHIVE, (archive.sha256,))
 
 
 @contextlib.contextmanager
@@ -308,22 +307,12 @@ def _pause_after_loss(attempt: int) -> None:
     interruption.pause(pause)
 
 
-def _failure(handle: str, root: str, flaw: _Flaw | None, error: OSError) -> ResolveError:
-    """What is raised when there is no entry after all."""
+def _say_what_was_cached(error: ResolveError, handle: str, flaw: Flaw | None) -> None:
+    """Completes an error: for which handle, and why what is cached could not be used."""
     shown = redact(handle)
-    if not isinstance(error, ResolveError):
-        error = CacheError(
-            f"Could not keep {shown} in the cache {root}: {reason(error)}. Check "
-            "the folder's permissions and free space, or set TFHUB_CACHE_DIR to a folder that "
-            "can be written.",
-            handle=shown,
-        )
     error.handle = error.handle or shown
-    if flaw is None or flaw.detail == ABSENT:
-        return error
-    return type(error)(
-        f"The cached {shown} is {flaw.what} ({flaw.detail}), and fetching it again failed. {error}",
-        handle=error.handle,
-        url=error.url,
-        status=error.status,
-    )
+    if flaw is not None and flaw != ABSENT:
+        error.before = (
+            f"The cached {shown} is {flaw.summary} ({printable(str(flaw))}), and fetching it "
+            "again failed."
+        )

@@ -1,33 +1,39 @@
 """The file system under a cache: local disk, or an object store.
 
-One class per kind hides every difference; nobody above asks which one it is. What is on it is
-the truth: no database, no index, no state that could disagree with the folders.
-The layout is tensorflow_hub's but for the manifest. For the entry `<key>`, the sha1 of a handle:
+One class per kind hides every difference; no caller asks which one it is. What is on it is the
+truth: no database, no index, no state that could disagree with the folders.
+The layout is tensorflow_hub's, plus the manifest. For the entry `<key>`, the sha1 of a handle:
 
     <key>/                the model, exactly as published
     <key>.manifest.json   what was downloaded, and each file's size and digest
     <key>.descriptor.txt  for people: handle, time, host
-    <key>.lock            while somebody downloads: `<host>.<pid>.<uid>`
+    <key>.lock            while a process downloads: `<host>.<pid>.<uid>`
     <key>.part            what has been received of the archive, and
     <key>.part.json       which archive and which of its bytes that is
-    <key>.<uid>.tmp/      the folder that somebody is filling
-    <key>.<uid>.*.tmp     what else they need for a moment, to publish and to tidy up
+    <key>.<uid>.tmp/      the folder that a process is filling
+    <key>.<uid>.*.tmp     what else it needs for a moment, to publish and to tidy up
 
-When an entry was last used is told by the time of its folder, in a bucket by that of `<key>.used`.
+The time of an entry's folder is that of its last use; in a bucket that of `<key>.used`.
 """
 
 from __future__ import annotations
 
 import abc
+import time
 from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import BinaryIO
 
 from tfhub_cache.manifest import Archive, Manifest
-from tfhub_cache.store.entry import ABSENT, Condition, Entry
+from tfhub_cache.store.entry import Condition, Entry, Inventory
+from tfhub_cache.store.flaw import ABSENT, Flaw
 from tfhub_cache.transfer.spool import Identity, Spool
 
-__all__ = ["ABSENT", "Claim", "Contender", "Staging", "Store", "descriptor", "open_store"]
+__all__ = ["Claim", "Contender", "Staging", "Store", "descriptor", "open_store"]
+
+MOMENT = 2.0
+"""Seconds within which an entry that is being replaced is there again."""
+_LOOK_EVERY = 0.05
 
 
 class Staging(abc.ABC):
@@ -65,7 +71,7 @@ class Claim(Staging):
 
     @abc.abstractmethod
     def leftover(self) -> Spool | None:
-        """What an earlier attempt has received of an archive, to go on with if it is the same."""
+        """What an earlier attempt has received of an archive, to resume if it is the same."""
 
     @abc.abstractmethod
     def spool(self, identity: Identity) -> Spool | None:
@@ -98,7 +104,7 @@ class Claim(Staging):
 
     @abc.abstractmethod
     def is_lost(self) -> bool:
-        """Whether somebody has taken the claim over, since they saw no sign of life of us."""
+        """Whether another process has taken the claim over, as it saw no sign of life of ours."""
 
     @abc.abstractmethod
     def release(self) -> None:
@@ -121,13 +127,13 @@ class Claim(Staging):
 
 
 class Contender(abc.ABC):
-    """Somebody who wants to make an entry, and may have to wait for somebody else."""
+    """A process's attempts to get the claim for an entry, which another process may have."""
 
     poll_seconds: float
     """How long to wait between two attempts."""
 
     holder: str
-    """Who was in the way at the last attempt, for people."""
+    """Which process had the claim at the last attempt, for people."""
 
     @abc.abstractmethod
     def progress(self) -> tuple[int, int | None]:
@@ -141,12 +147,12 @@ class Contender(abc.ABC):
     def attempt(self) -> Claim | None:
         """Tries once to get the claim.
 
-        A holder that is dead is cleared away. "Dead" is certain on this machine; of another
+        The claim of a crashed process is taken over. On this machine a crash is certain; of another
         machine it means: without a sign of life for the lock timeout. After a claim that was got
         has been lost, it means that on this machine, too.
 
         Returns:
-            The claim, or None while somebody alive has it.
+            The claim, or None while a running process has it.
 
         Raises:
             OSError: if the store can't be written.
@@ -161,28 +167,25 @@ class Store(abc.ABC):
         """The path of an entry, as TensorFlow and users read it."""
 
     @abc.abstractmethod
-    def flaw(self, key: str) -> str | None:
-        """Why an entry can't be used, or None if it can. Cheap: asked at every resolve.
+    def flaw(self, key: str) -> Flaw | None:
+        """Why an entry can't be used, or None if it is intact. Cheap: called by every resolve.
 
         Every file that the manifest lists must be there and have its size. An entry without a
         manifest, as tensorflow_hub makes them, must look like a SavedModel.
-
-        Returns:
-            `ABSENT` if there is no entry, words for people if it is damaged, None if it is whole.
         """
 
     @abc.abstractmethod
     def archive(self, key: str) -> Archive | None:
-        """The archive of which an entry was made that `flaw` has just found whole.
+        """The archive of which an entry was made that `flaw` has just found intact.
 
-        None if nothing tells it, as of an entry that tensorflow_hub made. Cheap, as `flaw`.
+        None if that is not known, as of an entry that tensorflow_hub made. Cheap, as `flaw`.
         """
 
     @abc.abstractmethod
     def is_claimed(self, key: str) -> bool:
-        """Whether a lock says that somebody is making the entry, or died before tidying up.
+        """Whether a lock says that a process is making the entry, or crashed while it did.
 
-        Cheap: asked at every resolve.
+        Cheap: called by every resolve.
         """
 
     @abc.abstractmethod
@@ -192,7 +195,7 @@ class Store(abc.ABC):
         It never fails: where it can't be written, it is not recorded.
 
         Returns:
-            Seconds after which it is to be asked again.
+            Seconds after which to call it again.
         """
 
     @abc.abstractmethod
@@ -206,25 +209,56 @@ class Store(abc.ABC):
             lock_timeout: seconds without a sign of life after which another machine's claim
                 is void.
             keep_free: bytes of a disk that are to stay free.
-            replace: whether a sound entry is to be replaced, too. Until then it can be used.
+            replace: whether an intact entry is replaced, too. Until then it can be used.
         """
 
-    # What follows is for those who care for the cache. None of it is on the way of a resolve.
+    # What follows is for looking after the cache. A resolve of a cached model calls none of it.
 
     @abc.abstractmethod
-    def entries(self, lock_timeout: float) -> list[Entry]:
-        """All that there is, in no particular order. Nothing is locked or changed.
+    def inventories(self, lock_timeout: float, key: str = "") -> list[Inventory]:
+        """What there is of each entry, in no particular order. Nothing is locked or changed.
 
         Args:
-            lock_timeout: as of `contend`.
+            lock_timeout: see `contend`.
+            key: the entry that is asked for; empty: all of them.
 
         Raises:
-            OSError: if the cache can't be read. That there is none is no error.
+            OSError: if the cache can't be read. That there is no cache is not an error.
         """
 
-    @abc.abstractmethod
+    def entries(self, lock_timeout: float) -> list[Entry]:
+        """All entries. See `inventories`."""
+        return [inventory.entry() for inventory in self.inventories(lock_timeout)]
+
     def entry(self, key: str, lock_timeout: float) -> Entry:
-        """What there is of one entry; its flaw is `ABSENT` if there is none."""
+        """One entry, also if there is nothing of it."""
+        found = self.inventories(lock_timeout, key) or [Inventory(key, self.path(key), {}, ABSENT)]
+        return found[0].entry()
+
+    def settled(
+        self,
+        key: str,
+        lock_timeout: float,
+        is_settled: Callable[[Entry], bool],
+        seconds: float = MOMENT,
+    ) -> Entry:
+        """Waits for an entry that another process replaces or removes at this moment.
+
+        Args:
+            key: the entry.
+            lock_timeout: see `contend`.
+            is_settled: whether it is as it was waited for.
+            seconds: how long to wait at most.
+
+        Returns:
+            The entry when it is settled, when no process holds it, or when the time is up.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            entry = self.entry(key, lock_timeout)
+            if entry.holder is None or is_settled(entry) or time.monotonic() >= deadline:
+                return entry
+            time.sleep(_LOOK_EVERY)
 
     @abc.abstractmethod
     def files(self, key: str) -> dict[str, int]:
@@ -246,23 +280,23 @@ class Store(abc.ABC):
         condition: Condition,
         leftovers: Collection[str] | None = None,
     ) -> bool:
-        """Removes what the dead left of an entry, and the entry itself on a condition.
+        """Removes what crashed processes left of an entry, and on a condition the entry itself.
 
-        It is done with the right to make the entry, so that nobody makes it at the same time. It
-        does not wait for it. Readers see the whole entry or none.
+        It is done with the claim, so that no process makes the entry at the same time. It does not
+        wait for the claim. Readers see the whole entry or none.
 
         Args:
             key: the entry.
-            lock_timeout: as of `contend`.
-            condition: asked of the entry, if there is one.
-            leftovers: what the dead left of it, as far as it is known, as `Entry.leftovers`. None:
-                it is looked for, which on a disk means to list the whole cache.
+            lock_timeout: see `contend`.
+            condition: is called with the entry, if there is one.
+            leftovers: what is known to be left of it (`Entry.leftovers`). None: it is looked for,
+                which on a disk means to list the whole cache.
 
         Returns:
             Whether the entry was removed.
 
         Raises:
-            InUse: if somebody alive has the right. Nothing was done then.
+            InUse: if a running process has the claim. Nothing was done then.
             OSError: if something can't be removed.
         """
 

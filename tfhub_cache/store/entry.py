@@ -1,23 +1,18 @@
-"""An entry as it is found in a store: which model, how large, whether it is whole, when used."""
+"""An entry as it is found in a store: which model, how large, whether intact, when used."""
 
 from __future__ import annotations
 
 import datetime
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from tfhub_cache.manifest import Manifest
 from tfhub_cache.printing import printable
+from tfhub_cache.store.flaw import ABSENT, Flaw
 
-ABSENT = "there is no entry"
-"""The flaw of an entry that is not there."""
-MANIFEST_UNREADABLE = "its manifest can't be read"
-"""The flaw of an entry that has something in place of a manifest."""
-NOT_PERMITTED = "the permission is missing to read"
-"""How the flaw of an entry begins that may be whole, but is somebody else's."""
 State: TypeAlias = Literal["ok", "foreign", "downloading", "incomplete"]
 
 DESCRIPTOR_BYTES = 1 << 17
@@ -33,22 +28,23 @@ class Entry:
     Attributes:
         key: its name in the cache, the sha1 of the handle.
         path: where it is.
-        handle: the handle as the user wrote it; None if nothing tells it, as of a small model that
+        handle: the handle as the user wrote it; None if it is not known, as of a small model that
             is being downloaded for the first time.
-        state: `ok`; `foreign`, made by tensorflow_hub and whole as far as names of files tell;
-            `downloading`, somebody is making it and there is nothing else to be used; or
-            `incomplete`, which is damaged, or what a dead process left behind.
-        flaw: why it can't be used, in words; None if it can.
+        state: `ok`; `foreign`, made by tensorflow_hub and intact as far as names of files say;
+            `downloading`, a process is making it and there is nothing else to be used; or
+            `incomplete`, which is damaged, or what a crashed process left behind.
+        flaw: why it can't be used, as a text; None if it can.
+        is_there: whether there is a model, intact or damaged.
         size: bytes of the model's files; where it is being downloaded for the first time, what has
             arrived so far.
         files: the number of the model's files.
-        downloaded: when it was downloaded, with a time zone; None if nothing tells it.
-        used: when its last use was recorded, which is done at most once an hour; None if nothing
-            tells it.
-        holder: who is making or removing it at this moment, `<host>.<pid>.<id>`; None if nobody.
-        leftovers: what dead processes left of it: names in the cache, and bytes.
-        received: bytes of its archive that are there, of a download that is going on or was
-            interrupted, which the next one goes on with; None if there are none that would outlive
+        downloaded: when it was downloaded, with a time zone; None if that is not known.
+        used: when its last use was recorded, which is done at most once an hour; None if that is
+            not known.
+        holder: which process makes or removes it at this moment, `<host>.<pid>.<id>`, or None.
+        leftovers: what crashed processes left of it: names in the cache, and bytes.
+        received: bytes of its archive that are there, of a download that is running or was
+            interrupted, which the next one resumes; None if there are none that would outlive
             their process.
         expected: bytes that the archive of that download has.
         manifest: what is known of it; None of an entry that tensorflow_hub made.
@@ -59,6 +55,7 @@ class Entry:
     handle: str | None = None
     state: State = "incomplete"
     flaw: str | None = None
+    is_there: bool = True
     size: int = 0
     files: int = 0
     downloaded: datetime.datetime | None = None
@@ -70,11 +67,6 @@ class Entry:
     manifest: Manifest | None = None
 
     @property
-    def is_there(self) -> bool:
-        """Whether there is a model, whole or damaged."""
-        return self.flaw != ABSENT
-
-    @property
     def is_versioned(self) -> bool | None:
         """Whether the handle names a version; None if the handle is not known.
 
@@ -83,15 +75,93 @@ class Entry:
         return None if self.handle is None else is_versioned(self.handle)
 
 
+@dataclass(frozen=True)
+class Inventory:
+    """What a store has of one entry, from which all that is said of it and done to it follows.
+
+    Attributes:
+        key: its name in the cache.
+        path: where it is.
+        sizes: bytes by the names at the top of the cache: `<key>`, `<key>.lock`, `<key>.part` etc.
+        flaw: why it can't be used; None if it can.
+        files: sizes of the model's files.
+        used: when its last use was recorded, by the store's clock.
+        holder: which process makes or removes it at this moment.
+        manifest: its manifest, if there is a valid one.
+        descriptor: the text of its descriptor; empty if there is a manifest, which says the same.
+        partial: handle, bytes received and bytes expected of an archive that has not all arrived.
+    """
+
+    key: str
+    path: str
+    sizes: Mapping[str, int]
+    flaw: Flaw | None
+    files: Collection[int] = ()
+    used: float | None = None
+    holder: str | None = None
+    manifest: Manifest | None = None
+    descriptor: str = ""
+    partial: tuple[str, int, int] | None = None
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a model, intact or damaged."""
+        return self.flaw != ABSENT
+
+    def entry(self) -> Entry:
+        """What users see of it."""
+        handle, downloaded = origin_of(self.key, self.manifest, self.descriptor)
+        part_of, received, expected = self.partial or (None, None, None)
+        if handle is None and part_of is not None and key_of(part_of) == self.key:
+            handle = part_of
+        leftovers = self.removable(with_model=False)
+        state: State = "incomplete"
+        if self.flaw is None:
+            state = "ok" if self.manifest else "foreign"
+        elif self.holder is not None:
+            state = "downloading"
+        is_first = self.holder is not None and not self.is_there
+        return Entry(
+            key=self.key,
+            path=self.path,
+            handle=handle,
+            state=state,
+            flaw=None if self.flaw is None else str(self.flaw),
+            is_there=self.is_there,
+            size=sum(leftovers.values()) if is_first else sum(self.files),
+            files=len(self.files),
+            downloaded=downloaded,
+            used=at(self.used) if self.is_there and self.used is not None else None,
+            holder=self.holder,
+            leftovers={} if self.holder is not None else leftovers,
+            received=received,
+            expected=expected,
+            manifest=self.manifest,
+        )
+
+    def removable(self, *, with_model: bool) -> dict[str, int]:
+        """What is removed of it when no process holds it: names at the top, and bytes.
+
+        Args:
+            with_model: whether the model goes, too; otherwise only what crashed processes left.
+        """
+        keeps_model = self.is_there and not with_model
+        return {
+            name: size
+            for name, size in self.sizes.items()
+            if is_left_behind(name, has_entry=keeps_model)
+        }
+
+
 Condition: TypeAlias = Callable[[Entry], bool]
-"""Whether an entry, as it is when nobody else works on it, is to be removed."""
+"""Whether an entry, as it is when no other process works on it, is to be removed."""
 
 
 class InUse(OSError):  # noqa: N818 - it reads as what it is
-    """Somebody alive is making or removing the entry."""
+    """A running process makes or removes the entry."""
 
     def __init__(self, holder: str) -> None:
-        super().__init__(f"it is in use by {printable(holder) or 'somebody'}")
+        super().__init__(f"it is in use by {printable(holder) or 'another process'}")
         self.holder = holder
 
 
@@ -118,7 +188,7 @@ _OF_AN_ENTRY = re.compile(r"[0-9a-f]{40}(\..*)?", re.DOTALL)
 
 
 def is_left_behind(name: str, *, has_entry: bool) -> bool:
-    """Whether a name at the top of a cache is of no use to anybody when nobody has the lock."""
+    """Whether a name at the top of a cache is of no use to any process, if none has the lock."""
     suffix = name[40:]
     return (
         suffix in (".lock", ".unfinished")
@@ -128,23 +198,16 @@ def is_left_behind(name: str, *, has_entry: bool) -> bool:
     )
 
 
-def state_of(flaw: str | None, manifest: Manifest | None, holder: str | None) -> State:
-    """The state that follows from what was found."""
-    if flaw is None:
-        return "ok" if manifest else "foreign"
-    return "downloading" if holder is not None else "incomplete"
-
-
 def origin_of(
-    key: str, manifest: Manifest | None, read_descriptor: Callable[[], str]
+    key: str, manifest: Manifest | None, descriptor: str
 ) -> tuple[str | None, datetime.datetime | None]:
-    """Handle and time of download: from the manifest, without one from the descriptor file."""
+    """Handle and time of download: from the manifest, without one from the descriptor's text."""
     if manifest is not None:
         handle, time = manifest.handle, manifest.downloaded.time
     else:
-        fields = dict(line.partition(": ")[::2] for line in read_descriptor().splitlines())
+        fields = dict(line.partition(": ")[::2] for line in descriptor.splitlines())
         handle, time = fields.get("Module", ""), fields.get("Download Time", "")
-    # What belongs to another entry tells nothing of this one.
+    # What belongs to another entry says nothing of this one.
     return handle if key_of(handle) == key else None, _parse_time(time)
 
 
@@ -159,7 +222,7 @@ def _parse_time(text: str) -> datetime.datetime | None:
 def at(timestamp: float) -> datetime.datetime:
     """A time of the file system's, with this machine's zone: the nearest one from 1970 to 9999.
 
-    File systems keep times that no calendar has, and some systems tell no zone of earlier ones.
+    File systems keep times that no calendar has, and some systems know no zone of earlier ones.
     """
     bounded = min(max(0.0, timestamp), _LATEST)
     return datetime.datetime.fromtimestamp(bounded, datetime.timezone.utc).astimezone()

@@ -23,20 +23,14 @@ from typing import BinaryIO
 
 from tfhub_cache.errors import CacheError
 from tfhub_cache.manifest import MOST_BYTES, Archive, Manifest, UnknownFormat
-from tfhub_cache.store.bucket import entries as bucket_entries
+from tfhub_cache.store.bucket import inventory
 from tfhub_cache.store.bucket.claim import BucketClaim, mark_unfinished
-from tfhub_cache.store.bucket.entries import flaw_with_manifest, flaw_without_manifest, last_use
+from tfhub_cache.store.bucket.inventory import flaw_with_manifest, flaw_without_manifest, last_use
 from tfhub_cache.store.bucket.lock import is_nobodys, take
 from tfhub_cache.store.bucket.objects import Listed, Objects, Version
-from tfhub_cache.store.contract import ABSENT, Claim, Contender, Store
-from tfhub_cache.store.entry import (
-    MANIFEST_UNREADABLE,
-    RECORD_SECONDS,
-    Condition,
-    Entry,
-    InUse,
-    is_versioned,
-)
+from tfhub_cache.store.contract import Claim, Contender, Store
+from tfhub_cache.store.entry import RECORD_SECONDS, Condition, InUse, Inventory, is_versioned
+from tfhub_cache.store.flaw import ABSENT, Flaw, FlawKind
 from tfhub_cache.store.owner import TENSORFLOW_HUB_TIMEOUT, Owner, Silence
 
 SEEN_SECONDS = 60.0
@@ -58,7 +52,7 @@ class BucketStore(Store):
     def path(self, key: str) -> str:
         return f"{self._root}/{key}"
 
-    def flaw(self, key: str) -> str | None:
+    def flaw(self, key: str) -> Flaw | None:
         if time.monotonic() - self._seen.get(key, float("-inf")) < SEEN_SECONDS:
             return None
         objects = Objects(self._root)
@@ -73,7 +67,7 @@ class BucketStore(Store):
                 self._forget(key)
                 return flaw_without_manifest(key, sizes)
             if sizes[f"{key}.manifest.json"] > MOST_BYTES:
-                return MANIFEST_UNREADABLE
+                return Flaw(FlawKind.MANIFEST_UNREADABLE)
             try:
                 manifest = Manifest.from_json(objects.read(f"{key}.manifest.json"))
             except FileNotFoundError:  # somebody begins to replace or to remove it
@@ -83,7 +77,7 @@ class BucketStore(Store):
                 self._forget(key)
                 return flaw_without_manifest(key, sizes)
             except ValueError:
-                return MANIFEST_UNREADABLE
+                return Flaw(FlawKind.MANIFEST_UNREADABLE)
         self._archives[key] = manifest.archive
         flaw = flaw_with_manifest(key, manifest, sizes)
         if flaw is None and is_versioned(manifest.handle):
@@ -119,11 +113,8 @@ class BucketStore(Store):
         self._seen.pop(key, None)
         return _BucketContender(self, Objects(self._root), key, lock_timeout, replace)
 
-    def entries(self, lock_timeout: float) -> list[Entry]:
-        return bucket_entries.find_all(Objects(self._root), lock_timeout)
-
-    def entry(self, key: str, lock_timeout: float) -> Entry:
-        return bucket_entries.find(Objects(self._root), key, lock_timeout)
+    def inventories(self, lock_timeout: float, key: str = "") -> list[Inventory]:
+        return inventory.inventories(Objects(self._root), lock_timeout, key)
 
     def files(self, key: str) -> dict[str, int]:
         objects = Objects(self._root)
@@ -156,7 +147,7 @@ class BucketStore(Store):
         if claim is None:
             raise InUse(contender.holder)
         with claim:
-            return bucket_entries.tidy(Objects(self._root), key, condition)
+            return inventory.tidy(Objects(self._root), key, condition)
 
     def free_space(self) -> int | None:
         return None

@@ -8,7 +8,7 @@ import os
 import shutil
 import stat
 
-from tfhub_cache.store import saved_model
+from tfhub_cache.store.flaw import MODEL_FILES
 
 
 def move_aside(path: str, aside: str) -> None:
@@ -86,7 +86,7 @@ def _remove_in_place(path: str) -> None:
         # Relative to the open folder: another user may put a link in its place meanwhile.
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
-            for name in saved_model.MODEL_FILES.intersection(os.listdir(folder)):
+            for name in MODEL_FILES.intersection(os.listdir(folder)):
                 os.unlink(name, dir_fd=folder)
         finally:
             os.close(folder)

@@ -2,7 +2,7 @@
 
 In a cache that users share, and on a broken disk, anything may stand where a file should be: a
 link, a FIFO, a device, a folder, a file of any size. What is opened here is a regular file, and
-only links of this user and of the administrator are followed (see `links`). All else is an
+only links of this user and of the administrator are followed. All else is an
 `OSError`, which callers take for damage of the one entry that the file belongs to.
 """
 
@@ -15,8 +15,6 @@ import stat
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from tfhub_cache.store.disk.links import is_planted_link
-
 # To open a FIFO must not block, nor may Windows translate line ends.
 _SAFELY = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
@@ -25,6 +23,16 @@ _CHUNK = 1 << 18
 _HAS_FOLDER_DESCRIPTORS = os.open in os.supports_dir_fd
 _DEEPEST = 100
 """Levels of folders that are measured: as many as an archive may have."""
+
+
+def is_planted_link(path: str) -> bool:
+    """Whether a path is a link that belongs neither to this user nor to the administrator."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    user = os.getuid() if hasattr(os, "getuid") else 0  # Windows reports no owners
+    return stat.S_ISLNK(status.st_mode) and status.st_uid not in (0, user)
 
 
 def open_regular(path: str, flags: int, *, folder: int | None = None) -> int:
@@ -42,7 +50,7 @@ def open_regular(path: str, flags: int, *, folder: int | None = None) -> int:
 
 
 def read(path: str, most: int) -> bytes:
-    """Reads a file beside an entry. A link to it is followed if `links` allows it.
+    """Reads a file beside an entry. A link to it is followed, unless another user has planted it.
 
     Args:
         path: the file.
@@ -74,7 +82,7 @@ def open_below(folder: str, path: str) -> BinaryIO:
     """Opens a file of an entry for reading. No link inside the entry is followed.
 
     Args:
-        folder: the entry's folder, which may itself be a link that `links` allows.
+        folder: the entry's folder, which may itself be a link, unless another user has planted it.
         path: the file's path in it, with forward slashes.
 
     Raises:

@@ -14,20 +14,13 @@ from typing import BinaryIO, NamedTuple
 from absl import logging
 
 from tfhub_cache.manifest import MOST_BYTES, Archive, Manifest, UnknownFormat
-from tfhub_cache.store import saved_model
-from tfhub_cache.store.contract import ABSENT, Claim, Contender, Store, descriptor
+from tfhub_cache.store.contract import Claim, Contender, Store, descriptor
 from tfhub_cache.store.disk import files
 from tfhub_cache.store.disk.aside import check_replaceable, discard, move_aside
-from tfhub_cache.store.disk.links import is_planted_link
 from tfhub_cache.store.disk.lock import HeldLock, LockContender, staging_folder
 from tfhub_cache.store.disk.part import begin_part, discard_part, look_at_part, open_part
-from tfhub_cache.store.entry import (
-    MANIFEST_UNREADABLE,
-    NOT_PERMITTED,
-    RECORD_SECONDS,
-    Condition,
-    Entry,
-)
+from tfhub_cache.store.entry import RECORD_SECONDS, Condition, Inventory
+from tfhub_cache.store.flaw import ABSENT, Flaw, FlawKind, flaw_without_manifest
 from tfhub_cache.transfer.spool import Identity, Spool
 
 _ROOM = 4
@@ -56,29 +49,33 @@ class LocalStore(Store):
     def path(self, key: str) -> str:
         return os.path.join(self._shown_root, key)
 
-    def flaw(self, key: str) -> str | None:
+    def flaw(self, key: str) -> Flaw | None:
         # Hot: this is what resolving a cached handle costs. One stat for each file and no more.
         entry = os.path.join(self._root, key)
         try:
-            if is_planted_link(self._root) or is_planted_link(entry):
-                return "another user has put a link in its place"
+            for place in self._root, entry:
+                if os.path.islink(place) and files.is_planted_link(place):
+                    return Flaw(FlawKind.PLANTED_LINK)
             expected = self._expected(key, entry)
             if expected is None:
                 return _flaw_without_manifest(entry)
             for path, size in expected.sizes:
                 found = os.stat(path)
-                if found.st_size != size or not stat.S_ISREG(found.st_mode):
-                    return _difference(path, found, size)
+                if not stat.S_ISREG(found.st_mode):
+                    return Flaw(FlawKind.NOT_REGULAR, (path,))
+                if found.st_size != size:
+                    return Flaw(FlawKind.OTHER_SIZE, (path, found.st_size, size))
         except FileNotFoundError as error:
-            return f"{error.filename} is missing" if os.path.isdir(entry) else ABSENT
+            is_there = os.path.isdir(entry)
+            return Flaw(FlawKind.MISSING, (error.filename,)) if is_there else ABSENT
         except ValueError:
-            return MANIFEST_UNREADABLE if os.path.isdir(entry) else ABSENT
+            return Flaw(FlawKind.MANIFEST_UNREADABLE) if os.path.isdir(entry) else ABSENT
         except OSError as error:
             if not os.path.isdir(self._root):
                 return ABSENT
             if isinstance(error, PermissionError):
-                return f"{NOT_PERMITTED} {error.filename}"
-            return f"{error.filename} can't be read: {error.strerror}"
+                return Flaw(FlawKind.NOT_PERMITTED, (error.filename,))
+            return Flaw(FlawKind.UNREADABLE, (error.filename, error.strerror))
         return None
 
     def archive(self, key: str) -> Archive | None:
@@ -104,24 +101,18 @@ class LocalStore(Store):
         os.makedirs(self._root, exist_ok=True)
         return _LocalContender(self, key, self._root, lock_timeout, keep_free, replace)
 
-    # Those who care for the cache are few, and pay for what they import.
+    # What looks after the cache is imported when it is used.
 
-    def entries(self, lock_timeout: float) -> list[Entry]:
-        from tfhub_cache.store.disk import entries as local_entries
-
-        self._check_root()
-        return local_entries.find_all(self, self._root, lock_timeout)
-
-    def entry(self, key: str, lock_timeout: float) -> Entry:
-        from tfhub_cache.store.disk import entries as local_entries
+    def inventories(self, lock_timeout: float, key: str = "") -> list[Inventory]:
+        from tfhub_cache.store.disk import inventory
 
         self._check_root()
-        return local_entries.find(self, self._root, key, lock_timeout)
+        return inventory.inventories(self, self._root, lock_timeout, key)
 
     def files(self, key: str) -> dict[str, int]:
-        from tfhub_cache.store.disk import entries as local_entries
+        from tfhub_cache.store.disk import inventory
 
-        return local_entries.sizes_below(os.path.join(self._root, key))
+        return inventory.sizes_below(os.path.join(self._root, key))
 
     def open_file(self, key: str, path: str) -> BinaryIO:
         return files.open_below(os.path.join(self._root, key), path)
@@ -133,20 +124,20 @@ class LocalStore(Store):
         condition: Condition,
         leftovers: Collection[str] | None = None,
     ) -> bool:
-        from tfhub_cache.store.disk import entries as local_entries
+        from tfhub_cache.store.disk import inventory
 
         self._check_root()
-        return local_entries.tidy(self, self._root, key, lock_timeout, condition, leftovers)
+        return inventory.tidy(self, self._root, key, lock_timeout, condition, leftovers)
 
     def free_space(self) -> int | None:
-        from tfhub_cache.store.disk import entries as local_entries
+        from tfhub_cache.store.disk import inventory
 
-        return local_entries.free_space(self._root)
+        return inventory.free_space(self._root)
 
     def _check_root(self) -> None:
         if os.path.lexists(self._root) and not os.path.isdir(self._root):
             raise NotADirectoryError(errno.ENOTDIR, "It is not a folder", self._root)
-        if is_planted_link(self._root):
+        if files.is_planted_link(self._root):
             raise PermissionError(
                 errno.EPERM, f"{self._root} is a link that another user has put there"
             )
@@ -368,13 +359,7 @@ def _read_expected(path: str, entry: str) -> _Expected | None:
     return _Expected(sizes, manifest.archive)
 
 
-def _difference(path: str, found: os.stat_result, size: int) -> str:
-    if not stat.S_ISREG(found.st_mode):
-        return f"{path} is not a regular file"
-    return f"{path} has {found.st_size} bytes instead of {size}"
-
-
-def _flaw_without_manifest(entry: str) -> str | None:
+def _flaw_without_manifest(entry: str) -> Flaw | None:
     names = os.listdir(entry)
     variables = os.listdir(os.path.join(entry, "variables")) if "variables" in names else ()
-    return saved_model.flaw_of(names, variables)
+    return flaw_without_manifest(names, variables)

@@ -1,56 +1,38 @@
-"""The entries of a cache in an object store, as they are found there, and how one is removed."""
+"""What there is of the entries of a cache in an object store, and how one is removed."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from tfhub_cache.manifest import MOST_BYTES, Manifest, UnknownFormat
-from tfhub_cache.store import saved_model
+from tfhub_cache.store import flaw as flaws
 from tfhub_cache.store.bucket.objects import Listed, Objects
-from tfhub_cache.store.contract import ABSENT
-from tfhub_cache.store.entry import (
-    DESCRIPTOR_BYTES,
-    MANIFEST_UNREADABLE,
-    Condition,
-    Entry,
-    at,
-    is_left_behind,
-    names_by_key,
-    origin_of,
-    state_of,
-)
+from tfhub_cache.store.entry import DESCRIPTOR_BYTES, Condition, Inventory, names_by_key
+from tfhub_cache.store.flaw import ABSENT, Flaw, FlawKind
 from tfhub_cache.store.owner import TENSORFLOW_HUB_TIMEOUT, Owner, Silence
 
 
-def find_all(objects: Objects, lock_timeout: float) -> list[Entry]:
-    """All that there is: a listing, and the manifests, several at a time."""
+def inventories(objects: Objects, lock_timeout: float, key: str = "") -> list[Inventory]:
+    """What there is of all entries, or of one: a listing, and the manifests, several at a time."""
     with objects.errors_told():
-        return _describe_all(objects, objects.listed(""), lock_timeout)
-
-
-def find(objects: Objects, key: str, lock_timeout: float) -> Entry:
-    """What there is of one entry."""
-    with objects.errors_told():
-        found = _describe_all(objects, objects.listed(key), lock_timeout)
-    return found[0] if found else Entry(key, _path(objects, key), flaw=ABSENT)
+        return _take_all(objects, objects.listed(key), lock_timeout)
 
 
 def tidy(objects: Objects, key: str, condition: Condition) -> bool:
-    """Removes what the dead left of an entry, and the entry on a condition. See `Store.tidy`.
+    """Removes what crashed processes left of an entry, and on a condition the entry itself.
 
-    The caller has the right to make the entry.
+    The caller has the claim. See `Store.tidy`.
     """
     with objects.errors_told():
         listed = objects.listed(key)
         listed.pop(f"{key}.lock", None)
-        found = _describe_all(objects, listed, 0.0)
-        removed = bool(found) and found[0].is_there and condition(found[0])
-        keep_entry = bool(found) and found[0].is_there and not removed
-        left = {
-            name: at_listing
-            for name, at_listing in listed.items()
-            if is_left_behind(_top(name), has_entry=keep_entry)
-        }
+        found = _take_all(objects, listed, 0.0)
+        if not found:
+            return False
+        removed = found[0].is_there and condition(found[0].entry())
+        going = found[0].removable(with_model=removed)
+        left = {name: as_listed for name, as_listed in listed.items() if _top(name) in going}
         # From here on readers see that there is none, though it is removed file by file: the mark
         # is there before the manifest goes, and goes last.
         first, last = f"{key}.manifest.json", f"{key}.unfinished"
@@ -58,18 +40,19 @@ def tidy(objects: Objects, key: str, condition: Condition) -> bool:
         if mark is None and any(name.startswith(f"{key}/") for name in left):
             generation = objects.create(last, b"being removed\n")
             mark = None if generation is None else Listed(0, None, generation)
-        # Whoever was asleep may have been taken for dead: what others have put since stays.
+        # If this machine was asleep, another one may have taken the claim over: what it has put
+        # since then stays.
         for name in sorted(left, key=lambda name: name != first):
             objects.remove_listed(name, left[name])
         if f"{key}.used" in left:
-            objects.remove(f"{key}.used")  # somebody may have used it in the meantime
+            objects.remove(f"{key}.used")  # another process may have used it in the meantime
         if mark is not None:
             objects.remove_listed(last, mark)
     return removed
 
 
 def last_use(key: str, listed: Mapping[str, Listed]) -> float | None:
-    """When an entry was last used: told by `<key>.used`, in the first hour by the entry itself."""
+    """When an entry was last used: the time of `<key>.used`, in the first hour of the entry."""
     times = [
         found.written
         for name, found in listed.items()
@@ -78,34 +61,34 @@ def last_use(key: str, listed: Mapping[str, Listed]) -> float | None:
     return max((written for written in times if written is not None), default=None)
 
 
-def flaw_with_manifest(key: str, manifest: Manifest, sizes: Mapping[str, int]) -> str | None:
-    """Holds what is there of an entry against its manifest."""
+def flaw_with_manifest(key: str, manifest: Manifest, sizes: Mapping[str, int]) -> Flaw | None:
+    """Compares what is there of an entry with its manifest."""
     for file in manifest.files:
         found = sizes.get(f"{key}/{file.path}")
         if found is None:
-            return f"{file.path} is missing"
+            return Flaw(FlawKind.MISSING, (file.path,))
         if found != file.size:
-            return f"{file.path} has {found} bytes instead of {file.size}"
+            return Flaw(FlawKind.OTHER_SIZE, (file.path, found, file.size))
     return None
 
 
-def flaw_without_manifest(key: str, sizes: Mapping[str, int]) -> str | None:
-    """Judges what tensorflow_hub, or somebody by hand, has put there."""
+def flaw_without_manifest(key: str, sizes: Mapping[str, int]) -> Flaw | None:
+    """Judges what tensorflow_hub, or a person, has put there."""
     files = [name[len(key) + 1 :] for name in sizes if name.startswith(f"{key}/")]
     if not files or f"{key}.lock" in sizes or f"{key}.unfinished" in sizes:
         return ABSENT
     variables = [name.removeprefix("variables/") for name in files if name.startswith("variables/")]
-    return saved_model.flaw_of([name for name in files if "/" not in name], variables)
+    return flaws.flaw_without_manifest([name for name in files if "/" not in name], variables)
 
 
-def _describe_all(
+def _take_all(
     objects: Objects, listed: Mapping[str, Listed], lock_timeout: float
-) -> list[Entry]:
+) -> list[Inventory]:
     of_key: dict[str, dict[str, Listed]] = {key: {} for key in names_by_key(map(_top, listed))}
     for name, found in listed.items():
         if name[:40] in of_key:
             of_key[name[:40]][name] = found
-    telling = {
+    small = {
         name: names[name].size <= most
         for key, names in of_key.items()
         for name, most in (
@@ -115,21 +98,22 @@ def _describe_all(
         )
         if name in names and not (name.endswith(".txt") and f"{key}.manifest.json" in names)
     }
-    contents = objects.read_many([name for name, is_small in telling.items() if is_small])
+    contents = objects.read_many([name for name, is_small in small.items() if is_small])
     # What is too large is not what it should be.
-    contents |= {name: b"" for name, is_small in telling.items() if not is_small}
-    return [_describe(objects, key, names, contents, lock_timeout) for key, names in of_key.items()]
+    contents |= {name: b"" for name, is_small in small.items() if not is_small}
+    return [_take(objects, key, names, contents, lock_timeout) for key, names in of_key.items()]
 
 
-def _describe(
+def _take(
     objects: Objects,
     key: str,
     listed: Mapping[str, Listed],
     contents: Mapping[str, bytes],
     lock_timeout: float,
-) -> Entry:
+) -> Inventory:
     sizes = {name: found.size for name, found in listed.items()}
-    manifest, flaw = None, None
+    files = [size for name, size in sizes.items() if name.startswith(f"{key}/")]
+    manifest = None
     try:
         manifest = Manifest.from_json(contents[f"{key}.manifest.json"])
         flaw = flaw_with_manifest(key, manifest, sizes)
@@ -140,40 +124,29 @@ def _describe(
     except UnknownFormat:
         flaw = flaw_without_manifest(key, sizes)
     except ValueError:
-        flaw = MANIFEST_UNREADABLE
-    files = {name: size for name, size in sizes.items() if name.startswith(f"{key}/")}
+        flaw = Flaw(FlawKind.MANIFEST_UNREADABLE)
     if not files:
         flaw = ABSENT
-    handle, downloaded = origin_of(
-        key, manifest, lambda: contents.get(f"{key}.descriptor.txt", b"").decode("utf-8", "replace")
-    )
-    used = last_use(key, listed)
-    holder = _holder(key, listed, contents, lock_timeout)
-    is_there = flaw != ABSENT
-    left: dict[str, int] = {}
+    at_top: Counter[str] = Counter()
     for name, size in sizes.items():
-        if is_left_behind(_top(name), has_entry=is_there):
-            left[_top(name)] = left.get(_top(name), 0) + size
-    return Entry(
+        at_top[_top(name)] += size
+    return Inventory(
         key=key,
-        path=_path(objects, key),
-        handle=handle,
-        state=state_of(flaw, manifest, holder),
+        path=f"{objects.root}/{key}",
+        sizes=at_top,
         flaw=flaw,
-        size=sum(files.values()) if is_there else sum(left.values()) if holder else 0,
-        files=len(files) if is_there else 0,
-        downloaded=downloaded,
-        used=at(used) if is_there and used is not None else None,
-        holder=holder,
-        leftovers={} if holder is not None else left,
+        files=[] if flaw == ABSENT else files,
+        used=last_use(key, listed),
+        holder=_holder(key, listed, contents, lock_timeout),
         manifest=manifest,
+        descriptor=contents.get(f"{key}.descriptor.txt", b"").decode("utf-8", "replace"),
     )
 
 
 def _holder(
     key: str, listed: Mapping[str, Listed], contents: Mapping[str, bytes], lock_timeout: float
 ) -> str | None:
-    """Who alive has the lock, as far as one look tells."""
+    """Which running process has the lock, as far as one look shows."""
     content = contents.get(f"{key}.lock")
     if content is None:
         return None
@@ -189,7 +162,3 @@ def _holder(
 
 def _top(name: str) -> str:
     return name.partition("/")[0]
-
-
-def _path(objects: Objects, key: str) -> str:
-    return f"{objects.root}/{key}"
