@@ -478,73 +478,6 @@ def test_whoever_lost_a_download_does_not_take_it_back_from_a_process_that_is_al
     held.release()
 
 
-def test_two_that_take_over_at_once_do_not_remove_each_others_locks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A living one's lock is not removed: to look whether it is still the dead one's, and to
-    remove it, are two steps."""
-    base = str(tmp_path / "entry")
-    Path(f"{base}.lock").write_text("elsewhere.1.cache-1")
-    one, two = LockContender(base, 0.05), LockContender(base, 0.05)
-    assert one.attempt() is None
-    assert two.attempt() is None
-    begun = time.monotonic()
-    until(lambda: time.monotonic() - begun > 0.1)
-    held: list[Any] = []
-
-    def at_the_same_time(function: Any) -> Any:
-        def call(path: Any, *args: Any, **options: Any) -> None:
-            if path == f"{base}.lock" and not held:
-                held.append(None)
-                held[0] = one.attempt()
-            function(path, *args, **options)
-
-        return call
-
-    with monkeypatch.context() as patch:
-        # As where there are no locks of the system's, or of one machine only.
-        patch.setattr(lock, "_try_os_lock", lambda descriptor: None)
-        patch.setattr(os, "unlink", at_the_same_time(os.unlink))
-        patch.setattr(os, "rename", at_the_same_time(os.rename))
-        second = two.attempt()
-    assert held[0] is not None
-    assert second is None
-    assert held[0].is_held()
-
-
-def test_two_that_take_over_from_one_that_is_stopped_do_not_remove_each_others_locks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The same with the system's locks, where the holder is alive and silent."""
-    monkeypatch.setattr(lock._LockFile, "touch", lambda self: None)
-    base = str(tmp_path / "entry")
-    stopped = LockContender(base, 60).attempt()
-    one, two = LockContender(base, 0.05), LockContender(base, 0.05)
-    assert one.attempt() is None
-    assert two.attempt() is None
-    begun = time.monotonic()
-    until(lambda: time.monotonic() - begun > 0.1)
-    held: list[Any] = []
-
-    def at_the_same_time(function: Any) -> Any:
-        def call(path: Any, *args: Any, **options: Any) -> None:
-            if path == f"{base}.lock" and not held:
-                held.append(None)
-                held[0] = one.attempt()
-            function(path, *args, **options)
-
-        return call
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "unlink", at_the_same_time(os.unlink))
-        patch.setattr(os, "rename", at_the_same_time(os.rename))
-        second = two.attempt()
-    assert held[0] is not None
-    assert stopped is not None
-    assert second is None
-    assert held[0].is_held()
-
-
 def test_whoever_is_stopped_before_they_write_their_name_is_not_waited_for_for_ever(
     tmp_path: Path,
 ) -> None:
@@ -583,7 +516,7 @@ def test_whoever_is_interrupted_leaves_the_empty_lock_of_somebody_who_is_just_ta
 
     def others_look(self: Any, content: str) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(lock.LockContender, "_is_dead", interrupted)
+            patch.setattr(lock.LockContender, "_is_orphaned", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 LockContender(base, 60).attempt()
         write(self, content)

@@ -45,7 +45,7 @@ from tfhub_cache.store.bucket import objects as objects_module
 from tfhub_cache.store.bucket.objects import Objects
 from tfhub_cache.store.bucket.store import BucketStore
 from tfhub_cache.store.bucket.uploads import Uploads
-from tfhub_cache.store.flaw import ABSENT
+from tfhub_cache.store.flaw import ABSENT, Flaw
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -56,7 +56,7 @@ ENTRY = key("https://example.com/demo/model/1")
 TENSORFLOW_HUB = "0123456789abcdef0123456789abcdef"
 
 
-def flaw_of(handle: str) -> str | None:
+def flaw_of(handle: str) -> Flaw | None:
     """What another process sees."""
     as_another_process()
     return BucketStore(ROOT).flaw(key(handle))
@@ -88,7 +88,7 @@ def test_a_heal_that_breaks_off_leaves_no_part_that_looks_whole(
     handle = host.publish("/demo/model/3", archive(packed))
     hub.resolve(handle)
     del objects[f"{key(handle)}/assets/vocab.txt"]
-    assert flaw_of(handle) == "assets/vocab.txt is missing"
+    assert str(flaw_of(handle)) == "assets/vocab.txt is missing"
     host.publish("/demo/model/3", in_turn(cut(packed, after=2_500_000), status(404)))
     with pytest.raises(DownloadError):
         hub.resolve(handle)

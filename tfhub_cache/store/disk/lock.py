@@ -1,21 +1,23 @@
-"""The lock file of an entry: who is making it, and whether they are still alive.
+"""The lock file of an entry: which process is making it, and whether that is still running.
 
 The file is `<key>.lock` and holds `<host>.<pid>.<uid>`, as tensorflow_hub writes and reads it.
-That it exists says that somebody is at work. Whether they are still alive is told by
+That it exists says that a process is at work. Whether its owner is still running is known from
 
-- an operating system's lock that our holders keep on the file. The system drops it when they die,
-  however they die: on one machine death is certain at once;
-- a heartbeat, for holders on other machines: ours touch the file every few seconds;
-- tensorflow_hub's own rule for its holders, who do neither: the folder they fill must have grown
-  within ten minutes, and on this machine their process must exist.
+- an operating system's lock that our processes keep on the file. The system drops it when they end,
+  however they end: on one machine a crash is certain at once;
+- a heartbeat, for owners on other machines: ours touch the file every few seconds;
+- tensorflow_hub's own rule for its processes, which do neither: the folder that one fills must have
+  grown within ten minutes, and on this machine the process must exist.
 
-What this does not guarantee: on a file system without such locks, or when a machine falls asleep
-in a download and wakes up later, two downloads of an entry may run at once. They do no harm: each
-fills a folder of its own, and one of them is published.
+What this does not guarantee is that only one process downloads an entry at a time: not on a file
+system without such locks, not when a machine falls asleep in a download and wakes up later, and not
+when two processes take over from a third in the same millisecond. That does no harm: each fills a
+folder of its own, and one of them is published. The others find that their lock file is gone.
 
-Some file systems grant such a lock to all who ask. That is noticed, and taken for none. Others keep
-them on the machine that asks; then machines of the same name take each other's holders for dead.
-From whom a lock was taken like that goes by the heartbeat alone from then on, so it ends.
+Some file systems grant such a lock to all who ask. That is noticed, and the lock is ignored. Others
+keep them on the machine that asks; then machines of the same name take each other's processes for
+crashed. A process from which a lock was taken in that way goes by the heartbeat alone from then on,
+so it ends.
 """
 
 from __future__ import annotations
@@ -24,7 +26,6 @@ import contextlib
 import errno
 import os
 import threading
-import uuid
 import weakref
 
 from tfhub_cache.store.disk import files
@@ -33,7 +34,7 @@ from tfhub_cache.store.owner import TENSORFLOW_HUB_TIMEOUT, Owner, Silence
 
 
 class HeldLock:
-    """A lock file that is ours: kept alive until it is released, or nobody refers to it."""
+    """A lock file that is ours: kept alive until it is released, or garbage."""
 
     def __init__(self, file: _LockFile, owner: Owner, heartbeat: float) -> None:
         self.owner = owner
@@ -48,36 +49,28 @@ class HeldLock:
             released.set()
             raise
         self._finalizer = weakref.finalize(self, _let_go, file, released, thread)
-        _HELD.add(self)
 
     def release(self) -> None:
-        """Removes the lock file, unless somebody took it over, and lets go of it."""
+        """Removes the lock file, unless another process took it over, and lets go of it."""
         self._finalizer()
 
     def is_held(self) -> bool:
-        """Whether nobody has taken it over, as somebody may who saw no sign of life for long."""
+        """Whether no other process has taken it over, having seen no sign of life for long."""
         return self._file.is_at_its_path()
 
-    def forget(self) -> None:
-        """Closes a copy of the lock that this process got by being forked."""
-        if self._finalizer.detach():
-            self._file.close()
 
-
-_HELD: weakref.WeakSet[HeldLock] = weakref.WeakSet()
 _OPEN: weakref.WeakSet[_LockFile] = weakref.WeakSet()
 
 
-def _forget_all() -> None:
-    # With a copy of the descriptor, a child would keep its parent's lock beyond its death.
-    for lock in list(_HELD):
-        lock.forget()
-    for file in list(_OPEN):  # those of locks that are just being taken, or looked at
+def _close_all() -> None:
+    # With a copy of the descriptor, a child would keep its parent's lock beyond its end. Without
+    # it, what the child has of the parent's locks counts as lost, and removes nothing.
+    for file in list(_OPEN):
         file.close()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)
+    os.register_at_fork(after_in_child=_close_all)
 
 
 def _beat(file: _LockFile, seconds: float, released: threading.Event) -> None:
@@ -95,19 +88,17 @@ def _let_go(file: _LockFile, released: threading.Event, thread: threading.Thread
 
 
 class LockContender:
-    """Tries to get a lock file, and keeps watch on whoever has it."""
+    """Tries to get a lock file, and watches its owner."""
 
-    def __init__(self, base: str, timeout: float, *, full_disk: bool = False) -> None:
+    def __init__(self, base: str, timeout: float) -> None:
         """Prepares to contend.
 
         Args:
             base: the path of the entry; the lock file's is `<base>.lock`.
-            timeout: seconds without a heartbeat after which another machine's holder is dead.
-            full_disk: whether there need be no room to write who has the lock: it is held all
-                the same, and others wait, but are not told for whom.
+            timeout: seconds without a heartbeat after which another machine's process counts as
+                crashed.
         """
         self.holder = ""
-        self._full_disk = full_disk
         self._base = base
         self._path = f"{base}.lock"
         self._timeout = timeout
@@ -115,10 +106,10 @@ class LockContender:
         self._had_it = False
 
     def attempt(self) -> HeldLock | None:
-        """Tries once, clearing away a dead holder.
+        """Tries once, after removing the lock file of a crashed process.
 
-        To try again after it was got means that it was lost: another process took this living one
-        for dead. What that went by misleads here, so only silence tells of death from now on.
+        To try again after it was got means that it was lost: another process took this one, which
+        runs, for crashed. What that went by misleads here, so only silence counts from now on.
 
         Raises:
             OSError: if the folder can't be written.
@@ -138,14 +129,14 @@ class LockContender:
                     keep = self._had_it = True
                     return held
                 self.holder = content
-                if not self._is_dead(file, content, os_lock):
+                if not self._is_orphaned(file, content, os_lock):
                     return None
-                file.take_away()
+                file.remove()
                 holder = Owner.parse(content)
                 if holder is not None:
                     discard(staging_folder(self._base, holder.uid))
             except BaseException:
-                file.remove_if_empty()  # nobody needs the trace of somebody who was interrupted
+                file.remove_if_unused()
                 raise
             finally:
                 if not keep:
@@ -157,16 +148,16 @@ class LockContender:
         return 0 if holder is None else _growth(staging_folder(self._base, holder.uid))[0]
 
     def look(self) -> str | None:
-        """Who alive has the lock, as its content names them; None if nobody. Changes nothing."""
+        """Which running process has the lock, as its content says, if any. Changes nothing."""
         try:
             file = _LockFile(self._path, make=False)
         except OSError:
             return None
         with contextlib.suppress(OSError), contextlib.closing(file):
             content = file.read()
-            os_lock = file.try_os_lock()  # for a moment: others take us for a living holder
+            os_lock = file.try_os_lock()  # for a moment: other processes take us for its owner
             is_free = not content and os_lock is True
-            return None if is_free or self._is_dead(file, content, os_lock) else content
+            return None if is_free or self._is_orphaned(file, content, os_lock) else content
         return None
 
     def _take(self, file: _LockFile) -> HeldLock:
@@ -175,15 +166,16 @@ class LockContender:
             try:
                 file.write(str(owner))
             except OSError as error:
-                if not self._full_disk or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                # Room is made on a full disk, too: then others wait, and don't know for whom.
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
             return HeldLock(file, owner, min(2.0, self._timeout / 4))
         except BaseException:
-            # Nobody must wait for somebody who was interrupted while taking the lock.
+            # No process must wait for one that was interrupted while taking the lock.
             file.remove()
             raise
 
-    def _is_dead(self, file: _LockFile, content: str, os_lock: bool | None) -> bool:
+    def _is_orphaned(self, file: _LockFile, content: str, os_lock: bool | None) -> bool:
         holder = Owner.parse(content)
         touched = file.touched()
         if not content and os_lock is False:  # about to be written, or on Windows unreadable
@@ -208,7 +200,7 @@ def staging_folder(base: str, uid: str) -> str:
 
 
 class _LockFile:
-    """The lock file, open, made if there was none. It is closed once, however often one asks."""
+    """The lock file, open, made if there was none. To close it twice does no harm."""
 
     def __init__(self, path: str, *, make: bool = True) -> None:
         self._path = path
@@ -225,7 +217,7 @@ class _LockFile:
             except FileNotFoundError:
                 if not make:
                     raise
-            except OSError as error:  # somebody else's: it can still be read and watched
+            except OSError as error:  # another user's: it can still be read and watched
                 if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                     raise
                 with contextlib.suppress(FileNotFoundError):  # gone in between
@@ -242,7 +234,7 @@ class _LockFile:
     def try_os_lock(self) -> bool | None:
         """Takes the system's lock if it is free; None where the file system has none.
 
-        A lock that is granted to others, too, while we have it, is none.
+        A lock that is granted a second time, while we have it, does not count.
         """
         is_taken = _try_os_lock(self._descriptor)
         if is_taken:
@@ -300,30 +292,10 @@ class _LockFile:
         finally:
             self.close()
 
-    def take_away(self) -> None:
-        """Removes the file of somebody dead, and closes it.
-
-        Several may do so at once, and one have put their own in its place. What is moved aside can
-        still be looked at, and be put back.
-        """
-        if os.name == "nt" or not self.is_at_its_path():
-            self.remove()
-            return
-        aside = f"{self._path.removesuffix('.lock')}.{uuid.uuid4().hex}.gone.tmp"
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(self._path, aside)
-            if not os.path.samestat(os.lstat(aside), os.fstat(self._descriptor)):
-                with contextlib.suppress(OSError):
-                    os.link(aside, self._path, follow_symlinks=False)
-            os.unlink(aside)
-        self.close()
-
-    def remove_if_empty(self) -> None:
+    def remove_if_unused(self) -> None:
+        """Removes the file if we have made it, and no process has written its name into it."""
         with contextlib.suppress(OSError):
-            if self._descriptor < 0:
-                return
-            os_lock = self.try_os_lock()
-            if (self.created if os_lock is None else os_lock) and not self.read():
+            if self.created and self._descriptor >= 0 and not self.read():
                 self.remove()
 
     def close(self) -> None:
