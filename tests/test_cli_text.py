@@ -27,8 +27,7 @@ from tfhub_cache.cli import main
 from tfhub_cache.errors import ResolveError
 from tfhub_cache.manifest import Archive, File, Manifest, Origin
 from tfhub_cache.printing import printable
-from tfhub_cache.store.entry import key_of
-from tfhub_cache.urls import argument, redact
+from tfhub_cache.urls import argument, key_of, redact
 
 MODEL = fake_model(size=100)
 PLAIN = "x"

@@ -27,8 +27,8 @@ from tfhub_cache.store.disk import lock, part
 from tfhub_cache.store.disk.lock import LockContender
 from tfhub_cache.store.disk.part import open_part
 from tfhub_cache.store.disk.store import LocalStore
-from tfhub_cache.store.entry import key_of
 from tfhub_cache.store.owner import Owner
+from tfhub_cache.urls import key_of
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import os
 import re
@@ -174,20 +175,18 @@ def write(file: str, archives: Mapping[str, Archive]) -> None:
         raise
 
 
-_known: dict[str, tuple[object, dict[str, Archive]]] = {}
-
-
 def _archives(file: str) -> dict[str, Archive]:
-    path = os.path.abspath(file)
     try:
-        status = os.stat(path)
+        status = os.stat(file)
     except OSError:
-        return read(file)  # which tells what is wrong
-    stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
-    known = _known.get(path)
-    if known is None or known[0] != stamp:
-        known = _known[path] = (stamp, read(file))
-    return known[1]
+        return read(file)  # which raises what is wrong
+    return _read_once(file, (status.st_mtime_ns, status.st_size, status.st_dev, status.st_ino))
+
+
+@functools.lru_cache(maxsize=8)
+def _read_once(file: str, stamp: tuple[int, ...]) -> dict[str, Archive]:
+    """The archives in a lock file; the stamp is another one when the file has changed."""
+    return read(file)
 
 
 def _archive(handle: str, fields: Any) -> Archive:

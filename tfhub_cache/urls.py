@@ -6,6 +6,7 @@ together again from its parts: a signed URL is only valid byte for byte.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 from typing import NamedTuple
@@ -93,6 +94,11 @@ def argument(handle: str) -> str | None:
     """`handle` as a word for a shell; None if it holds what is not shown, or would be an option."""
     is_shown = redact(handle) == handle and not handle.startswith("-")
     return shlex.quote(handle) if is_shown else None
+
+
+def key_of(handle: str) -> str:
+    """The name of a handle's entry; as tensorflow_hub has it, the handle is not normalised."""
+    return hashlib.sha1(handle.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
 
 
 def as_meant(handle: str) -> str:

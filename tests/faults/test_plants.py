@@ -33,7 +33,7 @@ import json, os, resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)
 import tfhub_cache as hub
 from tfhub_cache import cli
-from tfhub_cache.cache import fetching
+from tfhub_cache.fetching import lookup as fetching
 lock, sound, *planted = sys.argv[2:]
 
 def outcome(function, *args):

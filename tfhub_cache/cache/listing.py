@@ -11,8 +11,8 @@ from tfhub_cache import settings
 from tfhub_cache.errors import CacheError, ResolveError, reason
 from tfhub_cache.fetching.lookup import open_cache
 from tfhub_cache.store.contract import Store
-from tfhub_cache.store.entry import Entry, key_of
-from tfhub_cache.urls import argument, as_meant, redact
+from tfhub_cache.store.entry import Entry
+from tfhub_cache.urls import argument, as_meant, key_of, redact
 
 __all__ = ["Entry", "entries", "find", "free_space"]
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from tfhub_cache.cache.listing import Current, current, entries, find, key_for
 from tfhub_cache.errors import CacheError, ResolveError
 from tfhub_cache.manifest import File
-from tfhub_cache.store.entry import Entry, key_of
-from tfhub_cache.urls import argument, as_meant, redact
+from tfhub_cache.store.entry import Entry
+from tfhub_cache.urls import argument, as_meant, key_of, redact
 
 _CHUNK = 1 << 20
 

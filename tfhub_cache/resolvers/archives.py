@@ -19,8 +19,7 @@ from tfhub_cache.pins import Locked
 from tfhub_cache.resolver import HttpResolverBase, Resolver
 from tfhub_cache.source.contract import Source
 from tfhub_cache.source.mirrors import addresses
-from tfhub_cache.store.entry import key_of
-from tfhub_cache.urls import Origin, append_query, as_meant, origin, redact, request_target
+from tfhub_cache.urls import Origin, append_query, as_meant, key_of, origin, redact, request_target
 
 _CN_PAGES = Origin("https", "hub.tensorflow.google.cn", 443)
 _CN_ARCHIVES = "https://gcs.tensorflow.google.cn/tfhub-modules"

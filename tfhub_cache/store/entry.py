@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Literal, TypeAlias
 from tfhub_cache.manifest import Manifest
 from tfhub_cache.printing import printable
 from tfhub_cache.store.flaw import ABSENT, Flaw
+from tfhub_cache.urls import key_of
 
 State: TypeAlias = Literal["ok", "foreign", "downloading", "incomplete"]
 
@@ -163,11 +163,6 @@ class InUse(OSError):  # noqa: N818 - it reads as what it is
     def __init__(self, holder: str) -> None:
         super().__init__(f"it is in use by {printable(holder) or 'another process'}")
         self.holder = holder
-
-
-def key_of(handle: str) -> str:
-    """The name of a handle's entry; as tensorflow_hub has it, the handle is not normalised."""
-    return hashlib.sha1(handle.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
 
 
 def is_versioned(handle: str) -> bool:

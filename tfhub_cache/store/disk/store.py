@@ -28,7 +28,7 @@ _ROOM = 4
 
 
 _SUFFIXES = ".manifest.tmp", ".descriptor.tmp", ".manifest.old.tmp", ".old.tmp", ".tmp"
-"""Of what somebody who makes an entry has beside it."""
+"""Of what a process that makes an entry has beside it."""
 
 
 class _Expected(NamedTuple):
@@ -58,7 +58,10 @@ class LocalStore(Store):
                     return Flaw(FlawKind.PLANTED_LINK)
             expected = self._expected(key, entry)
             if expected is None:
-                return _flaw_without_manifest(entry)
+                names = os.listdir(entry)
+                has_variables = "variables" in names
+                variables = os.listdir(os.path.join(entry, "variables")) if has_variables else ()
+                return flaw_without_manifest(names, variables)
             for path, size in expected.sizes:
                 found = os.stat(path)
                 if not stat.S_ISREG(found.st_mode):
@@ -223,7 +226,7 @@ class _LocalClaim(Claim):
         self._manifest: os.stat_result | None = None  # ours, once it is written
 
     def begin(self) -> bool:
-        """Removes what dead holders left, and makes the folder; False if the lock is lost.
+        """Removes what crashed processes left, and makes the folder; False if the lock is lost.
 
         Raises:
             OSError: if that is not possible, or what is in the way of the entry can't be replaced.
@@ -233,7 +236,7 @@ class _LocalClaim(Claim):
                 with contextlib.suppress(FileNotFoundError):
                     check_replaceable(self._entry + suffix)  # or the download would be in vain
         names = os.listdir(self._root)
-        if self.is_lost():  # looked at after the listing, in which nothing is of a successor then
+        if self.is_lost():  # checked after the listing, in which nothing is a successor's then
             return False
         for name in names:
             if name.startswith(f"{self._key}.") and name.endswith(".tmp"):
@@ -247,7 +250,7 @@ class _LocalClaim(Claim):
         return open_part(self._entry, self.is_lost)
 
     def spool(self, identity: Identity) -> Spool | None:
-        self._check_not_lost()  # or what is there is another process's
+        self._check_not_lost()  # if it is, the part file is another process's
         free = shutil.disk_usage(self._root).free - self._keep_free
         # What can't be removed may be another user's, or a folder; it works without.
         with contextlib.suppress(OSError):
@@ -257,8 +260,8 @@ class _LocalClaim(Claim):
         return None
 
     def make_folder(self, path: str) -> None:
-        # Not os.makedirs: the staging folder itself must not be made again. If it is gone, somebody
-        # took the lock over, and what is missing in it would go unnoticed.
+        # Not os.makedirs: the staging folder itself must not be made again. If it is gone, another
+        # process took the lock over, and what is missing in it would go unnoticed.
         folder = self._staging
         for name in path.split("/"):
             folder = os.path.join(folder, name)
@@ -269,11 +272,11 @@ class _LocalClaim(Claim):
         free = shutil.disk_usage(self._staging).free
         room = free - self._keep_free
         if size > room:
-            # With room, the disk is not full, but the file too large, by the archive's own word.
+            # With room, the disk is not full: the archive says that the file is too large for it.
             raise OSError(
                 errno.EFBIG if room > 0 else errno.ENOSPC,
                 f"No space left: a file of {size} bytes, and {free} are free"
-                + (f", of which {self._keep_free} are to stay so" if self._keep_free else ""),
+                + (f", of which {self._keep_free} must stay free" if self._keep_free else ""),
             )
         folder = path.rpartition("/")[0]
         if folder:
@@ -295,7 +298,7 @@ class _LocalClaim(Claim):
         }
         self._check_not_lost()
         with contextlib.suppress(OSError):
-            os.utime(self._staging)  # it is used now, however long it took
+            os.utime(self._staging)  # its last use is now, however long the download took
         self._manifest = os.stat(self._beside(".manifest.tmp"))
         if os.path.lexists(self._entry):
             if not self._replace and self._store.flaw(self._key) is None:
@@ -306,7 +309,7 @@ class _LocalClaim(Claim):
             move_aside(self._entry, self._beside(".old.tmp"))
             with contextlib.suppress(FileNotFoundError):
                 os.rename(f"{self._entry}.manifest.json", self._beside(".manifest.old.tmp"))
-        # Another process may publish that can't know of our lock: this fails then, and the release
+        # A process that does not see our lock may publish too: this fails then, and the release
         # takes back what is half done.
         for unfinished, finished in beside.items():
             if os.path.isdir(finished):  # which a file can't replace
@@ -337,10 +340,10 @@ class _LocalClaim(Claim):
 
     def _check_not_lost(self) -> None:
         if self.is_lost():
-            raise OSError(errno.ESTALE, "Somebody took the lock over")
+            raise OSError(errno.ESTALE, "Another process took the lock over")
 
     def _beside(self, suffix: str) -> str:
-        """A name of our own beside the entry, which the next holder sweeps away if we die."""
+        """A name of our own beside the entry; after a crash the lock's next owner removes it."""
         return f"{self._entry}.{self._lock.owner.uid}{suffix}"
 
     def _write(self, suffix: str, text: str) -> str:
@@ -354,12 +357,6 @@ def _read_expected(path: str, entry: str) -> _Expected | None:
     try:
         manifest = Manifest.from_json(files.read(path, MOST_BYTES))
     except UnknownFormat:
-        return None  # of a later version, perhaps: as good as none
+        return None  # of a later version, perhaps
     sizes = [(os.path.join(entry, file.path), file.size) for file in manifest.files]
     return _Expected(sizes, manifest.archive)
-
-
-def _flaw_without_manifest(entry: str) -> Flaw | None:
-    names = os.listdir(entry)
-    variables = os.listdir(os.path.join(entry, "variables")) if "variables" in names else ()
-    return flaw_without_manifest(names, variables)
