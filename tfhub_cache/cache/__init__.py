@@ -1,4 +1,4 @@
-"""The cache: what is in it, whether it is sound, and how to make room.
+"""The cache: what is in it, whether it is intact, and how to make room.
 
     import tfhub_cache as hub
 
@@ -58,7 +58,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports what is asked for: those who only resolve don't pay for it."""
+    """Imports what is used: a program that only resolves does not pay for it."""
     for module, names in _MODULES.items():
         if name in names:
             value = getattr(importlib.import_module(f"{__name__}.{module}"), name)

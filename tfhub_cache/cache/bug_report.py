@@ -114,6 +114,6 @@ def _shown(name: str, text: str) -> str:
     parts = text.split(",")
     is_plain = _PLAIN if len(parts) == 1 else _PLAIN_IN_A_LIST
     if not all("@" not in part or is_plain.fullmatch(part) for part in parts):
-        # A password in which a character is not escaped: nothing tells where it begins.
+        # A password in which a character is not escaped: it is not known where it begins.
         parts = [re.sub(r"^([A-Za-z0-9+.-]+://)?.*@", r"\1", text, flags=re.DOTALL)]
     return ",".join(without_secrets(re.sub(r"^[^/@]*@", "", part)) for part in parts)

@@ -1,4 +1,4 @@
-"""Resolving many handles, several at a time, and fetching anew what is in the cache."""
+"""Resolving many handles, several at a time, and downloading again what is in the cache."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ class Resolved:
 
 
 def refresh(handle: str) -> str:
-    """Resolves a handle, and fetches anew what would otherwise come from the cache.
+    """Resolves a handle, and downloads again what would otherwise come from the cache.
 
     It is for handles without a version, which mean "the latest". The model in the cache can be used
-    until the new one is complete, and is then replaced by two renames. Whoever resolves it between
-    the two, a moment later, waits for the second. (In a bucket it counts as absent while the new
+    until the new one is complete, and is then replaced by two renames. A process that resolves it
+    between the two waits for the second. (In a bucket it counts as absent while the new
     files are put in its place.)
 
     Args:
-        handle: as of `tfhub_cache.resolve`. What doesn't come from the cache is resolved as ever.
+        handle: see `tfhub_cache.resolve`. One that is not cached is resolved as usual.
 
     Returns:
         The path.
 
     Raises:
-        OSError: if it can't be fetched. What was cached can still be used.
+        OSError: if it can't be downloaded. What was cached can still be used.
 
     Example:
         ```python
@@ -63,9 +63,9 @@ def resolve_all(
     """Resolves handles, several at a time.
 
     Args:
-        handles: as of `tfhub_cache.resolve`.
+        handles: see `tfhub_cache.resolve`.
         jobs: how many at a time.
-        refresh: whether to fetch anew what is in the cache.
+        refresh: whether to download again what is in the cache.
 
     Yields:
         What came of each, in the order of the handles, as soon as that is known. One that fails
@@ -122,7 +122,7 @@ def each(
                 outcomes[handle] = function(handle)
             except Exception as error:
                 outcomes[handle] = error
-            except BaseException:  # as a rule nobody waits for it any more
+            except BaseException:  # as a rule no caller waits for it any more
                 outcomes[handle] = InterruptedError("It was interrupted.")
             finally:
                 done[handle].set()

@@ -1,8 +1,8 @@
 """Stopping downloads that run in other threads, as Ctrl-C stops the one in the main thread.
 
-Python raises `KeyboardInterrupt` in the main thread only. Who downloads in other threads gives them
-an `Interruption`, in a context variable, and sets it off when the main thread was interrupted. The
-downloads then end as if they had been interrupted themselves, so they clean up after themselves.
+Python raises `KeyboardInterrupt` in the main thread only. A caller that downloads in other threads
+gives them an `Interruption`, in a context variable, and sets it off when the main thread was
+interrupted. The downloads then end as if they had been interrupted themselves, and clean up.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def pause(seconds: float) -> None:
 
 @contextlib.contextmanager
 def closes(stream: ByteStream) -> Iterator[None]:
-    """Lets a stream be closed if the current thread is to stop; `check` then tells why it was."""
+    """Lets a stream be closed if the current thread is to stop; `check` then raises why."""
     interruption = _current.get()
     if interruption is None:
         yield

@@ -300,7 +300,7 @@ def _pause_after_loss(attempt: int) -> None:
     if pause is None:
         raise OSError(
             errno.ESTALE,
-            f"other processes took the download over {attempt} times, as if this one were dead; "
+            f"other processes took the download over {attempt} times, as if this one had crashed; "
             "machines that share a cache need different host names",
         )
     interruption.pause(pause)

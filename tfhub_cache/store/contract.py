@@ -178,7 +178,7 @@ class Store(abc.ABC):
     def archive(self, key: str) -> Archive | None:
         """The archive of which an entry was made that `flaw` has just found intact.
 
-        None if that is not known, as of an entry that tensorflow_hub made. Cheap, as `flaw`.
+        None if that is not known, such as for an entry that tensorflow_hub made. Cheap, as `flaw`.
         """
 
     @abc.abstractmethod

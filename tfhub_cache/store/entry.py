@@ -28,8 +28,8 @@ class Entry:
     Attributes:
         key: its name in the cache, the sha1 of the handle.
         path: where it is.
-        handle: the handle as the user wrote it; None if it is not known, as of a small model that
-            is being downloaded for the first time.
+        handle: the handle as the user wrote it; None if it is not known, such as for a small model
+            that is being downloaded for the first time.
         state: `ok`; `foreign`, made by tensorflow_hub and intact as far as names of files say;
             `downloading`, a process is making it and there is nothing else to be used; or
             `incomplete`, which is damaged, or what a crashed process left behind.

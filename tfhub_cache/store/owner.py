@@ -1,4 +1,4 @@
-"""Whoever is making an entry: how a lock names them, and how long they have been silent."""
+"""The process that is making an entry: how a lock names it, and how long it has been silent."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import uuid
 from typing import NamedTuple
 
 TENSORFLOW_HUB_TIMEOUT = 600.0
-"""Seconds without growth of its folder after which tensorflow_hub is dead, by its own rule."""
+"""Seconds without growth of its folder after which tensorflow_hub takes a process for crashed."""
 
 _MARK = "cache-"
 _LONG_AGO = 3600.0
-"""Seconds after which nobody waits to see whether there is a sign of life."""
+"""Seconds after which a sign of life is not waited for."""
 
 
 class Owner(NamedTuple):
-    """Who made a lock file, as its content tells."""
+    """The process that made a lock file, as its content names it."""
 
     host: str
     pid: int
@@ -27,7 +27,7 @@ class Owner(NamedTuple):
 
     @classmethod
     def new(cls) -> Owner:
-        """This process; the mark in its uid tells our holders from tensorflow_hub's."""
+        """This process; by the mark in its uid our locks are known from tensorflow_hub's."""
         return cls(socket.gethostname(), os.getpid(), _MARK + uuid.uuid4().hex)
 
     @classmethod
@@ -57,7 +57,7 @@ class Owner(NamedTuple):
 
 
 class Silence:
-    """How long somebody has given no sign of life.
+    """How long a process has given no sign of life.
 
     It is measured with our own clock, from when a sign was first seen, since the clocks of two
     machines differ.

@@ -33,8 +33,8 @@ def move_aside(path: str, aside: str) -> None:
 def remove(path: str) -> None:
     """Removes a file or a folder; a link itself, not its target.
 
-    It is moved aside first: a process that was taken for dead may still be filling it, and what is
-    half removed must not be published if that process wakes up.
+    It is moved aside first: a process that was taken for crashed may still be filling it, and what
+    is half removed must not be published if that process wakes up.
 
     Raises:
         OSError: if not all of it can be removed.
@@ -77,7 +77,7 @@ def _remove(path: str) -> None:
         return
     try:
         shutil.rmtree(path)
-    except RecursionError:  # as of Python 3.13 there is none
+    except RecursionError:  # not since Python 3.13
         raise OSError(errno.ELOOP, "Its folders lie too deep to be removed", path) from None
 
 

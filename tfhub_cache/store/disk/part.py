@@ -228,8 +228,8 @@ def _to_json(identity: Identity) -> dict[str, Any]:
 
 def _from_json(data: dict[str, Any]) -> Identity:
     handle, size, version = data["handle"], data["size"], data["version"]
-    is_sound = isinstance(handle, str) and type(size) is int and isinstance(version, str)
-    if data["format"] != _FORMAT or not (is_sound and 0 < size <= _LARGEST):
+    is_valid = isinstance(handle, str) and type(size) is int and isinstance(version, str)
+    if data["format"] != _FORMAT or not (is_valid and 0 < size <= _LARGEST):
         raise ValueError("a part file of another format")
     checksums = {name: base64.b64decode(value) for name, value in data["checksums"].items()}
     return Identity(handle, size, version, checksums)

@@ -172,11 +172,11 @@ class _LocalContender(Contender):
         keep_free: int,
         replace: bool,
     ) -> None:
-        self._keep_free = keep_free
-        self._replace = replace
-        self._store = store
-        self._key = key
-        self._root = root
+        self.store = store
+        self.key = key
+        self.root = root
+        self.keep_free = keep_free
+        self.replace = replace
         self._lock = LockContender(os.path.join(root, key), lock_timeout)
 
     def attempt(self) -> Claim | None:
@@ -184,9 +184,7 @@ class _LocalContender(Contender):
         self.holder = self._lock.holder
         if lock is None:
             return None
-        claim = _LocalClaim(
-            self._store, self._key, self._root, lock, self._keep_free, self._replace
-        )
+        claim = _LocalClaim(self, lock)
         try:
             if claim.begin():
                 return claim
@@ -198,7 +196,7 @@ class _LocalContender(Contender):
         return None
 
     def progress(self) -> tuple[int, int | None]:
-        part = look_at_part(os.path.join(self._root, self._key))
+        part = look_at_part(os.path.join(self.root, self.key))
         if part is None:
             return self._lock.unpacked(), None
         identity, received = part
@@ -206,22 +204,10 @@ class _LocalContender(Contender):
 
 
 class _LocalClaim(Claim):
-    def __init__(
-        self,
-        store: LocalStore,
-        key: str,
-        root: str,
-        lock: HeldLock,
-        keep_free: int,
-        replace: bool,
-    ) -> None:
-        self._keep_free = keep_free
-        self._replace = replace
-        self._store = store
-        self._key = key
-        self._root = root
+    def __init__(self, of: _LocalContender, lock: HeldLock) -> None:
+        self._of = of
         self._lock = lock
-        self._entry = os.path.join(root, key)
+        self._entry = os.path.join(of.root, of.key)
         self._staging = staging_folder(self._entry, lock.owner.uid)
         self._manifest: os.stat_result | None = None  # ours, once it is written
 
@@ -231,16 +217,16 @@ class _LocalClaim(Claim):
         Raises:
             OSError: if that is not possible, or what is in the way of the entry can't be replaced.
         """
-        if self._replace or self._store.flaw(self._key) is not None:
+        if self._of.replace or self._of.store.flaw(self._of.key) is not None:
             for suffix in "", ".manifest.json", ".descriptor.txt":
                 with contextlib.suppress(FileNotFoundError):
                     check_replaceable(self._entry + suffix)  # or the download would be in vain
-        names = os.listdir(self._root)
+        names = os.listdir(self._of.root)
         if self.is_lost():  # checked after the listing, in which nothing is a successor's then
             return False
         for name in names:
-            if name.startswith(f"{self._key}.") and name.endswith(".tmp"):
-                discard(os.path.join(self._root, name))
+            if name.startswith(f"{self._of.key}.") and name.endswith(".tmp"):
+                discard(os.path.join(self._of.root, name))
         os.mkdir(self._staging)
         return True
 
@@ -251,7 +237,7 @@ class _LocalClaim(Claim):
 
     def spool(self, identity: Identity) -> Spool | None:
         self._check_not_lost()  # if it is, the part file is another process's
-        free = shutil.disk_usage(self._root).free - self._keep_free
+        free = shutil.disk_usage(self._of.root).free - self._of.keep_free
         # What can't be removed may be another user's, or a folder; it works without.
         with contextlib.suppress(OSError):
             if free > _ROOM * identity.size:  # it must not take the model's room
@@ -269,14 +255,14 @@ class _LocalClaim(Claim):
                 os.mkdir(folder)
 
     def create_file(self, path: str, size: int, *, replace: bool) -> BinaryIO:
-        free = shutil.disk_usage(self._staging).free
-        room = free - self._keep_free
+        free, keep_free = shutil.disk_usage(self._staging).free, self._of.keep_free
+        room = free - keep_free
         if size > room:
             # With room, the disk is not full: the archive says that the file is too large for it.
             raise OSError(
                 errno.EFBIG if room > 0 else errno.ENOSPC,
                 f"No space left: a file of {size} bytes, and {free} are free"
-                + (f", of which {self._keep_free} must stay free" if self._keep_free else ""),
+                + (f", of which {keep_free} must stay free" if keep_free else ""),
             )
         folder = path.rpartition("/")[0]
         if folder:
@@ -301,7 +287,7 @@ class _LocalClaim(Claim):
             os.utime(self._staging)  # its last use is now, however long the download took
         self._manifest = os.stat(self._beside(".manifest.tmp"))
         if os.path.lexists(self._entry):
-            if not self._replace and self._store.flaw(self._key) is None:
+            if not self._of.replace and self._of.store.flaw(self._of.key) is None:
                 logging.warning("Module already exists in %s", self._entry)
                 return
             # No system but Linux exchanges two folders in one step. Without an entry in between,
