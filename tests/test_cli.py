@@ -23,6 +23,7 @@ from servers import Host, stall, status
 
 import tfhub_cache as hub
 from tfhub_cache.errors import CacheError
+from tfhub_cache.manifest import Manifest
 
 MODEL = fake_model(size=1000)
 OTHER = fake_model(size=2000, seed=1)
@@ -605,9 +606,12 @@ def test_info_tells_where_a_model_is_and_where_it_came_from(
     done = run("info", handle).check()
     assert str(cache_dir / key_of(handle)) in done.stdout
     assert f"tfhub-cache {hub.__version__} on " in done.stdout
+    manifest = Manifest.from_json((cache_dir / f"{key_of(handle)}.manifest.json").read_text())
+    assert re.search(rf"^sha256 +{manifest.digest}$", done.stdout, re.MULTILINE)
     assert "saved_model.pb is damaged" in done.stdout  # it is none
     data = listed(run("info", "--json", key_of(handle)))
     assert data["manifest"]["handle"] == handle
+    assert data["sha256"] == manifest.digest
     assert data["signatures"] is None
     assert "damaged" in data["signatures_error"]
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import random
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,15 @@ from hostile_json import VALUES, changed, damaged, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfhub_cache.manifest import MOST_BYTES, Archive, File, Manifest, Origin, UnknownFormat
+from tfhub_cache.manifest import (
+    MOST_BYTES,
+    Archive,
+    File,
+    Manifest,
+    Origin,
+    UnknownFormat,
+    digest_of,
+)
 from tfhub_cache.units import format_size
 
 MANIFEST = Manifest(
@@ -34,8 +44,8 @@ def check(text: bytes) -> None:
     except ValueError:
         return
     assert Manifest.from_json(manifest.to_json()) == manifest
-    total = sum(file.size for file in manifest.files)
-    assert format_size(total)
+    assert format_size(manifest.size)
+    assert len(manifest.digest) == 64
     assert format_size(manifest.archive.size)
     for file in manifest.files:
         path = Path("/cache/entry", file.path)
@@ -84,6 +94,24 @@ def test_what_no_manifest_says_is_refused(was: str, now: str) -> None:
         Manifest.from_json(text.replace(was, now, 1))
     assert not isinstance(error.value, UnknownFormat)
     assert len(str(error.value)) < 1000
+
+
+def test_a_shell_computes_the_same_digest(tmp_path: Path) -> None:
+    names = ["saved_model.pb", "variables/x", "assets/größe and more", "assets/back\\slash"]
+    names += ["assets/new\nline", "assets.extra/\udcff", "assets/Z"]
+    for number, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(bytes(number))
+    files = [File(name, n, hashlib.sha256(bytes(n)).hexdigest()) for n, name in enumerate(names)]
+    pipeline = "find . -type f -printf '%P\\0' | xargs -0 sha256sum | LC_ALL=C sort | sha256sum"
+    done = subprocess.run(pipeline, shell=True, cwd=tmp_path, capture_output=True, check=True)
+    assert digest_of(files) == done.stdout.decode().split()[0]
+
+
+def test_the_digest_escapes_names_as_sha256sum_does() -> None:
+    """Since coreutils 9.0."""
+    line = b"\\%s  a\\rb\n" % (b"1" * 64)
+    assert digest_of([File("a\rb", 5, "1" * 64)]) == hashlib.sha256(line).hexdigest()
 
 
 def test_a_name_with_bytes_that_are_no_text_is_one() -> None:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
+import hashlib
 import json
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +25,8 @@ MOST_BYTES = 32 << 20
 _LONGEST_TEXT = 1 << 16
 _MOST = (1 << 63) - 1
 _NO_NAMES = frozenset({"", ".", ".."})
+_ESCAPED = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r"})
+"""How GNU sha256sum escapes the names of files, since coreutils 9.0."""
 
 
 class UnknownFormat(ValueError):  # noqa: N818 - it reads as what it is
@@ -93,6 +98,16 @@ class Manifest:
     downloaded: Origin
     validators: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def size(self) -> int:
+        """Bytes of the model's files."""
+        return sum(file.size for file in self.files)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """The digest of the model's files, see `digest_of`."""
+        return digest_of(self.files)
+
     def to_json(self) -> str:
         """The manifest as it is kept.
 
@@ -131,6 +146,21 @@ class Manifest:
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"no manifest: {error!r}") from error
+
+
+def digest_of(files: Iterable[File]) -> str:
+    r"""The digest of a model: the SHA-256 of its files' sorted SHA-256 sums, in hex.
+
+    A shell computes the same in the model's folder:
+
+        find . -type f -printf '%P\0' | xargs -0 sha256sum | LC_ALL=C sort | sha256sum
+    """
+    lines = []
+    for file in files:
+        name = file.path.translate(_ESCAPED)
+        line = f"{file.sha256}  {name}\n" if name == file.path else f"\\{file.sha256}  {name}\n"
+        lines.append(line.encode("utf-8", "surrogateescape"))
+    return hashlib.sha256(b"".join(sorted(lines))).hexdigest()
 
 
 def _text(value: Any) -> str:

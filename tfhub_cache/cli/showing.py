@@ -55,6 +55,7 @@ def info(options: argparse.Namespace) -> int:
                 "format": 1,
                 **output.entry_json(entry),
                 "manifest": manifest and dataclasses.asdict(manifest),
+                "sha256": manifest and manifest.digest,
                 "signatures": known.signatures
                 and [dataclasses.asdict(signature) for signature in known.signatures],
                 "signatures_error": known.signatures_error,
@@ -85,6 +86,7 @@ def info(options: argparse.Namespace) -> int:
         rows += [
             ("downloaded by", f"{made.library} on {made.host}, process {made.pid}"),
             ("from", manifest.url),
+            ("sha256", manifest.digest),
             ("archive", f"{format_size(manifest.archive.size)}, sha256 {manifest.archive.sha256}"),
             *manifest.validators.items(),
         ]
