@@ -1,4 +1,4 @@
-"""Lock files: the same bytes on every machine, and nothing that is not in them."""
+"""Lock files: the same files on every machine, and no model that is not in them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import textwrap
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,22 +17,28 @@ from typing import Any
 
 import pytest
 from entries import SHARD, foreign, key_of, names
-from models import fake_model, pack_files, read_files
+from models import fake_model, member, pack_files, read_files, write_files
 from processes import Finished
 from servers import Host, Proxy, Request, archive, in_turn, stall, status
 
 import tfhub_cache as hub
 from tfhub_cache.clients import gcs
 from tfhub_cache.errors import DownloadError, LockfileError, OfflineError, ResolveError
-from tfhub_cache.manifest import Archive, Manifest
+from tfhub_cache.manifest import Manifest
+from tfhub_cache.pins import Pin
 
 MODEL = fake_model()
 ARCHIVE = pack_files(MODEL)
 OTHER = fake_model(seed=1)
 OTHER_ARCHIVE = pack_files(OTHER)
-SHA256 = hashlib.sha256(ARCHIVE).hexdigest()
-OTHER_SHA256 = hashlib.sha256(OTHER_ARCHIVE).hexdigest()
 HANDLE = "https://tfhub.dev/google/nnlm/2"
+
+
+def pin(files: dict[str, bytes]) -> Pin:
+    """What a lock file says of a model with these files."""
+    sums = sorted(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in files.items())
+    size = sum(map(len, files.values()))
+    return Pin(size, hashlib.sha256("".join(sums).encode()).hexdigest())
 
 
 @pytest.fixture
@@ -49,19 +56,16 @@ def handle(host: Host) -> str:
 def use(file: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Writes a lock file, by hand, and sets TFHUB_LOCKFILE."""
 
-    def use(archives: dict[str, Any]) -> None:
-        write(file, archives)
+    def use(models: dict[str, dict[str, bytes]]) -> None:
+        write(file, models)
         monkeypatch.setenv("TFHUB_LOCKFILE", str(file))
 
     return use
 
 
-def write(file: Path, archives: dict[str, bytes]) -> None:
-    entries = {
-        handle: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        for handle, data in archives.items()
-    }
-    file.write_text(json.dumps({"format": 1, "archives": entries}))
+def write(file: Path, models: dict[str, dict[str, bytes]]) -> None:
+    pins = {handle: vars(pin(files)) for handle, files in models.items()}
+    file.write_text(json.dumps({"format": 2, "models": pins}))
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -75,30 +79,54 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 # Writing one.
 
 
-def test_it_has_each_archives_size_and_digest_in_the_order_of_the_handles(
+def test_it_has_size_and_digest_of_each_models_files_in_the_order_of_the_handles(
     host: Host, file: Path
 ) -> None:
     first, second = host.publish("/a/1", OTHER_ARCHIVE), host.publish("/b/1", ARCHIVE)
-    archives = hub.cache.lock([second, first, second], file)
-    assert archives == {
-        first: Archive(len(OTHER_ARCHIVE), OTHER_SHA256),
-        second: Archive(len(ARCHIVE), SHA256),
-    }
+    pins = hub.cache.lock([second, first, second], file)
+    assert pins == {first: pin(OTHER), second: pin(MODEL)}
     assert file.read_text() == (
         "{\n"
-        '  "format": 1,\n'
-        '  "archives": {\n'
+        '  "format": 2,\n'
+        '  "models": {\n'
         f'    "{first}": {{\n'
-        f'      "size": {len(OTHER_ARCHIVE)},\n'
-        f'      "sha256": "{OTHER_SHA256}"\n'
+        f'      "size": {pin(OTHER).size},\n'
+        f'      "sha256": "{pin(OTHER).sha256}"\n'
         "    },\n"
         f'    "{second}": {{\n'
-        f'      "size": {len(ARCHIVE)},\n'
-        f'      "sha256": "{SHA256}"\n'
+        f'      "size": {pin(MODEL).size},\n'
+        f'      "sha256": "{pin(MODEL).sha256}"\n'
         "    }\n"
         "  }\n"
         "}\n"
     )
+
+
+@pytest.mark.parametrize("is_ours", [True, False], ids=["ours", "of tensorflow_hub"])
+def test_a_shell_computes_the_same_digest(
+    host: Host, file: Path, cache_dir: Path, is_ours: bool
+) -> None:
+    files = {
+        "saved_model.pb": b"graph",
+        "variables/variables.index": b"index",
+        "variables/variables.data-00000-of-00001": bytes(3_000_000),
+        "assets/gr\xf6\xdfe and more.txt": b"",
+        "assets/Z": b"1",
+        "assets/back\\slash": b"2",
+        "assets/new\nline": b"3",
+        "assets.extra/\udcff": b"4",
+    }
+    handle = host.publish("/m/1", pack_files(files))
+    path = Path(hub.resolve(handle)) if is_ours else cache_dir / key_of(handle)
+    if not is_ours:
+        write_files(files, path)
+    pipeline = "find . -type f -printf '%P\\0' | xargs -0 sha256sum | LC_ALL=C sort | sha256sum"
+    done = subprocess.run(pipeline, shell=True, cwd=path, capture_output=True, check=True)
+    digest = done.stdout.decode().split()[0]
+    assert hub.cache.lock([handle], file)[handle].sha256 == digest
+    if is_ours:
+        manifest = cache_dir / f"{key_of(handle)}.manifest.json"
+        assert Manifest.from_json(manifest.read_text()).digest == digest
 
 
 def test_what_is_cached_is_locked_as_it_is_and_not_downloaded(
@@ -106,22 +134,31 @@ def test_what_is_cached_is_locked_as_it_is_and_not_downloaded(
 ) -> None:
     hub.resolve(handle)
     host.close()
-    assert hub.cache.lock([handle], file) == {handle: Archive(len(ARCHIVE), SHA256)}
+    assert hub.cache.lock([handle], file) == {handle: pin(MODEL)}
 
 
-def test_what_tensorflow_hub_has_downloaded_is_downloaded_for_its_digest(
+def test_what_tensorflow_hub_has_downloaded_is_read_and_not_downloaded(
     host: Host, handle: str, file: Path, cache_dir: Path
 ) -> None:
     entry = foreign(cache_dir, handle)
-    assert hub.cache.lock([handle], file) == {handle: Archive(len(ARCHIVE), SHA256)}
-    assert read_files(entry) == MODEL
+    assert hub.cache.lock([handle], file) == {handle: pin(read_files(entry))}
+    assert not host.requests
+
+
+def test_a_model_with_a_file_that_cannot_be_read_is_not_locked(
+    host: Host, handle: str, file: Path, cache_dir: Path, tmp_path: Path
+) -> None:
+    (foreign(cache_dir, handle) / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(LockfileError, match=r"The cached .*/m/1 can't be read: "):
+        hub.cache.lock([handle], file)
+    assert not host.requests
 
 
 def test_a_refresh_locks_what_a_handle_means_now(host: Host, file: Path) -> None:
     handle = host.publish("/m", in_turn(archive(ARCHIVE), archive(OTHER_ARCHIVE)))
-    assert hub.cache.lock([handle], file)[handle].sha256 == SHA256
-    assert hub.cache.lock([handle], file)[handle].sha256 == SHA256
-    assert hub.cache.lock([handle], file, refresh=True)[handle].sha256 == OTHER_SHA256
+    assert hub.cache.lock([handle], file)[handle] == pin(MODEL)
+    assert hub.cache.lock([handle], file)[handle] == pin(MODEL)
+    assert hub.cache.lock([handle], file, refresh=True)[handle] == pin(OTHER)
     assert read_files(hub.resolve(handle)) == OTHER
 
 
@@ -151,7 +188,7 @@ def test_it_is_written_in_one_step_with_the_usual_rights_and_through_a_link(
     assert real.stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
-def test_a_file_that_cannot_be_written_is_told_before_anything_is_downloaded(
+def test_a_file_that_cannot_be_written_is_reported_before_anything_is_downloaded(
     host: Host, handle: str, tmp_path: Path, cache_dir: Path
 ) -> None:
     with pytest.raises(LockfileError, match=r"can't be written: There is no such folder"):
@@ -180,7 +217,7 @@ def test_a_password_in_a_handle_is_kept_as_it_is_and_not_shown(
 ) -> None:
     secret = host.publish("/m/1", ARCHIVE).replace("//", "//user:5ec2e7@")
     hub.cache.lock([secret], file)
-    assert list(json.loads(file.read_text())["archives"]) == [secret]
+    assert list(json.loads(file.read_text())["models"]) == [secret]
     assert "has a user name, which goes into the lock file as it is" in caplog.text
     assert "5ec2e7" not in caplog.text
 
@@ -197,7 +234,7 @@ def test_a_handle_with_a_query_is_kept_as_it_is_and_not_shown(
 ) -> None:
     secret = f"{host.publish('/m/1', ARCHIVE)}?signature=5ec2e7"
     hub.cache.lock([secret], file)
-    assert list(json.loads(file.read_text())["archives"]) == [secret]
+    assert list(json.loads(file.read_text())["models"]) == [secret]
     assert "has a query, which goes into the lock file as it is" in caplog.text
     assert "5ec2e7" not in caplog.text
 
@@ -205,7 +242,7 @@ def test_a_handle_with_a_query_is_kept_as_it_is_and_not_shown(
 def test_a_lock_file_in_force_is_no_obstacle_to_writing_it_anew(
     handle: str, file: Path, use
 ) -> None:
-    use({handle: OTHER_ARCHIVE})
+    use({handle: OTHER})
     hub.cache.lock([handle], file)
     assert read_files(hub.resolve(handle)) == MODEL
 
@@ -214,7 +251,7 @@ def test_a_lock_file_in_force_is_no_obstacle_to_writing_it_anew(
 
 
 def test_what_is_locked_is_downloaded_once_and_then_cached(host: Host, handle: str, use) -> None:
-    use({handle: ARCHIVE})
+    use({handle: MODEL})
     path = hub.resolve(handle)
     assert read_files(path) == MODEL
     host.close()
@@ -227,13 +264,13 @@ def test_what_is_not_in_it_is_refused_and_nobody_is_asked(
 ) -> None:
     if is_cached:
         hub.resolve(handle)
-    use({HANDLE: ARCHIVE})
+    use({HANDLE: MODEL})
     with pytest.raises(LockfileError) as error:
         hub.resolve(handle)
     assert isinstance(error.value, ResolveError)
     assert str(error.value) == (
         f"{handle} is not in the lock file {file}, so it is not used. To use it, add it to the "
-        "list that the lock file is made of, and write it anew: tfhub-cache lock -r LIST "
+        "list that the lock file is made of, and write it again: tfhub-cache lock -r LIST "
         f"-o {file}"
     )
     assert error.value.handle == handle
@@ -241,65 +278,84 @@ def test_what_is_not_in_it_is_refused_and_nobody_is_asked(
 
 
 def test_the_handle_has_to_be_written_as_it_is_in_the_file(handle: str, use) -> None:
-    use({handle: ARCHIVE})
+    use({handle: MODEL})
     with pytest.raises(LockfileError, match="is not in the lock file"):
         hub.resolve(f"{handle}/")
 
 
-def test_other_bytes_are_refused_with_what_was_expected_and_found(
+def test_other_files_are_refused_with_what_was_expected_and_found(
     host: Host, file: Path, use, cache_dir: Path
 ) -> None:
-    data = bytearray(pack_files(MODEL, compression=None))
-    original = bytes(data)
-    data[data.index(MODEL["saved_model.pb"][:64])] ^= 1
-    handle = host.publish("/m/1", bytes(data))
-    use({handle: original})
+    data = bytearray(MODEL["saved_model.pb"])
+    data[0] ^= 1
+    changed = {**MODEL, "saved_model.pb": bytes(data)}
+    handle = host.publish("/m/1", pack_files(changed))
+    use({handle: MODEL})
     with pytest.raises(LockfileError) as error:
         hub.resolve(handle)
-    for digest in hashlib.sha256(original).hexdigest(), hashlib.sha256(data).hexdigest():
-        assert digest in str(error.value)
+    for files in MODEL, changed:
+        assert f"{pin(files).size} bytes with sha256 {pin(files).sha256}" in str(error.value)
     assert f"as {file} has it" in str(error.value)
     assert names(cache_dir) == set()
     assert len(host.requests) == 1
 
 
-def test_an_archive_of_another_size_is_refused_before_it_is_downloaded(
+def test_the_names_of_the_files_count(host: Host, use) -> None:
+    renamed = {name.replace("variables.index", "variables.Index"): MODEL[name] for name in MODEL}
+    handle = host.publish("/m/1", pack_files(renamed))
+    use({handle: MODEL})
+    with pytest.raises(LockfileError, match="is not the one that is locked"):
+        hub.resolve(handle)
+
+
+def test_a_model_with_more_bytes_is_refused_before_they_are_unpacked(
     host: Host, use, cache_dir: Path
 ) -> None:
+    """The server sends the headers of the file that is too large, and nothing of its content."""
     release = threading.Event()
-    handle = host.publish("/m/1", stall(ARCHIVE, 100, release))
-    use({handle: OTHER_ARCHIVE + b"longer"})
-    with pytest.raises(LockfileError, match=f"and got {len(ARCHIVE)} bytes\\. Nothing of it"):
+    data = pack_files({**MODEL, "variables/more": bytes(200_000)}, compression=None)
+    handle = host.publish("/m/1", stall(data, data.index(b"variables/more") + 512, release))
+    use({handle: MODEL})
+    with pytest.raises(LockfileError, match=r"and got more\. Nothing of it is used"):
         hub.resolve(handle)
+    assert not release.is_set()
     assert names(cache_dir) == set()
 
 
-def test_a_cached_model_of_another_archive_is_replaced_by_the_locked_one(
+def test_a_file_that_an_archive_has_twice_is_counted_once(host: Host, use) -> None:
+    first = {**MODEL, "saved_model.pb": b"1"}
+    last = member("saved_model.pb", data=MODEL["saved_model.pb"])
+    handle = host.publish("/m/1", pack_files(first, extra_members=[last]))
+    use({handle: MODEL})
+    assert read_files(hub.resolve(handle)) == MODEL
+
+
+def test_another_model_that_is_cached_is_replaced_by_the_locked_one(
     host: Host, use, caplog: pytest.LogCaptureFixture
 ) -> None:
     handle = host.publish("/m", in_turn(archive(OTHER_ARCHIVE), archive(ARCHIVE)))
     path = hub.resolve(handle)
     assert read_files(path) == OTHER
-    use({handle: ARCHIVE})
+    use({handle: MODEL})
     assert hub.resolve(handle) == path
     assert read_files(path) == MODEL
     (line,) = warnings(caplog)
     assert line == (
-        f"The cached '{handle}' is not as locked: it was made of an archive with sha256 "
-        f"{OTHER_SHA256}. Fetching it again."
+        f"The cached '{handle}' is not as locked: it has {pin(OTHER).size} bytes with sha256 "
+        f"{pin(OTHER).sha256}. Fetching it again."
     )
     assert len(host.requests) == 2
 
 
-def test_if_the_locked_one_cannot_be_had_the_cached_one_stays_and_is_not_used(
+def test_if_the_locked_one_is_unavailable_the_cached_one_stays_and_is_not_used(
     host: Host, use, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handle = host.publish("/m", in_turn(archive(OTHER_ARCHIVE), archive(OTHER_ARCHIVE)))
     path = hub.resolve(handle)
-    use({handle: ARCHIVE})
-    with pytest.raises(LockfileError, match=r"is not as locked \(it was made of .* got ") as error:
+    use({handle: MODEL})
+    with pytest.raises(LockfileError, match=r"is not as locked \(it has .* got ") as error:
         hub.resolve(handle)
-    assert SHA256 in str(error.value)
+    assert pin(MODEL).sha256 in str(error.value)
     monkeypatch.setenv("TFHUB_OFFLINE", "1")
     with pytest.raises(OfflineError, match=r"is not as locked .*TFHUB_OFFLINE is set"):
         hub.resolve(handle)
@@ -308,20 +364,104 @@ def test_if_the_locked_one_cannot_be_had_the_cached_one_stays_and_is_not_used(
     assert hub.resolve(handle) == path
 
 
-def test_what_tensorflow_hub_has_downloaded_is_fetched_anew_as_nothing_tells_its_digest(
+@pytest.mark.parametrize("offline", ["0", "1"])
+def test_what_tensorflow_hub_has_downloaded_is_used_if_it_is_as_locked(
+    host: Host, handle: str, use, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, offline: str
+) -> None:
+    monkeypatch.setenv("TFHUB_OFFLINE", offline)
+    entry = foreign(cache_dir, handle)
+    use({handle: read_files(entry)})
+    assert hub.resolve(handle) == str(entry)
+    assert not host.requests
+
+
+def test_the_files_of_tensorflow_hub_are_read_once_and_again_when_one_changes(
+    handle: str, use, cache_dir: Path, run_python
+) -> None:
+    entry = foreign(cache_dir, handle)
+    use({handle: read_files(entry)})
+    code = """
+    import os, sys
+    from pathlib import Path
+    import tfhub_cache as hub
+    handle, file, opened = sys.argv[1], Path(sys.argv[2]), []
+    sys.addaudithook(lambda event, args: opened.append(args[0]) if event == "open" else None)
+    def resolve_again():
+        opened.clear()
+        hub.resolve(handle)
+        print([name for name in opened if os.path.basename(str(name)) == file.name])
+    resolve_again()
+    resolve_again()
+    later = file.stat().st_mtime + 10
+    os.utime(file, (later, later))
+    resolve_again()
+    file.write_bytes(file.read_bytes()[::-1])
+    try:
+        resolve_again()
+    except OSError as error:
+        print(type(error).__name__)
+    """
+    env = {"TFHUB_OFFLINE": "1"}
+    done = run_python(textwrap.dedent(code), args=[handle, entry / SHARD], env=env).check()
+    name = os.path.basename(SHARD)
+    assert done.stdout.splitlines() == [f"['{name}']", "[]", f"['{name}']", "OfflineError"]
+
+
+def test_what_tensorflow_hub_has_downloaded_is_replaced_if_it_is_not_as_locked(
     host: Host, handle: str, use, cache_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     entry = foreign(cache_dir, handle)
-    use({handle: ARCHIVE})
+    found = pin(read_files(entry))
+    use({handle: MODEL})
     assert read_files(hub.resolve(handle)) == MODEL
     assert read_files(entry) == MODEL
-    assert "is not as locked: it is not known of which archive it was made" in warnings(caplog)[0]
+    assert (
+        f"is not as locked: it has {found.size} bytes with sha256 {found.sha256}"
+        in (warnings(caplog)[0])
+    )
 
 
-def test_a_damaged_model_is_healed_with_the_locked_archive_only(host: Host, use) -> None:
+def test_what_tensorflow_hub_has_downloaded_is_replaced_if_it_cannot_be_read(
+    handle: str, use, cache_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    entry = foreign(cache_dir, handle)
+    (tmp_path / "elsewhere").write_bytes((entry / SHARD).read_bytes())
+    (entry / SHARD).unlink()
+    (entry / SHARD).symlink_to(tmp_path / "elsewhere")
+    use({handle: MODEL})
+    assert read_files(hub.resolve(handle)) == MODEL
+    assert f"The cached '{handle}' is unreadable: " in warnings(caplog)[0]
+
+
+@pytest.mark.parametrize("offline", ["0", "1"])
+def test_a_cached_model_as_locked_needs_no_download_however_its_archive_was_packed(
+    host: Host, handle: str, use, monkeypatch: pytest.MonkeyPatch, offline: str
+) -> None:
+    path = hub.resolve(handle)
+    host.publish("/m/1", pack_files(MODEL, compression="xz"))
+    use({handle: MODEL})
+    monkeypatch.setenv("TFHUB_OFFLINE", offline)
+    assert hub.resolve(handle) == path
+    assert len(host.requests) == 1
+
+
+def test_the_same_files_packed_in_another_way_are_what_is_locked(
+    host: Host, use, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = host.publish("/m/1", ARCHIVE)
+    hub.cache.lock([handle], file)
+    again = pack_files(dict(reversed(MODEL.items())), compression="bz2")
+    assert again != ARCHIVE
+    host.publish("/m/1", again)
+    monkeypatch.setenv("TFHUB_LOCKFILE", str(file))
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "of another machine"))
+    assert read_files(hub.resolve(handle)) == MODEL
+
+
+def test_a_damaged_model_is_replaced_by_the_locked_one_only(host: Host, use) -> None:
     answers = in_turn(*map(archive, (ARCHIVE, OTHER_ARCHIVE, ARCHIVE)))
     handle = host.publish("/m/1", answers)
-    use({handle: ARCHIVE})
+    use({handle: MODEL})
     path = Path(hub.resolve(handle))
     (path / SHARD).unlink()
     with pytest.raises(LockfileError, match=r"is damaged .*and fetching it again failed.*expected"):
@@ -329,10 +469,10 @@ def test_a_damaged_model_is_healed_with_the_locked_archive_only(host: Host, use)
     assert read_files(hub.resolve(handle)) == MODEL
 
 
-def test_whoever_makes_the_entry_without_the_lock_file_meanwhile_does_not_count(
+def test_an_entry_that_a_process_without_the_lock_file_makes_meanwhile_does_not_count(
     host: Host, use, run_python, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another process downloads other bytes of the same handle while this one waits for it."""
+    """Another process downloads other files of the same handle while this one waits for it."""
     release = threading.Event()
     handle = host.publish("/m", in_turn(stall(OTHER_ARCHIVE, 1000, release), archive(ARCHIVE)))
     others: list[Finished] = []
@@ -340,7 +480,7 @@ def test_whoever_makes_the_entry_without_the_lock_file_meanwhile_does_not_count(
     other = threading.Thread(target=lambda: others.append(run_python(code)))
     other.start()
     host.wait_for_requests(1)
-    use({handle: ARCHIVE})
+    use({handle: MODEL})
     paths: list[str] = []
     ours = threading.Thread(target=lambda: paths.append(hub.resolve(handle)))
     ours.start()
@@ -351,11 +491,11 @@ def test_whoever_makes_the_entry_without_the_lock_file_meanwhile_does_not_count(
     assert read_files(paths[0]) == MODEL
 
 
-def test_a_tampered_mirror_is_passed_over(
+def test_a_tampered_mirror_is_skipped(
     host: Host, ca, ca_pem: Path, use, monkeypatch: pytest.MonkeyPatch, caplog
 ) -> None:
     host.publish("/google/nnlm/2", OTHER_ARCHIVE)
-    use({HANDLE: ARCHIVE})
+    use({HANDLE: MODEL})
     monkeypatch.setenv("TFHUB_MIRROR", f"{host.url},direct")
     with (
         Host(tls=ca, names=["tfhub.dev"]) as origin,
@@ -368,19 +508,19 @@ def test_a_tampered_mirror_is_passed_over(
         assert read_files(path) == MODEL
         assert (len(host.requests), len(origin.requests)) == (1, 1)
         (line,) = warnings(caplog)
-        assert line.startswith(f"Passing over {host.url}/google/nnlm/2: The archive of {HANDLE} at")
+        assert line.startswith(f"Passing over {host.url}/google/nnlm/2: The model of {HANDLE} at")
         monkeypatch.setenv("TFHUB_MIRROR", host.url)
         (Path(path) / SHARD).unlink()
         with pytest.raises(LockfileError, match="from where TFHUB_MIRROR says") as error:
             hub.resolve(HANDLE)
         assert len(host.requests) == 2
-    assert SHA256 in str(error.value)
+    assert pin(MODEL).sha256 in str(error.value)
 
 
-def test_a_mirror_that_sends_more_than_is_locked_is_cut_off_and_passed_over(
+def test_a_mirror_that_sends_more_than_is_locked_is_cut_off_and_skipped(
     host: Host, ca, ca_pem: Path, use, monkeypatch: pytest.MonkeyPatch, caplog
 ) -> None:
-    """It does not tell the size, and goes on for longer than it should."""
+    """It does not send the size of the archive, and sends without end."""
     header = tarfile.TarInfo("saved_model.pb")
     header.size = 1 << 30
     much = 256
@@ -395,7 +535,7 @@ def test_a_mirror_that_sends_more_than_is_locked_is_cut_off_and_passed_over(
         request.cut()
 
     host.route("/google/nnlm/2", pour)
-    use({HANDLE: ARCHIVE})
+    use({HANDLE: MODEL})
     monkeypatch.setenv("TFHUB_MIRROR", f"{host.url},direct")
     with (
         Host(tls=ca, names=["tfhub.dev"]) as origin,
@@ -407,14 +547,14 @@ def test_a_mirror_that_sends_more_than_is_locked_is_cut_off_and_passed_over(
         assert read_files(hub.resolve(HANDLE)) == MODEL
     assert len(sent) < much
     (line,) = warnings(caplog)
-    assert f"The archive of {HANDLE} at {host.url}" in line
+    assert f"The model of {HANDLE} at {host.url}" in line
     assert "and got more. Nothing of it is used" in line
 
 
-def test_what_a_tampered_mirror_began_is_not_gone_on_with_to_the_end(
+def test_what_a_tampered_mirror_began_is_discarded_in_the_end(
     host: Host, ca, ca_pem: Path, use, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has the size and the ETag of the locked archive, and breaks off before its end."""
+    """It has the size and the ETag of the right archive, and breaks off before its end."""
     monkeypatch.setattr("tfhub_cache.transfer.connection._FIRST_PAUSE", 0.01)
     files = fake_model(size=6_000_000)
     good = pack_files(files, compression=None)
@@ -431,7 +571,7 @@ def test_what_a_tampered_mirror_began_is_not_gone_on_with_to_the_end(
         request.cut()
 
     host.route("/google/nnlm/2", in_turn(begin, status(404)))
-    use({HANDLE: good})
+    use({HANDLE: files})
     monkeypatch.setenv("TFHUB_MIRROR", f"{host.url},direct")
     monkeypatch.setenv("TFHUB_DOWNLOAD_CONNECTIONS", "1")
     with (
@@ -454,7 +594,7 @@ def test_a_model_that_stays_in_its_bucket_is_refused(
     host: Host, use, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handle = host.publish("/m/1", ARCHIVE, gcs="gs://bucket/m/1")
-    use({handle: ARCHIVE})
+    use({handle: MODEL})
     monkeypatch.setenv("TFHUB_MODEL_LOAD_FORMAT", "UNCOMPRESSED")
     with pytest.raises(LockfileError, match="Set TFHUB_MODEL_LOAD_FORMAT=COMPRESSED"):
         hub.resolve(handle)
@@ -470,19 +610,36 @@ def test_gs_archives_and_a_cache_in_a_bucket_are_locked_too(
     storage = gcs.file_system(bucket, 60)
     storage.pipe_file("test-bucket/m/1.tar.gz", ARCHIVE)
     handle = "gs://test-bucket/m/1.tar.gz"
-    assert hub.cache.lock([handle], file) == {handle: Archive(len(ARCHIVE), SHA256)}
+    assert hub.cache.lock([handle], file) == {handle: pin(MODEL)}
     monkeypatch.setenv("TFHUB_LOCKFILE", str(file))
     path = hub.resolve(handle)
     assert storage.cat_file(f"{path}/saved_model.pb") == MODEL["saved_model.pb"]
     storage.pipe_file("test-bucket/m/1.tar.gz", OTHER_ARCHIVE)
-    use({handle: OTHER_ARCHIVE})
+    use({handle: OTHER})
     assert hub.resolve(handle) == path
     assert storage.cat_file(f"{path}/saved_model.pb") == OTHER["saved_model.pb"]
-    use({handle: ARCHIVE})
+    use({handle: MODEL})
     with pytest.raises(LockfileError, match="is not as locked"):
         hub.resolve(handle)
     assert storage.cat_file(f"{path}/saved_model.pb") == OTHER["saved_model.pb"]
     gcs._file_system.cache_clear()
+
+
+def test_what_tensorflow_hub_has_put_into_a_bucket_is_read_once_and_not_downloaded(
+    host: Host, handle: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TFHUB_CACHE_DIR", "memory://locked")
+    storage = gcs.file_system_of("memory://locked", None, 60)
+    for name, data in MODEL.items():
+        storage.pipe_file(f"/locked/{key_of(handle)}/{name}", data)
+    assert hub.cache.lock([handle], file) == {handle: pin(MODEL)}
+    monkeypatch.setenv("TFHUB_LOCKFILE", str(file))
+    assert hub.resolve(handle) == f"memory://locked/{key_of(handle)}"
+    storage.pipe_file(f"/locked/{key_of(handle)}/saved_model.pb", OTHER["saved_model.pb"][::-1])
+    monkeypatch.setenv("TFHUB_OFFLINE", "1")
+    with pytest.raises(OfflineError, match="is not as locked"):
+        hub.resolve(handle)
+    assert not host.requests
 
 
 # The file.
@@ -492,12 +649,12 @@ def test_a_change_of_the_file_counts_at_the_next_call(handle: str, use, file: Pa
     use({})
     with pytest.raises(LockfileError):
         hub.resolve(handle)
-    write(file, {handle: ARCHIVE})
+    write(file, {handle: MODEL})
     assert read_files(hub.resolve(handle)) == MODEL
 
 
 def test_a_byte_order_mark_is_no_part_of_it(handle: str, use, file: Path) -> None:
-    use({handle: ARCHIVE})
+    use({handle: MODEL})
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
     assert read_files(hub.resolve(handle)) == MODEL
 
@@ -505,7 +662,7 @@ def test_a_byte_order_mark_is_no_part_of_it(handle: str, use, file: Path) -> Non
 def test_a_tilde_in_its_path_is_expanded(
     handle: str, home: Path, monkeypatch: pytest.MonkeyPatch, cache_dir: Path
 ) -> None:
-    write(home / "models.lock", {handle: ARCHIVE})
+    write(home / "models.lock", {handle: MODEL})
     monkeypatch.setenv("TFHUB_LOCKFILE", os.path.join("~", "models.lock"))
     assert read_files(hub.resolve(handle)) == MODEL
 
@@ -525,34 +682,40 @@ GOOD = {"size": 1, "sha256": "0" * 64}
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "cause"),
     [
         (None, "can't be read: No such file or directory"),
-        ("", "is no lock file: Expecting value"),
-        ("[]", "is no lock file: a part of it is missing"),
-        ("{}", "is no lock file: a part of it is missing"),
-        ('{"format": 2}', "is no lock file: its format is 2, and this version knows 1"),
-        ('{"format": 1}', "is no lock file: a part of it is missing"),
-        ('{"format": 1, "archives": []}', "is no lock file: a part of it is missing"),
-        ({"a": {**GOOD, "size": "1"}}, "is no lock file: the size of a is '1'"),
-        ({"a": {**GOOD, "size": True}}, "is no lock file: the size of a is True"),
-        ({"a": {**GOOD, "sha256": "0"}}, "is no lock file: the sha256 of a is '0'"),
-        ({"a": {"size": 1}}, "is no lock file: a part of it is missing"),
-        ('{"format": 1, "archives": {"a": 1, "a": 2}}', "is no lock file: a is in it twice"),
-        ("[" * 100_000, "is no lock file"),
+        ("", "is not a valid lock file: Expecting value"),
+        ("[]", "is not a valid lock file: a part of it is missing"),
+        ("{}", "is not a valid lock file: a part of it is missing"),
+        (
+            json.dumps({"format": 1, "archives": {"a": GOOD}}),
+            "is not a valid lock file: its format is 1, and this version reads 2. Write it again: ",
+        ),
+        ('{"format": 2}', "is not a valid lock file: a part of it is missing"),
+        ('{"format": 2, "models": []}', "is not a valid lock file: a part of it is missing"),
+        ({"a": {**GOOD, "size": "1"}}, "is not a valid lock file: the size of a is '1'"),
+        ({"a": {**GOOD, "size": True}}, "is not a valid lock file: the size of a is True"),
+        ({"a": {**GOOD, "sha256": "0"}}, "is not a valid lock file: the sha256 of a is '0'"),
+        ({"a": {"size": 1}}, "is not a valid lock file: a part of it is missing"),
+        (
+            '{"format": 2, "models": {"a": 1, "a": 2}}',
+            "is not a valid lock file: a is in it twice",
+        ),
+        ("[" * 100_000, "is not a valid lock file"),
     ],
 )
-def test_a_file_that_is_none_is_an_error_that_says_how_to_write_it(
-    file: Path, monkeypatch: pytest.MonkeyPatch, handle: str, text: Any, told: str
+def test_a_file_that_is_not_valid_is_an_error_that_says_how_to_write_it(
+    file: Path, monkeypatch: pytest.MonkeyPatch, handle: str, text: Any, cause: str
 ) -> None:
     if text is not None:
         file.write_text(
-            text if isinstance(text, str) else json.dumps({"format": 1, "archives": text})
+            text if isinstance(text, str) else json.dumps({"format": 2, "models": text})
         )
     monkeypatch.setenv("TFHUB_LOCKFILE", str(file))
     with pytest.raises(LockfileError) as error:
         hub.resolve(handle)
-    assert f"{file} {told}" in str(error.value)
+    assert f"{file} {cause}" in str(error.value)
     assert f"tfhub-cache lock -r LIST -o {file}" in str(error.value)
 
 
@@ -585,10 +748,10 @@ def test_the_commands_lock_and_resolve_the_same_models(
     handles = [host.publish("/b/1", ARCHIVE), host.publish("/a/1", OTHER_ARCHIVE)]
     (tmp_path / "models.txt").write_text("# ours\n" + "\n\n".join(handles))
     done = run("lock", "-r", tmp_path / "models.txt", "-o", file, "--quiet").check()
-    size = f"{(len(ARCHIVE) + len(OTHER_ARCHIVE)) / 1000:.0f} kB"
-    assert done.stdout == f"{file}: 2 models, {size} of archives\n"
+    size = f"{(pin(MODEL).size + pin(OTHER).size) / 1000:.0f} kB"
+    assert done.stdout == f"{file}: 2 models, {size}\n"
     assert done.stderr == ""
-    assert set(json.loads(file.read_text())["archives"]) == set(handles)
+    assert set(json.loads(file.read_text())["models"]) == set(handles)
 
     # Another machine: all that is locked, in the order of the file; or the handles given.
     other = {"TFHUB_CACHE_DIR": str(tmp_path / "other")}
@@ -601,15 +764,15 @@ def test_the_commands_lock_and_resolve_the_same_models(
     assert f"tfhub-cache: {HANDLE} is not in the lock file {file}" in done.stderr
 
 
-def test_the_commands_tell_what_failed_with_status_1(
+def test_the_commands_report_what_failed_with_status_1(
     host: Host, file: Path, cache_dir: Path, run
 ) -> None:
     handle = host.publish("/m/1", ARCHIVE)
     done = run("lock", "-q", f"{host.url}/missing/1", handle, "-o", file)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"tfhub-cache: {file} is not written, as 1 of 2 models can't")
+    assert done.stderr.startswith(f"tfhub-cache: {file} is not written, as 1 of 2 models are un")
     assert not file.exists()
-    write(file, {handle: OTHER_ARCHIVE[:-1]})
+    write(file, {handle: OTHER})
     done = run("resolve", "-q", "--locked", file)
     assert (done.returncode, done.stdout) == (1, "")
     assert "is not the one that is locked: expected" in done.stderr
@@ -621,26 +784,20 @@ def test_the_commands_tell_what_failed_with_status_1(
 def test_the_lock_file_of_the_option_comes_before_the_environments(
     handle: str, file: Path, tmp_path: Path, cache_dir: Path, run
 ) -> None:
-    write(file, {handle: ARCHIVE})
+    write(file, {handle: MODEL})
     env = {"TFHUB_LOCKFILE": str(tmp_path / "is-not-there.lock")}
     done = run("resolve", "-q", "--locked", file, env=env).check()
     assert done.stdout == f"{cache_dir / key_of(handle)}\n"
     assert "is-not-there.lock can't be read" in run("resolve", handle, env=env).stderr
 
 
-def test_a_lock_without_handles_is_told_with_status_2(run, cache_dir: Path) -> None:
+def test_a_lock_without_handles_is_an_error_with_status_2(run, cache_dir: Path) -> None:
     assert run("lock").returncode == 2
-
-
-def test_a_manifest_keeps_what_a_lock_file_asks_for(handle: str, cache_dir: Path) -> None:
-    hub.resolve(handle)
-    text = (cache_dir / f"{key_of(handle)}.manifest.json").read_text()
-    assert Manifest.from_json(text).archive == Archive(len(ARCHIVE), SHA256)
 
 
 def test_an_error_of_this_kind_is_of_the_documented_family(host: Host, use) -> None:
     handle = host.publish("/m/1", status(404))
-    use({handle: ARCHIVE})
+    use({handle: MODEL})
     with pytest.raises(DownloadError):
         hub.resolve(handle)
     assert issubclass(LockfileError, ResolveError)

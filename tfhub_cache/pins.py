@@ -1,10 +1,10 @@
-"""Lock files: which archives a project's models are made of, so that it gets the same everywhere.
+"""Lock files: which files a project's models consist of, so that they are the same on each machine.
 
-A lock file is JSON, made to be kept beside the code and to be read by people too:
+A lock file is JSON, kept beside the code, and read by people too:
 
     {
-      "format": 1,
-      "archives": {
+      "format": 2,
+      "models": {
         "https://tfhub.dev/google/nnlm-en-dim128/2": {
           "size": 483813216,
           "sha256": "4f2b5c..."
@@ -12,8 +12,9 @@ A lock file is JSON, made to be kept beside the code and to be read by people to
       }
     }
 
-Handles stand as they are written, and in the order of the alphabet. (In the cache there are files
-that end in `.lock`, too. Those tell who is downloading, and have nothing to do with this.)
+Size and SHA-256 are those of the model's files (`manifest.digest_of`), however they were packed.
+Handles are as the user writes them, in alphabetical order. (The files in the cache that end in
+`.lock` say which process is downloading, and are another thing.)
 """
 
 from __future__ import annotations
@@ -31,10 +32,31 @@ from typing import Any
 
 from tfhub_cache import bounded_json
 from tfhub_cache.errors import LockfileError
-from tfhub_cache.manifest import Archive
+from tfhub_cache.manifest import Manifest
 from tfhub_cache.urls import redact
 
-FORMAT = 1
+FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Pin:
+    """What a model consists of.
+
+    Attributes:
+        size: bytes of its files.
+        sha256: their digest, see `manifest.digest_of`.
+    """
+
+    size: int
+    sha256: str
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Pin:
+        """The pin of the model that a manifest describes."""
+        return cls(manifest.size, manifest.digest)
+
+    def __str__(self) -> str:
+        return f"{self.size} bytes with sha256 {self.sha256}"
 
 
 @dataclass(frozen=True)
@@ -42,47 +64,26 @@ class Locked:
     """What a lock file says of a handle.
 
     Attributes:
-        archive: what the model has to be made of.
+        pin: what the model has to consist of.
         file: the lock file, for messages.
     """
 
-    archive: Archive
+    pin: Pin
     file: str
 
-    def check(self, handle: str, url: str, size: int | None, sha256: str | None) -> None:
-        """Compares what is known of an archive.
+    def refusal(self, handle: str, url: str, found: str) -> LockfileError:
+        """What is raised if the model at a URL is another one.
 
         Args:
             handle: what it was downloaded for.
             url: where it came from, as it may be shown.
-            size: its size in bytes; None: it is not known.
-            sha256: its digest; None: it is not known yet.
-
-        Raises:
-            LockfileError: if it is another one.
+            found: what it consists of.
         """
-        expected = self.archive
-        if size in (None, expected.size) and sha256 in (None, expected.sha256):
-            return
-        found = f"{size} bytes" + (f" with sha256 {sha256}" if sha256 else "")
-        raise self._refusal(handle, url, found)
-
-    def check_received(self, handle: str, url: str, received: int) -> None:
-        """Compares how many bytes of an archive have come so far; arguments as of `check`.
-
-        Raises:
-            LockfileError: if they are more than all of it.
-        """
-        if received > self.archive.size:
-            raise self._refusal(handle, url, "more")
-
-    def _refusal(self, handle: str, url: str, found: str) -> LockfileError:
-        expected = self.archive
         return LockfileError(
-            f"The archive of {redact(handle)} at {url} is not the one that is locked: expected "
-            f"{expected.size} bytes with sha256 {expected.sha256}, as {self.file} has it, and got "
-            f"{found}. Nothing of it is used. If its publisher has changed it, and you trust that, "
-            "write the lock file anew with tfhub-cache lock.",
+            f"The model of {redact(handle)} at {url} is not the one that is locked: expected "
+            f"{self.pin}, as {self.file} has it, and got {found}. Nothing of it is used. If its "
+            "publisher has changed it, and you trust that, write the lock file again with "
+            "tfhub-cache lock.",
             handle=redact(handle),
             url=url,
         )
@@ -98,48 +99,46 @@ def locked(handle: str, file: str) -> Locked:
     Raises:
         LockfileError: if the handle is not in it, or it can't be read.
     """
-    archive = _archives(file).get(handle)
-    if archive is None:
+    pin = _pins(file).get(handle)
+    if pin is None:
         shown = redact(handle)
         raise LockfileError(
             f"{shown} is not in the lock file {file}, so it is not used. To use it, add it to the "
-            f"list that the lock file is made of, and write it anew: tfhub-cache lock -r LIST "
-            f"-o {shlex.quote(file)}",
+            f"list that the lock file is made of, and write it again: {_how_to_write(file)}",
             handle=shown,
         )
-    return Locked(archive, file)
+    return Locked(pin, file)
 
 
-def read(file: str) -> dict[str, Archive]:
-    """The archives in a lock file, by their handles.
+def read(file: str) -> dict[str, Pin]:
+    """The models in a lock file, by their handles.
 
     Raises:
-        LockfileError: if it can't be read, or is none.
+        LockfileError: if it can't be read, or is not a valid lock file.
     """
     try:
         with open(file, encoding="utf-8-sig") as opened:  # editors of Windows put a mark there
             data = bounded_json.parse(opened.read())
         if data["format"] != FORMAT:
-            raise ValueError(f"its format is {data['format']!r}, and this version knows {FORMAT}")
-        return {handle: _archive(handle, fields) for handle, fields in data["archives"].items()}
+            raise ValueError(f"its format is {data['format']!r}, and this version reads {FORMAT}")
+        return {handle: _pin(handle, fields) for handle, fields in data["models"].items()}
     except OSError as error:
         raise LockfileError(
             f"The lock file {file} can't be read: {error.strerror or error}. Check TFHUB_LOCKFILE, "
-            f"or write it: tfhub-cache lock -r LIST -o {shlex.quote(file)}"
+            f"or write it: {_how_to_write(file)}"
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         cause = str(error) if isinstance(error, ValueError) else "a part of it is missing"
         raise LockfileError(
-            f"{file} is no lock file: {cause}. Write it anew: tfhub-cache lock -r LIST "
-            f"-o {shlex.quote(file)}"
+            f"{file} is not a valid lock file: {cause}. Write it again: {_how_to_write(file)}"
         ) from error
 
 
 def check_writable(file: str) -> None:
-    """Finds out what would keep a lock file from being written, before models are downloaded.
+    """Checks that a lock file can be written, before models are downloaded.
 
     Raises:
-        OSError: if its folder is not there or can't be written, or it is a folder itself.
+        OSError: if its folder does not exist or can't be written, or it is a folder itself.
     """
     target = os.path.realpath(file)
     folder = os.path.dirname(target)
@@ -151,18 +150,15 @@ def check_writable(file: str) -> None:
         raise PermissionError(errno.EACCES, "Its folder can't be written", folder)
 
 
-def write(file: str, archives: Mapping[str, Archive]) -> None:
-    """Writes a lock file, in one step: there is the old one, or the new one.
+def write(file: str, pins: Mapping[str, Pin]) -> None:
+    """Writes a lock file, in one step: readers see the old one or the new one.
 
     Raises:
         OSError: if it can't be written; the old one is then as it was.
     """
-    import uuid  # slow to import, and of no use to those who read
+    import uuid  # slow to import, and not needed to read
 
-    data = {
-        "format": FORMAT,
-        "archives": {handle: asdict(archives[handle]) for handle in sorted(archives)},
-    }
+    data = {"format": FORMAT, "models": {handle: asdict(pins[handle]) for handle in sorted(pins)}}
     target = os.path.realpath(file)  # where it is a link, the link stays
     unfinished = f"{target}.{uuid.uuid4().hex}.tmp"
     try:
@@ -175,7 +171,7 @@ def write(file: str, archives: Mapping[str, Archive]) -> None:
         raise
 
 
-def _archives(file: str) -> dict[str, Archive]:
+def _pins(file: str) -> dict[str, Pin]:
     try:
         status = os.stat(file)
     except OSError:
@@ -184,15 +180,19 @@ def _archives(file: str) -> dict[str, Archive]:
 
 
 @functools.lru_cache(maxsize=8)
-def _read_once(file: str, stamp: tuple[int, ...]) -> dict[str, Archive]:
-    """The archives in a lock file; the stamp is another one when the file has changed."""
+def _read_once(file: str, stamp: tuple[int, ...]) -> dict[str, Pin]:
+    """The pins in a lock file; the stamp is another one when the file has changed."""
     return read(file)
 
 
-def _archive(handle: str, fields: Any) -> Archive:
+def _pin(handle: str, fields: Any) -> Pin:
     size, sha256 = fields["size"], fields["sha256"]
     if type(size) is not int or size < 0:
         raise ValueError(f"the size of {redact(handle)} is {size!r}")
     if not isinstance(sha256, str) or not re.fullmatch("[0-9a-f]{64}", sha256):
         raise ValueError(f"the sha256 of {redact(handle)} is {sha256!r}")
-    return Archive(size, sha256)
+    return Pin(size, sha256)
+
+
+def _how_to_write(file: str) -> str:
+    return f"tfhub-cache lock -r LIST -o {shlex.quote(file)}"

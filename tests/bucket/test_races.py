@@ -538,7 +538,7 @@ def test_a_late_answer_does_not_make_the_archive_of_a_model_unknown(
     go_on.set()
     assert slow.result(SOON) == ABSENT
     assert store.flaw(key(handle)) is None
-    assert store.archive(key(handle)) is not None
+    assert store.manifest(key(handle)) is not None
 
 
 def test_whoever_waits_looks_and_does_not_try_to_make_the_lock_again_and_again(

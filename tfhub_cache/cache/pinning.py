@@ -1,4 +1,4 @@
-"""Writing a lock file: the handles of a project, and the archives that their models are made of."""
+"""Writing a lock file: the handles of a project, and what their models consist of."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from absl import logging
 from tfhub_cache import pins
 from tfhub_cache.cache.resolving import each
 from tfhub_cache.errors import LockfileError, ResolveError
-from tfhub_cache.manifest import Archive
-from tfhub_cache.resolvers.archives import archive_of, is_archive
+from tfhub_cache.pins import Pin
+from tfhub_cache.resolvers.archives import is_archive, pin_of
 from tfhub_cache.resolvers.paths import PathResolver
 from tfhub_cache.urls import as_meant, redact
 
@@ -24,27 +24,27 @@ def lock(
     *,
     jobs: int = 4,
     refresh: bool = False,
-) -> dict[str, Archive]:
-    """Writes a lock file: for each handle, the size and the SHA-256 of its archive.
+) -> dict[str, Pin]:
+    """Writes a lock file: for each handle, the size and the SHA-256 of its model's files.
 
-    With `TFHUB_LOCKFILE` naming the file, `hub.resolve` and `hub.load` use these archives and no
-    others. What is in the cache is locked as it is there. What is not, and what tensorflow_hub has
-    downloaded (which noted no digest), is downloaded. The file is written only if all succeed, and
-    in one step; a lock file that is in force is not looked at.
+    With `TFHUB_LOCKFILE` naming the file, `hub.resolve` and `hub.load` use these models and no
+    others. What is in the cache is locked as it is there, and the files of what tensorflow_hub has
+    downloaded are read. What is not in the cache is downloaded. The file is written only if all
+    succeed, and in one step; a lock file that is in force is ignored.
 
     Args:
         handles: of models that come from the cache: http(s) URLs and `gs://` archives. Paths are
             left out, with a warning, as they are used where they are.
-        file: the lock file, `~` expanded. It is replaced if it is there.
+        file: the lock file, `~` expanded. It is replaced if it exists.
         jobs: how many are downloaded at a time.
-        refresh: whether to fetch anew what is in the cache, for handles without a version.
+        refresh: whether to download what is in the cache again, for handles without a version.
 
     Returns:
-        What was written, by handles.
+        What was written, by handle: each model's `size` in bytes, and the `sha256` of its files.
 
     Raises:
-        LockfileError: if one of them can't be had; it names all that failed. Or if the file can't
-            be written.
+        LockfileError: if one of them is unavailable; it names all that failed. Or if the file
+            can't be written.
 
     Example:
         ```python
@@ -54,9 +54,9 @@ def lock(
         ```
     """
     file = os.path.expanduser(os.fspath(file))
-    with _errors_told(file):
+    with _errors_raised(file):
         pins.check_writable(file)
-    archives: dict[str, Archive] = {}
+    found: dict[str, Pin] = {}
     failures: list[Exception] = []
     wanted = list(dict.fromkeys(map(as_meant, handles)))
     for handle in wanted:
@@ -65,13 +65,13 @@ def lock(
                 _leave_out(handle)
             except ResolveError as error:
                 failures.append(error)
-    locking = each(filter(is_archive, wanted), partial(archive_of, refresh=refresh), jobs)
+    locking = each(filter(is_archive, wanted), partial(pin_of, refresh=refresh), jobs)
     with contextlib.closing(locking):
         for handle, outcome in locking:
             if isinstance(outcome, Exception):
                 failures.append(outcome)
             else:
-                archives[handle] = outcome
+                found[handle] = outcome
                 if secret := _secret_in(handle):
                     logging.warning(
                         "%s has a %s, which goes into the lock file as it is. If it is secret, "
@@ -80,17 +80,17 @@ def lock(
                         secret,
                     )
     if failures:
-        told = "".join(f"\n  {failure}" for failure in failures)
         raise LockfileError(
-            f"{file} is not written, as {len(failures)} of {len(wanted)} models can't be had:{told}"
+            f"{file} is not written, as {len(failures)} of {len(wanted)} models are unavailable:"
+            + "".join(f"\n  {failure}" for failure in failures)
         )
-    with _errors_told(file):
-        pins.write(file, archives)
-    return archives
+    with _errors_raised(file):
+        pins.write(file, found)
+    return found
 
 
 @contextlib.contextmanager
-def _errors_told(file: str) -> Iterator[None]:
+def _errors_raised(file: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -100,14 +100,14 @@ def _errors_told(file: str) -> Iterator[None]:
 
 
 def _leave_out(path: str) -> None:
-    """Warns of a path; one that is not there is rather a handle that was mistyped."""
+    """Warns of a path; one that does not exist is rather a handle that was mistyped."""
     if "://" not in path:
         PathResolver()(path)
     logging.warning("%s is a path, which is used where it is and not locked.", redact(path))
 
 
 def _secret_in(handle: str) -> str | None:
-    """What part of a handle may be secret, as one that is not shown."""
+    """Which part of a handle may be secret, if it has one."""
     if "?" in handle:
         return "query"
     return "user name" if "@" in handle.partition("://")[2].partition("/")[0] else None

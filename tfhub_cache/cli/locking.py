@@ -14,8 +14,8 @@ def lock(options: argparse.Namespace) -> int:
     """Writes a lock file."""
     handles = handles_of(options)
     with progress_shown(options):
-        archives = cache.lock(handles, options.output, jobs=options.jobs, refresh=options.refresh)
-    size = format_size(sum(archive.size for archive in archives.values()))
-    number = "1 model" if len(archives) == 1 else f"{len(archives)} models"
-    output.line(f"{options.output}: {number}, {size} of archives")
+        pins = cache.lock(handles, options.output, jobs=options.jobs, refresh=options.refresh)
+    size = format_size(sum(pin.size for pin in pins.values()))
+    number = "1 model" if len(pins) == 1 else f"{len(pins)} models"
+    output.line(f"{options.output}: {number}, {size}")
     return 0

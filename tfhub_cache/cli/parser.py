@@ -65,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--locked",
         metavar="LOCKFILE",
         type=_told(_not_empty),
-        help="use only the archives that LOCKFILE names (default: TFHUB_LOCKFILE). Without any "
+        help="use only the models that LOCKFILE names (default: TFHUB_LOCKFILE). Without any "
         "HANDLE, those in it are resolved",
     )
     command.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
@@ -74,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
         commands,
         "lock",
         "write a lock file, by which models are the same everywhere",
-        "Writes the size and the SHA-256 of each model's archive into a file. What is not in the "
+        "Writes the size and the SHA-256 of each model's files into a file. What is not in the "
         "cache is downloaded. The file is written only if all succeed. Paths are left out.",
         """\
         tfhub-cache lock -r models.txt -o models.lock

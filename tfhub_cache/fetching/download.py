@@ -1,7 +1,7 @@
 """Downloading: the archive's sources and a claim go in, a manifest of what was unpacked comes out.
 
-Nothing is published here. What arrives is checked on the way: against what the server says of it,
-and, where there is a lock file, against that.
+Nothing is published here. The archive is checked against what the server promises of it, and, with
+a lock file, the unpacked files against what is locked.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from tfhub_cache.fetching import interruption
 from tfhub_cache.fetching.options import FetchOptions
 from tfhub_cache.fetching.progress import Progress
 from tfhub_cache.manifest import Manifest, Origin
+from tfhub_cache.pins import Pin
 from tfhub_cache.source.contract import Download, Source
 from tfhub_cache.source.mirrors import first_that_serves
 from tfhub_cache.store.contract import Claim
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _LEAST_PARALLEL = 512 << 10
-"""Bytes of an archive from which on it pays to inflate and to digest in threads of their own."""
+"""Bytes of an archive from which on it pays to receive and to inflate in threads of their own."""
 
 
 def download(
@@ -51,16 +52,16 @@ def download(
         What was unpacked.
 
     Raises:
-        ResolveError: as `Cache.fetch`.
+        ResolveError: see `Cache.fetch`.
         UnsafeArchiveError: if the archive must not be unpacked.
     """
 
-    def begin_anew() -> None:
+    def restart() -> None:
         interruption.check()
         claim.clear()
 
     return first_that_serves(
-        handle, sources, lambda source: _download(handle, source, claim, options), begin_anew
+        handle, sources, lambda source: _download(handle, source, claim, options), restart
     )
 
 
@@ -76,18 +77,18 @@ def _download(handle: str, source: Source, claim: Claim, options: FetchOptions) 
             in_memory = error.errno in _NO_ROOM
             logging.warning("%s Trying once more from the start.", error)
     claim.clear()
-    # With what may have been the trouble left out: several connections, a file beside the model.
+    # Without what may have failed: several connections, a file beside the model.
     simply = dataclasses.replace(options, connections=1)
     with _transfer(handle, source, claim, simply, in_memory=in_memory) as transfer:
         return _receive(handle, transfer, claim, options)
 
 
 def _is_worth_repeating(error: OSError, transfer: Transfer) -> bool:
-    """Whether to begin anew may help."""
+    """Whether a restart may help."""
     if error.errno in _NO_ROOM:
         return transfer.takes_room
     if isinstance(error, LockfileError):
-        return transfer.resumed  # only what somebody else had begun can become another one
+        return transfer.resumed  # what another server sent before may be to blame
     is_damaged = isinstance(error, ArchiveError | DownloadError)
     return is_damaged and not transfer.broke_off and not transfer.download.is_web_page
 
@@ -115,33 +116,31 @@ def _transfer(
 
 
 def _receive(handle: str, transfer: Transfer, claim: Claim, options: FetchOptions) -> Manifest:
-    # Needed for downloads only, and slow to import.
+    # Slow to import, and needed for downloads only.
     from tfhub_cache.transfer.checksums import CheckedStream
-    from tfhub_cache.unpacking.archive import Limits, unpack
+    from tfhub_cache.unpacking.archive import Limits, SizeExceeded, unpack
     from tfhub_cache.unpacking.readahead import read_ahead
 
     download, locked = transfer.download, options.locked
-    if locked is not None:
-        locked.check(handle, download.url, download.size, None)
-    checked = CheckedStream(handle, download, transfer, locked)
+    checked = CheckedStream(handle, download, transfer)
     is_large = download.size is None or download.size >= _LEAST_PARALLEL
-    limits = Limits(options.max_ratio, options.max_files)
+    limits = Limits(options.max_ratio, options.max_files, locked.pin.size if locked else None)
     try:
         stream = read_ahead(checked) if is_large else checked
         files = unpack(stream, claim, limits, is_large, download.size)
     except ArchiveError as error:
         raise _no_module(handle, download, error) from error
+    except SizeExceeded as error:
+        assert locked is not None
+        raise locked.refusal(handle, download.url, "more") from error
     except UnsafeArchiveError as error:
         raise UnsafeArchiveError(
             f"{redact(handle)} is not unpacked, and nothing of it is kept. {error}"
         ) from error
-    archive = checked.archive()
-    if locked is not None:
-        locked.check(handle, download.url, archive.size, archive.sha256)
-    return Manifest(
+    manifest = Manifest(
         handle=handle,
         url=download.url,
-        archive=archive,
+        archive=checked.archive(),
         files=files,
         downloaded=Origin(
             time=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -151,6 +150,9 @@ def _receive(handle: str, transfer: Transfer, claim: Claim, options: FetchOption
         ),
         validators=dict(download.validators),
     )
+    if locked is not None and (found := Pin.of(manifest)) != locked.pin:
+        raise locked.refusal(handle, download.url, str(found))
+    return manifest
 
 
 def _no_module(handle: str, download: Download, error: ArchiveError) -> ArchiveError:

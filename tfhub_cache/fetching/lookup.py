@@ -21,6 +21,7 @@ from absl import logging
 from tfhub_cache import offline
 from tfhub_cache.errors import CacheError, ResolveError, reason
 from tfhub_cache.fetching import interruption
+from tfhub_cache.fetching.contents import Contents
 from tfhub_cache.fetching.options import FetchOptions
 from tfhub_cache.fetching.progress import Progress
 from tfhub_cache.pins import Locked
@@ -47,6 +48,7 @@ class Cache:
     def __init__(self, root: str, store: Store) -> None:
         self._root = redact(root)  # for messages
         self._store = store
+        self.contents = Contents(store)
         self._untidy: set[str] = set()
         self._record_at: dict[str, float] = {}
 
@@ -58,7 +60,7 @@ class Cache:
     def lookup(self, handle: str, locked: Locked | None = None) -> str | None:
         """The path of the handle's entry, or None if it must be fetched.
 
-        An entry that is made of another archive than the one that is locked must be fetched, too.
+        An entry that does not consist of what is locked must be fetched, too.
 
         No lock, no network, nothing written: this is what every resolve of a cached model costs,
         unless a process that crashed after publishing the entry has left something, or an hour has
@@ -93,7 +95,7 @@ class Cache:
             UnsafeArchiveError: if the archive must not be unpacked.
             CacheError: if the cache can't be written.
             OfflineError: if nothing may be downloaded.
-            LockfileError: if what was downloaded is not the archive that is locked.
+            LockfileError: if what was downloaded is not what is locked.
         """
         key = key_of(handle)
         flaw = self._flaw(key, options.locked)
@@ -109,7 +111,7 @@ class Cache:
                 key,
                 options.lock_timeout,
                 options.keep_free,
-                # A process without the lock file may make one of another archive meanwhile.
+                # A process without the lock file may make another one meanwhile.
                 replace=options.refresh or options.locked is not None,
             )
             for attempt in itertools.count(1):
@@ -249,11 +251,11 @@ class Cache:
         flaw = self._store.flaw(key)
         if flaw is not None or locked is None:
             return flaw
-        archive = self._store.archive(key)
-        if archive is None:
-            return Flaw(FlawKind.UNKNOWN_ARCHIVE)
-        is_locked = archive == locked.archive
-        return None if is_locked else Flaw(FlawKind.OTHER_ARCHIVE, (archive.sha256,))
+        try:
+            pin = self.contents.pin(key)
+        except OSError as error:
+            return Flaw(FlawKind.CONTENT_UNREADABLE, (reason(error),))
+        return None if pin == locked.pin else Flaw(FlawKind.OTHER_FILES, (pin,))
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ class FetchOptions:
         max_size: bytes that the cache may have afterwards; None: as many as it gets.
         keep_used: seconds for which an entry stays after its last use, whatever `max_size` says.
         refresh: whether to fetch what is there and whole, too. It can be used until it is replaced.
-        locked: the archive that it has to be; None: any.
+        locked: what the model has to consist of; None: anything.
     """
 
     lock_timeout: float

@@ -11,11 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from tfhub_cache import pins, settings
-from tfhub_cache.errors import CacheError, ResolveError
+from tfhub_cache.errors import CacheError, ResolveError, reason
 from tfhub_cache.fetching.lookup import open_cache
 from tfhub_cache.fetching.options import FetchOptions
-from tfhub_cache.manifest import Archive
-from tfhub_cache.pins import Locked
+from tfhub_cache.pins import Locked, Pin
 from tfhub_cache.resolver import HttpResolverBase, Resolver
 from tfhub_cache.source.contract import Source
 from tfhub_cache.source.mirrors import addresses
@@ -92,32 +91,32 @@ def archive_url(handle: str) -> str:
     return append_query(handle, "tf-hub-format", "compressed")
 
 
-def archive_of(handle: str, *, refresh: bool = False) -> Archive:
-    """The archive that a handle's entry is made of. It is fetched if nothing in the cache tells.
+def pin_of(handle: str, *, refresh: bool = False) -> Pin:
+    """What a handle's entry consists of. It is fetched if it is not in the cache.
 
     No lock file is looked at, as this is what they are made of.
 
     Args:
         handle: a handle of which `is_archive` says that it is one.
-        refresh: whether to fetch anew what is in the cache.
+        refresh: whether to fetch it although it is in the cache.
 
     Raises:
         ResolveError: if it can't be fetched.
         UnsafeArchiveError: if its archive must not be unpacked.
     """
     cache = open_cache(settings.cache_dir())
-    key = key_of(handle)
-    is_there = cache.lookup(handle) is not None
-    archive = cache.store.archive(key) if is_there and not refresh else None
-    if archive is None:
+    if refresh or cache.lookup(handle) is None:
         sources = _gcs_sources if handle.startswith("gs://") else _http_sources
-        # What tensorflow_hub has downloaded has to be replaced, as nothing tells its digest.
-        _fetch(handle, sources, None, refresh=refresh or is_there)
-        archive = cache.store.archive(key) if cache.lookup(handle) else None
-    if archive is None:
-        shown = redact(handle)
+        _fetch(handle, sources, None, refresh=refresh)
+    shown = redact(handle)
+    if cache.lookup(handle) is None:
         raise CacheError(f"{shown} was removed just after it was fetched. Try again.", handle=shown)
-    return archive
+    try:
+        return cache.contents.pin(key_of(handle))
+    except OSError as error:
+        raise CacheError(
+            f"The cached {shown} can't be read: {reason(error)}.", handle=shown
+        ) from error
 
 
 def is_archive(handle: str) -> bool:

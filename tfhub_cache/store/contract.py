@@ -24,7 +24,7 @@ from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import BinaryIO
 
-from tfhub_cache.manifest import Archive, Manifest
+from tfhub_cache.manifest import Manifest
 from tfhub_cache.store.entry import Condition, Entry, Inventory
 from tfhub_cache.store.flaw import ABSENT, Flaw
 from tfhub_cache.transfer.spool import Identity, Spool
@@ -175,10 +175,10 @@ class Store(abc.ABC):
         """
 
     @abc.abstractmethod
-    def archive(self, key: str) -> Archive | None:
-        """The archive of which an entry was made that `flaw` has just found intact.
+    def manifest(self, key: str) -> Manifest | None:
+        """The manifest of an entry that `flaw` has just found intact. Cheap, as `flaw`.
 
-        None if that is not known, such as for an entry that tensorflow_hub made. Cheap, as `flaw`.
+        None if it has none, such as an entry that tensorflow_hub made.
         """
 
     @abc.abstractmethod
@@ -261,8 +261,11 @@ class Store(abc.ABC):
             time.sleep(_LOOK_EVERY)
 
     @abc.abstractmethod
-    def files(self, key: str) -> dict[str, int]:
-        """The paths of an entry's files as they are now, with forward slashes, and their sizes."""
+    def files(self, key: str) -> dict[str, object]:
+        """The paths of an entry's files as they are now, with forward slashes.
+
+        Each has a value by which a change of the file is noticed: of its size and time.
+        """
 
     @abc.abstractmethod
     def open_file(self, key: str, path: str) -> BinaryIO:

@@ -23,8 +23,8 @@ class FlawKind(enum.Enum):
     OTHER_SIZE = "{} has {} bytes instead of {}"
     NO_MODEL = "it contains neither 'saved_model.pb' nor 'saved_model.pbtxt'"
     SHARDS_MISSING = "variables holds {} of {} data files"
-    OTHER_ARCHIVE = "it was made of an archive with sha256 {}"
-    UNKNOWN_ARCHIVE = "it is not known of which archive it was made"
+    CONTENT_UNREADABLE = "{}"
+    OTHER_FILES = "it has {}"
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,9 @@ class Flaw:
     @property
     def summary(self) -> str:
         """What the entry is, in a word or two."""
-        if self.kind is FlawKind.NOT_PERMITTED:
+        if self.kind in (FlawKind.NOT_PERMITTED, FlawKind.CONTENT_UNREADABLE):
             return "unreadable"
-        is_other = self.kind in (FlawKind.OTHER_ARCHIVE, FlawKind.UNKNOWN_ARCHIVE)
-        return "not as locked" if is_other else "damaged"
+        return "not as locked" if self.kind is FlawKind.OTHER_FILES else "damaged"
 
     def __str__(self) -> str:
         return self.kind.value.format(*self.details)

@@ -1,4 +1,4 @@
-"""What was received is what was sent: digests taken on the way, and held against the server's."""
+"""What was received is what the server promised: its size, and the checksums that are known."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Protocol, cast
 
 from tfhub_cache.errors import DownloadError
 from tfhub_cache.manifest import Archive
-from tfhub_cache.pins import Locked
 from tfhub_cache.source.contract import ByteStream, Download
 from tfhub_cache.urls import redact
 
@@ -22,22 +21,19 @@ class _Digest(Protocol):
 class CheckedStream:
     """A download's stream, which fails at its end if it is not what the server promised.
 
-    It fails at once if more comes than is locked: it might go on until the disk is full.
+    Attributes:
+        received: the number of bytes that were read.
     """
 
-    def __init__(
-        self, handle: str, download: Download, stream: ByteStream, locked: Locked | None = None
-    ) -> None:
+    def __init__(self, handle: str, download: Download, stream: ByteStream) -> None:
         """Checks a download.
 
         Args:
             handle: what it is for.
-            download: what was promised.
+            download: what the server promised.
             stream: the download's stream, perhaps with something around it.
-            locked: the archive that it has to be; None: any.
         """
         self.received = 0
-        self._locked = locked
         self._handle = redact(handle)
         self._download = download
         self._stream = stream
@@ -52,8 +48,6 @@ class CheckedStream:
         data = self._stream.read(size)
         if data:
             self.received += len(data)
-            if self._locked is not None:
-                self._locked.check_received(self._handle, self._download.url, self.received)
             self._sha256.update(data)
             for _, _, digest in self._promised:
                 digest.update(data)

@@ -45,10 +45,17 @@ class Limits:
     Attributes:
         ratio: how many times larger than the archive the files may be.
         members: how many files and folders there may be, those included that only paths name.
+        size: how many bytes the files may have at any moment; None: any number. Where an archive
+            holds a file twice, the later one replaces the earlier.
     """
 
     ratio: float = 200.0
     members: int = 100_000
+    size: int | None = None
+
+
+class SizeExceeded(UnsafeArchiveError):  # noqa: N818 - it reads as what it is
+    """The files of an archive have more bytes than `Limits.size`."""
 
 
 def unpack(
@@ -73,8 +80,9 @@ def unpack(
 
     Raises:
         ArchiveError: if it is no archive, damaged, ends too early, or holds no file.
+        SizeExceeded: if the files have more than `limits.size` bytes.
         UnsafeArchiveError: if a member is a link or a device, or escapes from the folder; if the
-            archive exceeds the limits, or holds names that this file system does not take or
+            archive exceeds the other limits, or holds names that this file system does not take or
             can't tell apart.
         OSError: as `stream` and `staging` raise it.
     """
@@ -101,6 +109,7 @@ class _Unpacking:
         self._tree: _Tree = {}
         self._count = 0
         self._written = 0
+        self._size_of_files = 0
 
     def run(self) -> tuple[File, ...]:
         while (member := self._tar.next_member()) is not None:
@@ -144,11 +153,15 @@ class _Unpacking:
             )
 
     def _write(self, path: str, size: int) -> File:
+        before = self._files.get(path)
+        self._size_of_files += size - (before.size if before else 0)
+        if self._limits.size is not None and self._size_of_files > self._limits.size:
+            raise SizeExceeded(f"The archive unpacks to more than {self._limits.size} bytes.")
         if self._size is not None:
             self._check_ratio(self._written + size, self._size)
         digest = hashlib.sha256()
         with _names_checked(path):
-            file = self._staging.create_file(path, size, replace=path in self._files)
+            file = self._staging.create_file(path, size, replace=before is not None)
         with file:
             while chunk := self._tar.read(_CHUNK):
                 self._written += len(chunk)

@@ -22,7 +22,7 @@ from collections.abc import Collection
 from typing import BinaryIO
 
 from tfhub_cache.errors import CacheError
-from tfhub_cache.manifest import MOST_BYTES, Archive, Manifest, UnknownFormat
+from tfhub_cache.manifest import MOST_BYTES, Manifest, UnknownFormat
 from tfhub_cache.store.bucket import inventory
 from tfhub_cache.store.bucket.claim import BucketClaim, mark_unfinished
 from tfhub_cache.store.bucket.inventory import flaw_with_manifest, flaw_without_manifest, last_use
@@ -44,7 +44,7 @@ class BucketStore(Store):
     def __init__(self, root: str) -> None:
         self._root = root.rstrip("/")
         self._seen: dict[str, float] = {}
-        self._archives: dict[str, Archive] = {}
+        self._manifests: dict[str, Manifest] = {}
         self._used: dict[str, tuple[float | None, Listed | None]] = {}
         self._claimants: set[tuple[str, int]] = set()  # threads of this process, by their keys
         self._claims = 0  # how many there have been
@@ -78,7 +78,7 @@ class BucketStore(Store):
                 return flaw_without_manifest(key, sizes)
             except ValueError:
                 return Flaw(FlawKind.MANIFEST_UNREADABLE)
-        self._archives[key] = manifest.archive
+        self._manifests[key] = manifest
         flaw = flaw_with_manifest(key, manifest, sizes)
         if flaw is None and is_versioned(manifest.handle):
             self._seen[key] = time.monotonic()
@@ -87,8 +87,8 @@ class BucketStore(Store):
                 self._seen.pop(key, None)
         return flaw
 
-    def archive(self, key: str) -> Archive | None:
-        return self._archives.get(key)
+    def manifest(self, key: str) -> Manifest | None:
+        return self._manifests.get(key)
 
     def is_claimed(self, key: str) -> bool:
         return False  # to ask would cost a request, and nothing but the lock can be left over
@@ -116,12 +116,12 @@ class BucketStore(Store):
     def inventories(self, lock_timeout: float, key: str = "") -> list[Inventory]:
         return inventory.inventories(Objects(self._root), lock_timeout, key)
 
-    def files(self, key: str) -> dict[str, int]:
+    def files(self, key: str) -> dict[str, object]:
         objects = Objects(self._root)
         with objects.errors_told():
             return {
-                name.removeprefix(f"{key}/"): size
-                for name, size in objects.sizes(f"{key}/").items()
+                name.removeprefix(f"{key}/"): found
+                for name, found in objects.listed(f"{key}/").items()
             }
 
     def open_file(self, key: str, path: str) -> BinaryIO:
@@ -165,7 +165,7 @@ class BucketStore(Store):
 
     def _forget(self, key: str) -> None:
         self._seen.pop(key, None)
-        self._archives.pop(key, None)
+        self._manifests.pop(key, None)
 
     def _remember_use(self, key: str, listed: dict[str, Listed]) -> None:
         """Keeps what a listing tells of the last use, and the object that carries it."""

@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 
 from absl import logging
 
-from tfhub_cache.manifest import MOST_BYTES, Archive, Manifest, UnknownFormat
+from tfhub_cache.manifest import MOST_BYTES, Manifest, UnknownFormat
 from tfhub_cache.store.contract import Claim, Contender, Store, descriptor
 from tfhub_cache.store.disk import files
 from tfhub_cache.store.disk.aside import check_replaceable, discard, move_aside
@@ -32,10 +32,10 @@ _SUFFIXES = ".manifest.tmp", ".descriptor.tmp", ".manifest.old.tmp", ".old.tmp",
 
 
 class _Expected(NamedTuple):
-    """What a manifest says: each file's path and size, and the archive."""
+    """A manifest, and each file's path and size in it."""
 
     sizes: list[tuple[str, int]]
-    archive: Archive
+    manifest: Manifest
 
 
 class LocalStore(Store):
@@ -81,9 +81,9 @@ class LocalStore(Store):
             return Flaw(FlawKind.UNREADABLE, (error.filename, error.strerror))
         return None
 
-    def archive(self, key: str) -> Archive | None:
+    def manifest(self, key: str) -> Manifest | None:
         _, expected = self._expectations.get(key, (None, None))
-        return None if expected is None else expected.archive
+        return None if expected is None else expected.manifest
 
     def is_claimed(self, key: str) -> bool:
         return os.path.lexists(os.path.join(self._root, f"{key}.lock"))
@@ -112,10 +112,9 @@ class LocalStore(Store):
         self._check_root()
         return inventory.inventories(self, self._root, lock_timeout, key)
 
-    def files(self, key: str) -> dict[str, int]:
-        from tfhub_cache.store.disk import inventory
-
-        return inventory.sizes_below(os.path.join(self._root, key))
+    def files(self, key: str) -> dict[str, object]:
+        found = files.files_below(os.path.join(self._root, key))
+        return {path: (status.st_size, status.st_mtime_ns) for path, status in found}
 
     def open_file(self, key: str, path: str) -> BinaryIO:
         return files.open_below(os.path.join(self._root, key), path)
@@ -345,4 +344,4 @@ def _read_expected(path: str, entry: str) -> _Expected | None:
     except UnknownFormat:
         return None  # of a later version, perhaps
     sizes = [(os.path.join(entry, file.path), file.size) for file in manifest.files]
-    return _Expected(sizes, manifest.archive)
+    return _Expected(sizes, manifest)
