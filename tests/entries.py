@@ -11,7 +11,7 @@ from pathlib import Path
 
 import models
 
-from tfhub_cache.manifest import Archive, File, Manifest, Origin
+from tfhub_cache.manifest import File, Manifest, Origin
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -33,7 +33,7 @@ def ours(
     manifest = Manifest(
         handle=handle,
         url=handle,
-        archive=Archive(123, "0" * 64),
+        archive_size=123,
         files=tuple(
             File(name, len(content), hashlib.sha256(content).hexdigest())
             for name, content in sorted(files.items())

@@ -823,7 +823,7 @@ def test_what_nothing_tells_the_handle_of_is_fetched_again_by_the_handle(
         (("files", 0, "size"), True),
         (("files", 0, "size"), -1),
         (("files", 0, "sha256"), None),
-        (("archive", "size"), "many"),
+        (("archive_size",), "many"),
         (("handle",), [A]),
         (("validators",), {"ETag": 1}),
     ],

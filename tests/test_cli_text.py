@@ -25,7 +25,7 @@ from models import fake_model, write_files
 import tfhub_cache as hub
 from tfhub_cache.cli import main
 from tfhub_cache.errors import ResolveError
-from tfhub_cache.manifest import Archive, File, Manifest, Origin
+from tfhub_cache.manifest import File, Manifest, Origin
 from tfhub_cache.printing import printable
 from tfhub_cache.urls import argument, key_of, redact
 
@@ -132,7 +132,7 @@ def plant(cache: Path, handle: str, text: str) -> None:
     manifest = Manifest(
         handle=handle,
         url=handle,
-        archive=Archive(123, "0" * 64),
+        archive_size=123,
         files=tuple(
             File(path, len(content), hashlib.sha256(content).hexdigest())
             for path, content in missing.items()

@@ -14,21 +14,13 @@ from hostile_json import VALUES, changed, damaged, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfhub_cache.manifest import (
-    MOST_BYTES,
-    Archive,
-    File,
-    Manifest,
-    Origin,
-    UnknownFormat,
-    digest_of,
-)
+from tfhub_cache.manifest import MOST_BYTES, File, Manifest, Origin, UnknownFormat, digest_of
 from tfhub_cache.units import format_size
 
 MANIFEST = Manifest(
     handle="https://example.com/m/1",
     url="https://example.com/m/1",
-    archive=Archive(123, "0" * 64),
+    archive_size=123,
     files=(File("saved_model.pb", 5, "1" * 64), File("variables/x", 7, "2" * 64)),
     downloaded=Origin("2026-01-02T03:04:05+00:00", "machine", 4711, "tfhub-cache 0.1.0"),
     validators={"ETag": '"1"'},
@@ -46,7 +38,7 @@ def check(text: bytes) -> None:
     assert Manifest.from_json(manifest.to_json()) == manifest
     assert format_size(manifest.size)
     assert len(manifest.digest) == 64
-    assert format_size(manifest.archive.size)
+    assert format_size(manifest.archive_size)
     for file in manifest.files:
         path = Path("/cache/entry", file.path)
         assert path.is_relative_to("/cache/entry")
@@ -77,13 +69,15 @@ def test_bytes_in_place_of_a_manifest_are_refused(text: bytes) -> None:
         ('"size": 5', '"size": NaN'),
         ('"size": 5', '"size": 9223372036854775808'),
         ('"size": 5', '"size": 5, "size": 5'),
-        ('"format": 1', '"format": 2, "format": 1'),
+        ('"format": 2', '"format": 1, "format": 2'),
+        ('"format": 2', '"format": 1'),
+        ('"archive_size": 123', '"archive_size": "123"'),
         ('"variables/x"', '"saved_model.pb"'),
         ('"variables/x"', r'"variables/\ud800"'),
         ('"variables/x"', '"' + "x" * 70_000 + '"'),
         ('"pid": 4711', '"pid": 1e999'),
         ('"ETag"', "[" * 100_000),
-        ("0" * 64, "x" * 64),
+        ("1" * 64, "x" * 64),
         ("{", "{" + " " * MOST_BYTES),
     ],
 )
@@ -94,6 +88,12 @@ def test_what_no_manifest_says_is_refused(was: str, now: str) -> None:
         Manifest.from_json(text.replace(was, now, 1))
     assert not isinstance(error.value, UnknownFormat)
     assert len(str(error.value)) < 1000
+
+
+def test_a_manifest_of_the_first_format_is_read() -> None:
+    data = {**DATA, "format": 1, "archive": {"size": 123, "sha256": "0" * 64}}
+    del data["archive_size"]
+    assert Manifest.from_json(json.dumps(data)) == MANIFEST
 
 
 def test_a_shell_computes_the_same_digest(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_name_with_bytes_that_are_no_text_is_one() -> None:
 
 def test_a_manifest_of_a_later_format_with_other_numbers_is_told_as_such() -> None:
     with pytest.raises(UnknownFormat):
-        Manifest.from_json('{"format": 2, "seconds": 1.5}')
+        Manifest.from_json('{"format": 3, "seconds": 1.5}')
 
 
 def test_what_could_not_be_read_again_is_not_written() -> None:

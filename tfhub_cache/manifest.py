@@ -1,7 +1,7 @@
-"""The manifest of an entry: what was downloaded, from where, by whom, and what it must look like.
+"""The manifest of an entry: what was downloaded, from where, by which process, and its files.
 
-It is JSON, made to be read by people too, and stands beside the entry's folder, since the folder
-holds the model exactly as published.
+It is JSON that people can read, and is kept beside the entry's folder, since the folder holds the
+model exactly as published.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Any
 
 from tfhub_cache import bounded_json
 
-FORMAT = 1
+FORMAT = 2
+"""Format 1 had `archive` with `size` and `sha256` in place of `archive_size`."""
 MOST_BYTES = 32 << 20
 """Bytes that a manifest may have: enough for 100,000 files with names of 190 characters."""
 _LONGEST_TEXT = 1 << 16
@@ -43,7 +44,7 @@ class File:
 
     def __post_init__(self) -> None:
         parts = _text(self.path).replace(os.sep, "/").split("/")
-        # Whoever may write to a cache must not have files read that are elsewhere.
+        # A manifest must not lead to files outside of the cache.
         if not _NO_NAMES.isdisjoint(parts) or "\0" in self.path or os.path.isabs(self.path):
             raise ValueError(f"the path {self.path!r} is not below the model's folder")
         self.path.encode("utf-8", "surrogateescape")  # or no file can have that name
@@ -52,20 +53,8 @@ class File:
 
 
 @dataclass(frozen=True)
-class Archive:
-    """The archive as it was received: its size in bytes, its digest."""
-
-    size: int
-    sha256: str
-
-    def __post_init__(self) -> None:
-        _number(self.size)
-        _digest(self.sha256)
-
-
-@dataclass(frozen=True)
 class Origin:
-    """When an entry was made, and by whom."""
+    """When an entry was made, and by which process."""
 
     time: str
     host: str
@@ -85,15 +74,15 @@ class Manifest:
     Attributes:
         handle: the handle as the user wrote it.
         url: where the archive came from after all redirects, without its query.
-        archive: the archive as it was received.
+        archive_size: bytes of the archive as it was received.
         files: the model's files, in the order of their paths.
-        downloaded: when and by whom.
-        validators: what the server said to tell this version from others, such as its ETag.
+        downloaded: when and by which process.
+        validators: by what the server distinguishes this version from others, such as its ETag.
     """
 
     handle: str
     url: str
-    archive: Archive
+    archive_size: int
     files: tuple[File, ...]
     downloaded: Origin
     validators: dict[str, str] = field(default_factory=dict)
@@ -125,13 +114,15 @@ class Manifest:
 
         Raises:
             UnknownFormat: if it is of a format that this version does not know.
-            ValueError: if it is none, or larger than `MOST_BYTES`.
+            ValueError: if it is not a valid manifest, or larger than `MOST_BYTES`.
         """
         if len(text) > MOST_BYTES:
             raise ValueError("a manifest that is too large")
         try:
             data: dict[str, Any] = bounded_json.parse(text)
-            if data.pop("format") != FORMAT:
+            if data["format"] == 1:
+                data["archive_size"] = data["archive"]["size"]
+            elif data["format"] != FORMAT:
                 raise UnknownFormat("the manifest is of another format")
             files = tuple(File(**file) for file in data["files"])
             if not files or len({file.path for file in files}) != len(files):
@@ -139,13 +130,13 @@ class Manifest:
             return cls(
                 handle=_text(data["handle"]),
                 url=_text(data["url"]),
-                archive=Archive(**data["archive"]),
+                archive_size=_number(data["archive_size"]),
                 files=files,
                 downloaded=Origin(**data["downloaded"]),
                 validators={_text(k): _text(v) for k, v in data["validators"].items()},
             )
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"no manifest: {error!r}") from error
+            raise ValueError(f"not a valid manifest: {error!r}") from error
 
 
 def digest_of(files: Iterable[File]) -> str:

@@ -86,8 +86,8 @@ def info(options: argparse.Namespace) -> int:
         rows += [
             ("downloaded by", f"{made.library} on {made.host}, process {made.pid}"),
             ("from", manifest.url),
+            ("archive", format_size(manifest.archive_size)),
             ("sha256", manifest.digest),
-            ("archive", f"{format_size(manifest.archive.size)}, sha256 {manifest.archive.sha256}"),
             *manifest.validators.items(),
         ]
     width = max(len(name) for name in ["signatures", *(str(row[0]) for row in rows)])

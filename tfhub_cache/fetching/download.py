@@ -140,7 +140,7 @@ def _receive(handle: str, transfer: Transfer, claim: Claim, options: FetchOption
     manifest = Manifest(
         handle=handle,
         url=download.url,
-        archive=checked.archive(),
+        archive_size=checked.received,
         files=files,
         downloaded=Origin(
             time=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

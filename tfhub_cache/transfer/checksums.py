@@ -7,7 +7,6 @@ import hashlib
 from typing import Protocol, cast
 
 from tfhub_cache.errors import DownloadError
-from tfhub_cache.manifest import Archive
 from tfhub_cache.source.contract import ByteStream, Download
 from tfhub_cache.urls import redact
 
@@ -30,14 +29,14 @@ class CheckedStream:
 
         Args:
             handle: what it is for.
-            download: what the server promised.
+            download: what the server promised. Of a checksum that it does not promise, none is
+                computed.
             stream: the download's stream, perhaps with something around it.
         """
         self.received = 0
         self._handle = redact(handle)
         self._download = download
         self._stream = stream
-        self._sha256 = hashlib.sha256()
         self._promised: list[tuple[str, bytes, _Digest]] = [
             (name, value, digest)
             for name, value in download.checksums.items()
@@ -48,7 +47,6 @@ class CheckedStream:
         data = self._stream.read(size)
         if data:
             self.received += len(data)
-            self._sha256.update(data)
             for _, _, digest in self._promised:
                 digest.update(data)
         else:
@@ -57,10 +55,6 @@ class CheckedStream:
 
     def close(self) -> None:
         self._stream.close()
-
-    def archive(self) -> Archive:
-        """What was received, once it has been read to its end."""
-        return Archive(self.received, self._sha256.hexdigest())
 
     def _check(self) -> None:
         expected = self._download.size
