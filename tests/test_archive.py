@@ -13,7 +13,7 @@ import pytest
 
 from tfhub_cache.errors import ArchiveError, DownloadError, UnsafeArchiveError
 from tfhub_cache.store.contract import Staging
-from tfhub_cache.unpacking.archive import Limits
+from tfhub_cache.unpacking.archive import Limits, SizeExceeded
 from tfhub_cache.unpacking.archive import unpack as unpack_within
 
 MODEL = {
@@ -121,6 +121,19 @@ def test_a_model_comes_out_as_it_went_in(folder: Folder, compression: str, prefi
         path: len(content) for path, content in MODEL.items()
     }
     assert files[-1].sha256 == __import__("hashlib").sha256(MODEL[files[-1].path]).hexdigest()
+
+
+def test_no_more_is_unpacked_than_the_limit_of_bytes(folder: Folder) -> None:
+    archive = tar(("a", b"123"), ("b", b"4567"), ("b", b"89"), ("c", b"0"))
+    with pytest.raises(SizeExceeded):
+        unpack_within(Stream(archive), folder, Limits(size=6))
+    assert folder.tree() == {"a": b"123"}
+
+
+def test_of_a_file_that_an_archive_holds_twice_the_later_one_counts(folder: Folder) -> None:
+    archive = tar(("a", b"123"), ("b", b"45"), ("b", b"678"), ("c", b"0"))
+    unpack_within(Stream(archive), folder, Limits(size=7))
+    assert folder.tree() == {"a": b"123", "b": b"678", "c": b"0"}
 
 
 @pytest.mark.parametrize("style", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])

@@ -46,7 +46,7 @@ class Limits:
         ratio: how many times larger than the archive the files may be.
         members: how many files and folders there may be, those included that only paths name.
         size: how many bytes the files may have at any moment; None: any number. Where an archive
-            holds a file twice, the later one replaces the earlier.
+            holds a file twice, the later one replaces the earlier, which counts until then.
     """
 
     ratio: float = 200.0
