@@ -15,6 +15,8 @@ from storage import Call, Storage
 import tfhub_cache as hub
 from tfhub_cache.clients import gcs
 from tfhub_cache.errors import ArchiveError, DownloadError, ProtocolError, UnsafeArchiveError
+from tfhub_cache.retrying import NETWORK
+from tfhub_cache.transfer import connection
 
 FILES = models.fake_model(size=20_000)
 
@@ -145,7 +147,7 @@ def test_a_gs_archive_that_broke_off_goes_on_where_it_was(
 ) -> None:
     files = models.fake_model(size=10_000_000)
     handle = put("gs://test-bucket/a", {"m.tgz": models.pack_files(files)}) + "/m.tgz"
-    monkeypatch.setattr("tfhub_cache.transfer.connection._FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(connection, "NETWORK", NETWORK._replace(first_pause=0.0))
     monkeypatch.setenv("TFHUB_DOWNLOAD_CONNECTIONS", "1")
     with Storage(emulator) as storage:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage.url)

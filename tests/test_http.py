@@ -5,7 +5,6 @@ import os
 import pickle
 import threading
 import time
-import types
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -48,8 +47,6 @@ def _cache(cache_dir: Path) -> None:
 @pytest.fixture
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits between retries that are counted, not waited for."""
-    monkeypatch.setattr(session.Retry, "sleep", lambda self, response=None: None)
-    monkeypatch.setattr(http, "time", types.SimpleNamespace(sleep=lambda seconds: None))
     monkeypatch.setattr(interruption, "pause", lambda seconds: None)
 
 
@@ -440,9 +437,11 @@ def test_a_server_is_not_too_slow_while_it_has_to_wait_for_the_reader(
     host: Host,
 ) -> None:
     handle = host.route("/m", archive(bytes(3_000_000)))
-    with http.get(handle, handle, timeout=0.1, min_rate=1e6, verify=True) as response:
+    with http.get(
+        handle, handle, timeout=0.1, min_rate=1e6, verify=True, pause=time.sleep
+    ) as answer:
         received = 0
-        while data := http.read(handle, response, 1 << 20):
+        while data := answer.read(1 << 20):
             received += len(data)
             time.sleep(0.3)
     assert received == 3_000_000
@@ -471,7 +470,7 @@ def test_retry_after_is_honoured_within_reason(host: Host, monkeypatch: pytest.M
     first = status(429, {"Retry-After": "7"})
     second = status(503, {"Retry-After": "86400"})
     hub.resolve(host.publish("/m/1", in_turn(first, second, archive(ARCHIVE))))
-    assert waited == [7, session.MAX_RETRY_AFTER]
+    assert waited == [7, http.MAX_RETRY_AFTER]
 
 
 def test_no_network_is_told(quick_retries) -> None:
@@ -580,10 +579,7 @@ def test_a_ca_bundle_that_is_not_there_is_told(
         hub.resolve(tls_host.publish("/m/1", ARCHIVE))
 
 
-def test_a_retry_after_that_makes_no_sense_does_not_count(
-    host: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("urllib3.util.retry.time.sleep", lambda seconds: None)
+def test_a_retry_after_that_makes_no_sense_does_not_count(host: Host, quick_retries) -> None:
     busy = status(503, {"Retry-After": "soon"})
     assert read_files(hub.resolve(host.publish("/m/1", in_turn(busy, archive(ARCHIVE))))) == MODEL
 

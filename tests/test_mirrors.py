@@ -7,7 +7,6 @@ import logging
 import shutil
 import tarfile
 import threading
-import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,6 @@ from servers import (
 
 import tfhub_cache as hub
 from tfhub_cache import settings
-from tfhub_cache.clients import http, session
 from tfhub_cache.errors import (
     ArchiveError,
     CacheError,
@@ -42,7 +40,9 @@ from tfhub_cache.errors import (
 )
 from tfhub_cache.fetching import interruption
 from tfhub_cache.manifest import Manifest
+from tfhub_cache.retrying import NETWORK
 from tfhub_cache.source import mirrors
+from tfhub_cache.transfer import connection
 
 MODEL = fake_model()
 ARCHIVE = pack_files(MODEL)
@@ -77,10 +77,8 @@ def second() -> Iterator[Host]:
 @pytest.fixture(autouse=True)
 def _quick(cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits between retries that are counted, not waited for."""
-    monkeypatch.setattr(session.Retry, "sleep", lambda self, response=None: None)
-    monkeypatch.setattr(http, "time", types.SimpleNamespace(sleep=lambda seconds: None))
     monkeypatch.setattr(interruption, "pause", lambda seconds: None)
-    monkeypatch.setattr("tfhub_cache.transfer.connection._FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(connection, "NETWORK", NETWORK._replace(first_pause=0.01))
 
 
 @pytest.fixture

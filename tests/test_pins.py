@@ -26,6 +26,8 @@ from tfhub_cache.clients import gcs
 from tfhub_cache.errors import DownloadError, LockfileError, OfflineError, ResolveError
 from tfhub_cache.manifest import Manifest
 from tfhub_cache.pins import Pin
+from tfhub_cache.retrying import NETWORK
+from tfhub_cache.transfer import connection
 
 MODEL = fake_model()
 ARCHIVE = pack_files(MODEL)
@@ -554,8 +556,8 @@ def test_a_mirror_that_sends_more_than_is_locked_is_cut_off_and_skipped(
 def test_what_a_tampered_mirror_began_is_discarded_in_the_end(
     host: Host, ca, ca_pem: Path, use, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has the size and the ETag of the right archive, and breaks off before its end."""
-    monkeypatch.setattr("tfhub_cache.transfer.connection._FIRST_PAUSE", 0.01)
+    """It has the size and the ETag of the locked archive, and breaks off before its end."""
+    monkeypatch.setattr(connection, "NETWORK", NETWORK._replace(first_pause=0.01))
     files = fake_model(size=6_000_000)
     good = pack_files(files, compression=None)
     position = good.index(files["saved_model.pb"][:64])

@@ -40,8 +40,10 @@ from servers import (
 import tfhub_cache as hub
 from tfhub_cache.errors import ArchiveError, DownloadError, ResolveError, UnsafeArchiveError
 from tfhub_cache.resolvers.archives import archive_url
+from tfhub_cache.retrying import NETWORK
 from tfhub_cache.source.http import HttpArchive
 from tfhub_cache.store.disk.store import LocalStore
+from tfhub_cache.transfer import connection
 from tfhub_cache.transfer.spool import Identity, MemorySpool
 from tfhub_cache.transfer.transfer import Transfer
 
@@ -92,7 +94,7 @@ def _cache(cache_dir: Path) -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pauses between attempts."""
-    monkeypatch.setattr("tfhub_cache.transfer.connection._FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(connection, "NETWORK", NETWORK._replace(first_pause=0.0))
 
 
 # Going on in the same process.
@@ -368,7 +370,7 @@ def test_a_host_that_sends_nothing_but_headers_is_not_pressed(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is asked with growing pauses, and no more often than one that is alone would."""
-    monkeypatch.setattr("tfhub_cache.transfer.connection._FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(connection, "NETWORK", NETWORK._replace(first_pause=0.1))
     handle = host.publish("/m/1", cut(ARCHIVE, 0))
     with pytest.raises(DownloadError):
         hub.resolve(handle)

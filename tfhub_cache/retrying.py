@@ -29,3 +29,7 @@ class Policy(NamedTuple):
             return None
         longest = min(self.first_pause * 2 ** (attempt - 1), self.longest_pause)
         return random.uniform(longest / 2, longest)  # noqa: S311 - no secret
+
+
+NETWORK = Policy(attempts=5, first_pause=0.25, longest_pause=2.0)
+"""For a request that failed, and a download that broke off."""

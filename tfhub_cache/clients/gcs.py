@@ -111,7 +111,7 @@ def remove_if(file_system: fsspec.AbstractFileSystem, path: str, generation: int
 
 
 @contextlib.contextmanager
-def errors_told(path: str) -> Iterator[None]:
+def errors_explained(path: str) -> Iterator[None]:
     """Turns what gcsfs raises about `path` into a `DownloadError` that says what to do."""
     try:
         yield

@@ -1,18 +1,21 @@
-"""HTTP as every part of the library speaks it: safe redirects, retries, errors that help.
+"""HTTP: safe redirects, one policy for trying again, and errors that say what to do.
 
-requests and urllib3 do the work: connection reuse, proxies, netrc, CA bundles, retries. What is
-added is what the hosting protocol needs beyond them: URLs of redirects go out byte for byte, since
-a signed URL is only valid as given (`session`); https never falls back to http; and nothing that is
-a secret (query strings, passwords) gets into a message (`trouble`).
+requests and urllib3 do the work: connection reuse, proxies, netrc, CA bundles. Added is what the
+hosting protocol needs beyond them: URLs of redirects are sent byte for byte, since a signed URL is
+only valid as given (`session`); https never falls back to http; and no secret (query strings,
+passwords) gets into a message (`http_errors`).
 """
 
 from __future__ import annotations
 
+import email.utils
 import functools
+import itertools
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 from urllib.parse import quote, urljoin
 
@@ -20,26 +23,26 @@ import requests
 import urllib3
 from absl import logging
 
-from tfhub_cache.clients.headers import retry_after
-from tfhub_cache.clients.http_errors import diagnosis, failure, reason
-from tfhub_cache.clients.session import (
-    CONNECT_TIMEOUT,
-    MAX_RETRY_AFTER,
-    PACE_HEADER,
-    TARGET_HEADER,
-    shared_session,
-)
+from tfhub_cache.clients.http_errors import diagnosis, failure, is_passing, reason
+from tfhub_cache.clients.session import CONNECT_TIMEOUT, PACE_HEADER, TARGET_HEADER, shared_session
+from tfhub_cache.errors import DownloadError
+from tfhub_cache.retrying import NETWORK
 from tfhub_cache.urls import Origin, encode, origin, redact, request_target
 
 MAX_REDIRECTS = 20
+MAX_RETRY_AFTER = 60.0
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-PASSING = frozenset({429, *range(500, 600)} - {501, 505, 511})
-"""Statuses that say that the trouble will pass."""
+
+_BUSY = frozenset({429, *range(500, 600)} - {501, 505, 511})
+"""Statuses of trouble that passes."""
 _TOO_LARGE = 413
-_FIRST_PAUSE = 0.25
+_SILENT = NETWORK._replace(attempts=3)
+"""For servers that did not answer, which takes a timeout each time."""
 _TIMEOUTS = 5
 """For how many timeouts an answer is watched before it is judged as too slow."""
-
+_LONGEST_FIELD = 1000
+"""Characters of a header field. Longer ones are of no use to anything here."""
+_NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 _PRINTABLE = "".join(map(chr, range(33, 127)))
 
 
@@ -53,6 +56,85 @@ class Address(NamedTuple):
     authorization: str | None = None
 
 
+class Answer:
+    """An answer: its header fields, read with bounds, and its body, a `ByteStream`.
+
+    Attributes:
+        status: the status code.
+        address: where it came from.
+        headers: the header fields as the server sent them.
+    """
+
+    def __init__(self, handle: str, url: str, response: requests.Response) -> None:
+        self._handle = handle
+        self._response = response
+        self.status = response.status_code
+        self.address = Address(url, response.request.headers.get("Authorization"))
+        self.headers: Mapping[str, str] = response.headers
+
+    @property
+    def shown(self) -> str:
+        """Where it came from, as it may be shown."""
+        return redact(self.address.url)
+
+    @property
+    def phrase(self) -> str:
+        """The status in the server's words."""
+        return self._response.reason or ""
+
+    def field(self, name: str) -> str:
+        """A field's value; empty if it is absent, too long, or not printable."""
+        value = self.headers.get(name, "").strip()
+        return value if len(value) <= _LONGEST_FIELD and value.isprintable() else ""
+
+    def number(self, name: str) -> int | None:
+        """A field's value as a number from 0 on; None if it is not a number."""
+        value = self.field(name)
+        return int(value) if _NUMBER.fullmatch(value) else None
+
+    def date(self, name: str) -> float | None:
+        """A field's date in seconds since 1970; None if it is not a date."""
+        try:
+            parsed = email.utils.parsedate_to_datetime(self.field(name))
+            return parsed.timestamp() if parsed.tzinfo is not None else None
+        except (ValueError, TypeError, IndexError, OverflowError):
+            return None
+
+    def retry_after(self) -> float | None:
+        """For how many seconds the server asks to wait, if it does."""
+        seconds, until = self.number("Retry-After"), self.date("Retry-After")
+        return max(0.0, until - time.time()) if seconds is None and until is not None else seconds
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes of the body as they were sent, as soon as there are any.
+
+        Returns:
+            The bytes; none at the body's end only.
+
+        Raises:
+            DownloadError: if the rest does not come.
+        """
+        try:
+            # Not decoded: `Content-Encoding: gzip` on a .tar.gz labels the archive itself.
+            data: bytes = self._response.raw.read1(size, decode_content=False)
+            return data
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            broken = self.failure(f"the download broke off: {reason(error)}")
+        raise broken
+
+    def close(self) -> None:
+        """Ends the connection, so that a `read` which waits in another thread fails soon after.
+
+        The response itself is closed by the thread that reads: urllib3 is not made for two at once.
+        """
+        with suppress(OSError, RuntimeError, ValueError):
+            self._response.raw.shutdown()
+
+    def failure(self, what: str) -> DownloadError:
+        """What is raised when the answer is of no use."""
+        return failure(self._handle, self.address.url, what, self.status)
+
+
 @contextmanager
 def get(
     handle: str,
@@ -61,24 +143,22 @@ def get(
     timeout: float,
     min_rate: float,
     verify: bool,
+    pause: Callable[[float], object] | None,
     redirects: frozenset[int] = REDIRECTS,
     headers: Mapping[str, str] | None = None,
-    retries: int = 4,
-    pause: Callable[[float], object] | None = None,
-) -> Iterator[requests.Response]:
+) -> Iterator[Answer]:
     """Requests an address, follows redirects, and yields the answer, its body still unread.
 
     Args:
         handle: the handle that is being resolved, for messages.
         address: where to ask first.
         timeout: seconds without a byte after which the request is given up.
-        min_rate: bytes per second that have to come, on average over five times as long, of what
-            is waited for; 0: any number.
+        min_rate: bytes per second that the server must send, on average over five times as long,
+            while it is waited for; 0: any number.
         verify: whether TLS certificates are checked.
+        pause: waits for so many seconds before a request is repeated; None: none is.
         redirects: the statuses that are followed when they come with a Location.
-        headers: what to say besides, to every address on the way.
-        retries: how often an answer that says that the trouble will pass is not taken for one.
-        pause: waits for so many seconds between two tries; `time.sleep` unless given.
+        headers: further header fields, for every address on the way.
 
     Raises:
         DownloadError: if there is no answer at all, or the redirects lead nowhere.
@@ -90,12 +170,11 @@ def get(
     for _ in range(MAX_REDIRECTS):
         fields = {**(headers or {}), **({"Authorization": authorization} if authorization else {})}
         fields[PACE_HEADER] = f"{min_rate} {_TIMEOUTS * timeout}"
-        response = _send_until_answered(handle, url, fields, timeout, verify, retries, pause)
-        response.url = url  # requests has normalised it, which breaks signatures
-        location = response.headers.get("Location")
-        if response.status_code not in redirects or location is None:
+        answer, response = _send(handle, url, fields, timeout, verify, pause)
+        location = answer.headers.get("Location")
+        if answer.status not in redirects or location is None:
             try:
-                yield response
+                yield answer
             finally:
                 response.close()
             return
@@ -109,98 +188,72 @@ def get(
                 target,
                 "it was redirected from https to an address that is not, which is refused: "
                 "anybody on the way could replace the model",
-                response.status_code,
+                answer.status,
             )
         # requests sets Authorization from the URL and netrc, for each host on its own. What came
         # from the URL of this host has to be carried along by hand, and only to the same one.
-        authorization = address_of(response).authorization if asked == next_asked else None
+        authorization = answer.address.authorization if asked == next_asked else None
         url, asked = target, next_asked
     raise failure(handle, url, f"it was redirected more than {MAX_REDIRECTS} times")
 
 
-def address_of(response: requests.Response) -> Address:
-    """Where an answer came from."""
-    return Address(response.url or "", response.request.headers.get("Authorization"))
-
-
-def read(handle: str, response: requests.Response, size: int) -> bytes:
-    """At most `size` bytes of the body as they were sent, as soon as there are any.
-
-    Returns:
-        The bytes; none at the body's end only.
-
-    Raises:
-        DownloadError: if the rest does not come.
-    """
-    try:
-        # Not decoded: `Content-Encoding: gzip` on a .tar.gz labels the archive itself.
-        data: bytes = response.raw.read1(size, decode_content=False)
-        return data
-    except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-        broken = failure(
-            handle,
-            response.url or "",
-            f"the download broke off: {reason(error)}",
-            response.status_code,
-        )
-    raise broken
-
-
-def shown_url(response: requests.Response) -> str:
-    """The URL of an answer as it may be shown."""
-    return redact(response.url or "")
-
-
-def _send_until_answered(
+def _send(
     handle: str,
     url: str,
     headers: Mapping[str, str],
     timeout: float,
     verify: bool,
-    retries: int,
     pause: Callable[[float], object] | None,
-) -> requests.Response:
-    """Sends a request, and again after answers that say that the trouble will pass."""
-    tried = 0
-    while True:
-        response = _send(handle, url, headers, timeout, verify)
-        status, wanted = response.status_code, retry_after(response.headers)
-        is_busy = status in PASSING or (status == _TOO_LARGE and wanted is not None)
-        if not is_busy or tried == retries:
-            return response
-        response.close()
-        wait = min(wanted or _FIRST_PAUSE * 2**tried, MAX_RETRY_AFTER)
-        (pause or time.sleep)(wait)
-        tried += 1
-
-
-def _send(
-    handle: str, url: str, headers: Mapping[str, str], timeout: float, verify: bool
-) -> requests.Response:
-    try:
-        shared = shared_session(os.getpid())
-        request = shared.prepare_request(requests.Request("GET", url, headers=dict(headers)))
-        request.headers[TARGET_HEADER] = request_target(url)
-        environment = shared.merge_environment_settings(url, {}, True, verify, None)
-        # Not session.send, which reads the whole body of a redirect, however long it is.
-        return shared.get_adapter(url).send(
-            request,
-            stream=True,
-            timeout=(min(CONNECT_TIMEOUT, timeout), timeout),
-            verify=environment["verify"] or False,
-            cert=environment["cert"],
-            proxies=environment["proxies"],
-        )
-    except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:
-        # requests' errors are OSErrors; so is a CA bundle that is not there.
-        broken = failure(handle, url, diagnosis(error))
+) -> tuple[Answer, requests.Response]:
+    """Sends a request, and repeats it after trouble that may pass."""
+    for attempt in itertools.count(1):
+        try:
+            response = _send_once(url, headers, timeout, verify)
+        except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:
+            # requests' errors are OSErrors; so is a CA bundle that is not there.
+            broken = failure(handle, url, diagnosis(error))
+            seconds = _SILENT.pause_after(attempt) if is_passing(error) else None
+            if seconds is None or pause is None:
+                break
+        else:
+            answer = Answer(handle, url, response)
+            wanted = answer.retry_after() if answer.status in {*_BUSY, _TOO_LARGE} else None
+            is_busy = answer.status in _BUSY or wanted is not None
+            seconds = NETWORK.pause_after(attempt) if is_busy else None
+            if seconds is None or pause is None:
+                return answer, response
+            response.close()
+            seconds = min(wanted or seconds, MAX_RETRY_AFTER)
+        pause(seconds)
     # Outside of the handler, since what is raised in there refers to the original error, which
     # holds the whole URL, signature included.
     raise broken
 
 
+def _send_once(
+    url: str, headers: Mapping[str, str], timeout: float, verify: bool
+) -> requests.Response:
+    shared = shared_session(os.getpid())
+    request = shared.prepare_request(requests.Request("GET", url, headers=dict(headers)))
+    request.headers[TARGET_HEADER] = request_target(url)
+    environment = shared.merge_environment_settings(url, {}, True, verify, None)
+    # Not session.send, which reads the whole body of a redirect, however long it is.
+    return shared.get_adapter(url).send(
+        request,
+        stream=True,
+        timeout=(min(CONNECT_TIMEOUT, timeout), timeout),
+        verify=environment["verify"] or False,
+        cert=environment["cert"],
+        proxies=environment["proxies"],
+    )
+
+
 def _checked(handle: str, url: str, what: str) -> tuple[str, Origin]:
-    """The URL as it can be sent, and where it leads to, or the failure that says why it can't."""
+    """The URL as it can be sent, and where it leads to.
+
+    Raises:
+        DownloadError: if it can't be sent; it says why.
+    """
     try:
         origin(handle)
         where = origin(url)

@@ -15,9 +15,8 @@ _LONGEST = 300
 """Characters of what a server says that are shown."""
 
 
-def refusal(handle: str, response: requests.Response) -> DownloadError:
-    """What to tell the user about an answer that is no success."""
-    status = response.status_code
+def refusal(handle: str, url: str, status: int, phrase: str) -> DownloadError:
+    """What is raised after an answer that is not a success."""
     if status in (401, 403):
         advice = (
             "The model may need a login or your consent to its licence: open its page in a "
@@ -32,14 +31,14 @@ def refusal(handle: str, response: requests.Response) -> DownloadError:
         advice = "The server is in trouble: try again later"
     else:
         advice = "Check the handle in a browser"
-    reply = f"the server answered {status} {(response.reason or '')[:_LONGEST]}".rstrip()
-    return failure(handle, response.url or "", f"{reply}. {advice}", status)
+    reply = f"the server answered {status} {phrase[:_LONGEST]}".rstrip()
+    return failure(handle, url, f"{reply}. {advice}", status)
 
 
 def failure(handle: str, url: str, what: str, status: int | None = None) -> DownloadError:
     """What is raised when `url` could not be fetched, with both it and the handle redacted.
 
-    What a server has said is in `what`, so what a terminal would obey is escaped.
+    `what` may quote the server, so what a terminal would obey is escaped.
     """
     shown_handle, shown_url = redact(handle), redact(url)
     origin_of_trouble = "" if shown_url == shown_handle else f" from {shown_url}"
@@ -50,6 +49,18 @@ def failure(handle: str, url: str, what: str, status: int | None = None) -> Down
         url=shown_url,
         status=status,
     )
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether a request that failed with this may succeed when it is repeated.
+
+    A failure of TLS stays, and so does a refusal of the proxy.
+    """
+    if isinstance(error, requests.exceptions.SSLError):
+        return False
+    if isinstance(error, requests.exceptions.ProxyError):
+        return isinstance(_root(error), urllib3.exceptions.TimeoutError)
+    return isinstance(error, requests.exceptions.ConnectionError | requests.exceptions.Timeout)
 
 
 def diagnosis(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The session: connections that are reused, retried, and carry URLs byte for byte."""
+"""The session: connections that are reused, and carry URLs byte for byte."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ import requests
 import requests.adapters
 import urllib3
 from absl import logging
-from urllib3 import Retry
 from urllib3.util.response import assert_header_parsing
 
 from tfhub_cache.urls import request_target
 from tfhub_cache.version import __version__
 
 CONNECT_TIMEOUT = 10.0
-MAX_RETRY_AFTER = 60.0
 MAX_INTERIM_ANSWERS = 20
 TARGET_HEADER = "X-Tfhub-Cache-Target"
 PACE_HEADER = "X-Tfhub-Cache-Pace"
@@ -36,24 +34,14 @@ def shared_session(pid: int) -> requests.Session:
     session.headers.update(
         {"User-Agent": _USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"}
     )
-    # Of connections only: to try again after an answer, it would read the answer to its end.
-    adapter = _Adapter(
-        max_retries=Retry(
-            total=4,
-            connect=2,
-            read=2,
-            other=0,  # a TLS failure does not go away
-            backoff_factor=0.25,
-            respect_retry_after_header=False,
-        )
-    )
+    adapter = _Adapter()
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     return session
 
 
 class TooSlowError(http.client.HTTPException):
-    """What a server sends comes so slowly that it is not waited for."""
+    """The server sends so slowly that it is not waited for."""
 
 
 class _Measured(io.RawIOBase):
@@ -72,7 +60,7 @@ class _Measured(io.RawIOBase):
     def readinto(self, buffer: Any) -> int | None:
         began = time.monotonic()
         count = self._raw.readinto(buffer)
-        # Only what is spent in here counts: while nobody reads, the server can't send.
+        # Only the time in here counts: while the reader does something else, the server can't send.
         self._waited += time.monotonic() - began
         self._bytes += count or 0
         if self._waited >= self._window:
@@ -90,30 +78,26 @@ class _Measured(io.RawIOBase):
 
 
 class _Answer(http.client.HTTPResponse):
-    """An answer that comes, and ends, at last: http.client would wait for it for ever."""
-
-    def measure(self, min_rate: float, window: float) -> None:
-        """Gives up when fewer bytes a second come, over a window of seconds."""
-        self.fp: Any = io.BufferedReader(_Measured(self.fp.detach(), min_rate, window))
+    """An answer with a bounded head and end; http.client would wait for them for ever."""
 
     def begin(self) -> None:
         super().begin()
         try:
             assert_header_parsing(self.msg)
         except urllib3.exceptions.HeaderParsingError:
-            # urllib3 would log what it could not read, which may have a signature in it.
+            # urllib3 would log what it could not read, and a signature with it.
             logging.warning(
                 "A server sent a header that can't be read. What follows it is ignored."
             )
             self.msg.defects.clear()
             self.msg.set_payload("")
-        for name in "Set-Cookie", "Set-Cookie2":  # of no use, and read with warnings
+        for name in "Set-Cookie", "Set-Cookie2":  # requests would warn about odd ones
             del self.msg[name]
 
     def _read_status(self) -> Any:
         for _ in range(MAX_INTERIM_ANSWERS):
             version, status, reason = super()._read_status()  # type: ignore[misc]
-            # http.client takes any but 100 for the last one.
+            # http.client skips 100 only, without a bound.
             if status not in _INTERIM:
                 return version, status, reason
             http.client.parse_headers(self.fp)
@@ -126,9 +110,9 @@ class _Answer(http.client.HTTPResponse):
 class _Connection:
     """What is added to the connections of urllib3.
 
-    The target in a request is the one that a header has which never leaves this process, byte for
-    byte. urllib3 would normalise its escapes. It is not shown the query at all, so that no log
-    line and no error of its can show it either.
+    The target of a request is taken byte for byte from a header field that never leaves this
+    process: urllib3 would normalise its escapes. urllib3 itself gets a URL without a query, so that
+    none of its log lines and errors can show one.
     """
 
     _target: str | None = None
@@ -150,7 +134,9 @@ class _Connection:
     def response_class(self, *args: Any, **kwargs: Any) -> _Answer:
         answer = _Answer(*args, **kwargs)
         if self._pace is not None:
-            answer.measure(*map(float, self._pace.split()))
+            min_rate, window = map(float, self._pace.split())
+            measured = _Measured(answer.fp.detach(), min_rate, window)
+            answer.fp = io.BufferedReader(measured)
         return answer
 
 
@@ -161,8 +147,8 @@ class _HTTPConnection(_Connection, urllib3.connection.HTTPConnection):  # type: 
 class _HTTPSConnection(_Connection, urllib3.connection.HTTPSConnection):  # type: ignore[misc]
     def connect(self) -> None:
         super().connect()
-        # It is known where it is not, and was said. urllib3 would warn at each request, which can
-        # only be turned off for the whole process.
+        # `http` warns once if it is not. urllib3 would warn at each request, which can only be
+        # turned off for the whole process.
         self.is_verified = True
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tfhub_cache import offline, settings
 from tfhub_cache.errors import LockfileError, ProtocolError
+from tfhub_cache.fetching import interruption
 from tfhub_cache.resolver import HttpResolverBase
 from tfhub_cache.resolvers.paths import PathResolver
 from tfhub_cache.source.mirrors import addresses, first_that_serves
@@ -64,19 +65,20 @@ def _ask_for_folder(handle: str, url: str) -> str:
         timeout=settings.HTTP_TIMEOUT.value(),
         min_rate=settings.HTTP_MIN_RATE.value(),
         verify=not settings.DISABLE_CERT_VALIDATION.value(),
+        pause=interruption.pause,
         redirects=http.REDIRECTS - {_SEE_OTHER},
-    ) as response:
-        if response.status_code != _SEE_OTHER:
+    ) as answer:
+        if answer.status != _SEE_OTHER:
             raise ProtocolError(
                 "Expected 303 See other HTTP response but received code "
-                f"{response.status_code} for {redact(handle)} from {http.shown_url(response)}. "
+                f"{answer.status} for {redact(handle)} from {answer.shown}. "
                 "The host may not offer the model uncompressed: try "
                 "TFHUB_MODEL_LOAD_FORMAT=COMPRESSED."
             )
-        answer = b""
-        while len(answer) < _LONGEST_ANSWER and (more := http.read(handle, response, 4096)):
-            answer += more
-    folder = answer.decode("utf-8", "replace").strip()
+        body = b""
+        while len(body) < _LONGEST_ANSWER and (more := answer.read(4096)):
+            body += more
+    folder = body.decode("utf-8", "replace").strip()
     if not _is_gcs_location(folder):
         raise ProtocolError(
             f"Expected server to return a GCS location but received {folder[:200]!r} for "

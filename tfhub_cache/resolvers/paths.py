@@ -57,7 +57,7 @@ def exists(path: str) -> bool:
         from tfhub_cache.clients import gcs  # imported for gs:// only, as gcsfs is slow to import
 
         emulator, timeout = settings.STORAGE_EMULATOR_HOST.value(), settings.HTTP_TIMEOUT.value()
-        with gcs.errors_told(path):
+        with gcs.errors_explained(path):
             found: bool = gcs.file_system(emulator, timeout).exists(path)
         return found
     return _exists_for_tensorflow(scheme, path)

@@ -1,8 +1,8 @@
 """Where an archive's bytes come from: HTTP(S), or an object in Google Cloud Storage.
 
-A `Source` is asked for an archive from any of its bytes on, as often as it takes: to begin, to go
-on where a connection broke off, and by several connections at once. Each time it answers with a
-`Download`, which says what is being received.
+A `Source` is asked for an archive from any of its bytes on: to begin, to resume where a connection
+broke off, and by several connections at once. Each time it answers with a `Download`, which
+describes what is being received.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class ByteStream(Protocol):
         """At most `size` bytes, and none at the end only.
 
         Raises:
-            DownloadError: if the rest can't be had, or the stream ended too early.
+            DownloadError: if the rest is unavailable, or the stream ended too early.
         """
 
     def close(self) -> None:
@@ -35,10 +35,10 @@ class Download:
     Attributes:
         stream: its bytes as the publisher stored them, from `first` on.
         url: where they come from, as it may be shown.
-        size: the number of the archive's bytes, or None where the server does not tell.
+        size: the number of the archive's bytes, or None where the server does not say.
         media_type: the server's Content-Type without its parameters, or "".
-        checksums: `md5` and `crc32c` of the whole archive, where the server tells them.
-        validators: what the server says to tell this version from others, such as its ETag.
+        checksums: `md5` and `crc32c` of the whole archive, where the server states them.
+        validators: what distinguishes this version from others, such as its ETag.
         first: which of the archive's bytes comes first, counted from 0.
         version: what to give to `Source.open` to get more of the same bytes; None where nothing
             says that the bytes of two answers belong together.
@@ -79,7 +79,6 @@ class Source(abc.ABC):
         stop: int | None = None,
         version: str | None = None,
         *,
-        retries: int = 4,
         pause: Callable[[float], object] | None = None,
     ) -> AbstractContextManager[Download]:
         """Asks for the archive, or a part of it.
@@ -88,13 +87,13 @@ class Source(abc.ABC):
             first: the first byte that is wanted, counted from 0.
             stop: the first one that is not; None: all to the end.
             version: the `Download.version` whose bytes are wanted, if `first` is not 0.
-            retries: how often to ask again if the server says that it is busy.
-            pause: waits for so many seconds before that; `time.sleep` unless given.
+            pause: waits for so many seconds before a request that failed is repeated; None: none
+                is.
 
         Returns:
             What is being received. It begins at byte 0, whatever was asked, if the server does not
             send parts, or its archive is of another version by now.
 
         Raises:
-            DownloadError: if the archive can't be had.
+            DownloadError: if the archive is unavailable.
         """

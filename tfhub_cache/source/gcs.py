@@ -32,11 +32,10 @@ class GcsArchive(Source):
         stop: int | None = None,
         version: str | None = None,
         *,
-        retries: int = 4,
         pause: Callable[[float], object] | None = None,
     ) -> Iterator[Download]:
-        # gcsfs retries by itself; `retries` and `pause` are for sources that do not.
-        with gcs.errors_told(self._handle):
+        # `pause` is not used, as gcsfs repeats requests by itself.
+        with gcs.errors_explained(self._handle):
             file_system = gcs.file_system(self._emulator, self._timeout)
             info = file_system.info(self._handle)
             if info["type"] == "directory":
@@ -64,11 +63,11 @@ class GcsArchive(Source):
 def _checksums(info: Mapping[str, Any]) -> dict[str, bytes]:
     """See https://cloud.google.com/storage/docs/json_api/v1/objects#resource-representations."""
     names = {"md5": "md5Hash", "crc32c": "crc32c"}
-    return {name: base64.b64decode(info[told]) for name, told in names.items() if info.get(told)}
+    return {name: base64.b64decode(info[key]) for name, key in names.items() if info.get(key)}
 
 
 class _Object:
-    """An object's bytes, a block at a time, with gcsfs's errors told in our words."""
+    """An object's bytes, a block at a time, with gcsfs's errors turned into ours."""
 
     def __init__(
         self, file_system: fsspec.AbstractFileSystem, handle: str, first: int, stop: int
@@ -84,7 +83,7 @@ class _Object:
             end = min(self._position + _BLOCK, self._stop)
             if self._position >= end:
                 return b""
-            with gcs.errors_told(self._handle):
+            with gcs.errors_explained(self._handle):
                 block = self._file_system.cat_file(self._handle, start=self._position, end=end)
             self._position += len(block)
             self._block = memoryview(block)

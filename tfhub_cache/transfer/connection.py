@@ -7,15 +7,13 @@ import time
 from collections.abc import Callable
 
 from tfhub_cache.errors import DownloadError
+from tfhub_cache.retrying import NETWORK
 from tfhub_cache.source.contract import ByteStream, Download, Source
 from tfhub_cache.urls import redact
 
 _LONG_SILENCE = 10.0
-_MOST_FAILURES = 4
-"""How often in a row a connection may fail."""
 _PROGRESS = 1 << 20
 """Bytes after which earlier failures are forgotten."""
-_FIRST_PAUSE = 0.25
 _ERROR = 400
 
 
@@ -77,8 +75,13 @@ class Connection:
             self._stream is not None and self._position == position and self._stop != self._position
         )
 
-    def open(self, first: int, stop: int | None, *, retries: int) -> None:
+    def open(self, first: int, stop: int | None, *, alone: bool) -> None:
         """Asks for the bytes from `first` to `stop`, or to the archive's end.
+
+        Args:
+            first: the first byte that is wanted.
+            stop: the first one that is not; None: all to the end.
+            alone: whether there is no other connection, so that the server is asked repeatedly.
 
         Raises:
             DownloadError: if there is no answer.
@@ -88,7 +91,7 @@ class Connection:
         self._last_byte = time.monotonic()
         version = self._download.version
         download = self._opened.enter_context(
-            self._source.open(first, stop, version, retries=retries, pause=self._wait)
+            self._source.open(first, stop, version, pause=self._wait if alone else None)
         )
         if (download.version, download.size) != (version, self._download.size):
             raise self.failure(
@@ -123,7 +126,7 @@ class Connection:
 
         Args:
             error: what it was.
-            alone: whether there is no other connection, so that it has insisted already.
+            alone: as in `open`.
 
         Returns:
             Seconds to wait before; None if it is of no use.
@@ -132,16 +135,15 @@ class Connection:
         if self._since_failure >= _PROGRESS:
             self._failures = 0
         self._since_failure = 0
-        # One that has waited for long is not patient as many times.
+        # One that has waited for long is repeated half as often.
         self._failures += 2 if time.monotonic() - self._last_byte > _LONG_SILENCE else 1
         if (
             not self.is_resumable
-            or self._failures > _MOST_FAILURES
             or isinstance(error, CannotResumeError)
             or (alone and is_refusal(error))
         ):
             return None
-        return _FIRST_PAUSE * float(2 ** (self._failures - 1))
+        return NETWORK.pause_after(self._failures)
 
     def failure(self, what: str, kind: type[DownloadError] = DownloadError) -> DownloadError:
         """What is raised when the archive can't be received."""

@@ -276,7 +276,7 @@ class Segments:
     def _bring(self, connection: Connection, index: int, asked: int, alone: bool) -> None:
         position, stop = self._spool.missing(index), self._spool.stop(index)
         if not connection.is_at(position):
-            connection.open(position, asked, retries=4 if alone else 0)
+            connection.open(position, asked, alone=alone)
         while position < stop:
             data = connection.read(min(_READ, stop - position))
             if not self._put(connection, index, data):

@@ -120,7 +120,7 @@ class Transfer:
         while self._position != self.download.size:
             try:
                 if not connection.is_at(self._position):
-                    connection.open(self._position, None, retries=4)
+                    connection.open(self._position, None, alone=True)
                 data = connection.read(size)
             except DownloadError as error:
                 seconds = connection.fail(error, alone=True)
