@@ -1167,7 +1167,7 @@ def test_a_name_beyond_the_encoding_of_the_system_is_the_archives_fault(tmp_path
     data = raw_header(b"pax", b"x", len(content)) + padded(content) + raw_header() + bytes(1024)
     (tmp_path / "a.tar").write_bytes(data)
     code = (
-        "import sys, pathlib, test_archive as t; from tfhub_cache import archive\n"
+        "import sys, pathlib, test_archive as t; from tfhub_cache.unpacking import archive\n"
         "data = pathlib.Path(sys.argv[1], 'a.tar').read_bytes()\n"
         "folder = t.Folder(pathlib.Path(sys.argv[1], 'staging'))\n"
         "try: archive.unpack(t.Stream(data), folder, archive.Limits())\n"

@@ -22,12 +22,13 @@ from tfhub_cache.errors import ArchiveError, UnsafeArchiveError
 from tfhub_cache.manifest import File
 from tfhub_cache.source.contract import ByteStream
 from tfhub_cache.store.contract import Staging
-from tfhub_cache.unpacking.compression import PlainStream, decompress
+from tfhub_cache.unpacking.compression import PlainStream
+from tfhub_cache.unpacking.readahead import read_ahead
 from tfhub_cache.unpacking.tar import Tar
 
 _CHUNK = 1 << 20
 _BYTES_BEYOND_SUSPICION = 4 << 30
-"""An archive that unpacks to no more than this is no bomb, however well it is compressed."""
+"""An archive that unpacks to no more than this is accepted, however well it is compressed."""
 _LONGEST_PATH = 4096
 _DEEPEST_PATH = 100
 _MEAN_HEADERS = 512
@@ -44,7 +45,7 @@ class Limits:
 
     Attributes:
         ratio: how many times larger than the archive the files may be.
-        members: how many files and folders there may be, those included that only paths name.
+        members: how many files and folders there may be, including those that only paths name.
         size: how many bytes the files may have at any moment; None: any number. Where an archive
             holds a file twice, the later one replaces the earlier, which counts until then.
     """
@@ -86,22 +87,27 @@ def unpack(
             can't tell apart.
         OSError: as `stream` and `staging` raise it.
     """
+    reader = stream
     try:
-        with decompress(stream, parallel) as plain:
-            return _Unpacking(plain, staging, limits, size).run()
+        plain = PlainStream(stream)
+        reader = read_ahead(plain) if parallel and plain.is_compressed else plain
+        files = _Unpacking(plain, Tar(reader), staging, limits, size).run()
+        plain.exhaust()
     except BaseException:
-        stream.close()
+        stream.close()  # first, as the thread that reads ahead may be waiting for it
+        reader.close()
         raise
+    return files
 
 
 class _Unpacking:
     """One run through an archive, and what is known of it so far."""
 
     def __init__(
-        self, plain: PlainStream, staging: Staging, limits: Limits, size: int | None
+        self, plain: PlainStream, tar: Tar, staging: Staging, limits: Limits, size: int | None
     ) -> None:
         self._plain = plain
-        self._tar = Tar(plain)
+        self._tar = tar
         self._staging = staging
         self._limits = limits
         self._size = size
@@ -113,25 +119,22 @@ class _Unpacking:
 
     def run(self) -> tuple[File, ...]:
         while (member := self._tar.next_member()) is not None:
-            self._unpack(member)
+            path = _safe_path(member)
+            self._count_one()
+            if path:
+                self._place(path, is_file=member.isreg())
+            if member.isreg():
+                self._files[path] = self._write(path, member.size)
+            elif path:
+                with _names_checked(path):
+                    self._staging.make_folder(path)
         self._tar.finish()
         if not self._files:
             raise ArchiveError("it holds no files")
-        return tuple(self._files[path] for path in sorted(self._files))
-
-    def _unpack(self, member: tarfile.TarInfo) -> None:
-        path = _safe_path(member)
-        self._count_one()
-        if path:
-            self._place(path, is_file=member.isreg())
-        if member.isreg():
-            self._files[path] = self._write(path, member.size)
-        elif path:
-            with _names_checked(path):
-                self._staging.make_folder(path)
+        return tuple(dict(sorted(self._files.items())).values())
 
     def _place(self, path: str, *, is_file: bool) -> None:
-        """Keeps the names in a path, each once, since many long paths may begin alike."""
+        """Records the names in a path, each once, since many long paths may begin alike."""
         *above, name = path.split("/")
         folder: _Tree | None = self._tree
         for part in above:
@@ -181,7 +184,7 @@ class _Unpacking:
 
 @contextlib.contextmanager
 def _names_checked(path: str) -> Iterator[None]:
-    """Raises what a file system has against a name as an `UnsafeArchiveError`."""
+    """Turns the refusal of a name by the file system into an `UnsafeArchiveError`."""
     try:
         yield
     except (FileExistsError, NotADirectoryError):

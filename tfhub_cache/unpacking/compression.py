@@ -1,8 +1,8 @@
-"""Compression: whatever an archive is compressed with, its plain bytes come out.
+"""Compression: the plain bytes of an archive that is compressed with gzip, bzip2, xz or nothing.
 
 The first bytes say which compression it is. isal inflates gzip, faster than zlib. What no
 decompressor guards against is refused here, in one way for all of them: input that produces no
-output, and streams that ask for more memory than honest ones do.
+output, and streams that ask for more memory than usual ones do.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Protocol
 
 from tfhub_cache.errors import ArchiveError, ResolveError
 from tfhub_cache.source.contract import ByteStream
-from tfhub_cache.unpacking.readahead import read_ahead
 
 _SMALLEST, _LARGEST = 64 << 10, 512 << 10
 """Bytes that are decompressed at once. They double while a stream goes on, as large ones cost less,
@@ -27,25 +26,86 @@ _LARGEST_WINDOW = 256 << 20
 """Memory that xz may ask for; its strongest preset takes 65 MiB."""
 
 
-def decompress(stream: ByteStream, parallel: bool) -> PlainStream:
-    """The plain bytes of a stream that may be compressed with gzip, bzip2 or xz.
+class PlainStream:
+    """The plain bytes of a stream that may be compressed: a `ByteStream`.
 
-    Args:
-        stream: read to its end, except for what follows the end of the compressed bytes.
-        parallel: whether to decompress in a thread of its own.
+    Several compressed streams may follow each other, as the gzip and xz programs write them.
 
-    Returns:
-        A context manager with `read`, which raises all damage as an `ArchiveError`.
+    Attributes:
+        is_compressed: whether it is compressed.
+        received: how many bytes of the stream have been used.
     """
-    head = b""
-    while len(head) < 6 and (more := stream.read(6 - len(head))):
-        head += more
-    received = _Received(stream, head)
-    new_stream = _decompressor(head)
-    if new_stream is None:
-        return PlainStream(stream, received, received)
-    reader = _Decompressed(received, new_stream)
-    return PlainStream(stream, received, read_ahead(reader) if parallel else reader)
+
+    def __init__(self, stream: ByteStream) -> None:
+        self._stream = stream
+        self._head = b""
+        while len(self._head) < 6 and (more := stream.read(6 - len(self._head))):
+            self._head += more
+        self._new = _decompressor(self._head)
+        self._decompressor: _Decompressor | None = None
+        self._block = _SMALLEST
+        self.is_compressed = self._new is not None
+        self.received = 0
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes, and none at the end only.
+
+        Raises:
+            ArchiveError: if the stream is damaged.
+            ResolveError: as the stream raises it.
+        """
+        try:
+            return self._receive(size) if self._new is None else self._decompress(self._new, size)
+        except ResolveError:
+            raise
+        except Exception as error:  # each decompressor has errors of its own
+            raise ArchiveError(str(error).rstrip(".") or type(error).__name__) from error
+
+    def exhaust(self) -> None:
+        """Reads what the decompressor has left, since the stream is checked at its end."""
+        used = self.received
+        while self._receive(_LARGEST):
+            if self.received > used + _LONGEST_TRAILER:
+                raise ArchiveError(f"it has more than {_LONGEST_TRAILER >> 20} MiB after its end")
+
+    def close(self) -> None:
+        """Nothing to do: the stream is closed by its owner."""
+
+    def _decompress(self, new: Callable[[], _Decompressor], size: int) -> bytes:
+        self._decompressor = decompressor = self._decompressor or new()
+        start, streams = self.received, 0
+        while True:
+            data = b""
+            if decompressor.eof:
+                data = decompressor.unused_data.lstrip(b"\0")  # behind the padding
+                while not data and (more := self._receive_block(start)):
+                    data = more.lstrip(b"\0")
+                if not data:
+                    return b""
+                streams += 1
+                if streams > _MOST_EMPTY_STREAMS:
+                    raise ArchiveError(f"more than {_MOST_EMPTY_STREAMS} streams in it are empty")
+                self._decompressor = decompressor = new()
+                self._block = _SMALLEST
+            elif decompressor.needs_input:
+                data = self._receive_block(start)
+                if not data:
+                    raise EOFError("it ends too early")
+            if plain := decompressor.decompress(data, size):
+                return plain
+
+    def _receive_block(self, start: int) -> bytes:
+        """The next bytes to decompress. There has been no output since `start`."""
+        if self.received - start > _LONGEST_WITHOUT_OUTPUT:
+            raise ArchiveError(f"{_LONGEST_WITHOUT_OUTPUT >> 20} MiB of it produce no output")
+        block, self._block = self._block, min(2 * self._block, _LARGEST)
+        return self._receive(block)
+
+    def _receive(self, size: int) -> bytes:
+        data = self._head or self._stream.read(size)
+        data, self._head = data[:size], self._head[size:]
+        self.received += len(data)
+        return data
 
 
 def _decompressor(head: bytes) -> Callable[[], _Decompressor] | None:
@@ -57,111 +117,6 @@ def _decompressor(head: bytes) -> Callable[[], _Decompressor] | None:
     if head.startswith(b"\xfd7zXZ\x00"):
         return _open_xz
     return None
-
-
-class _Received:
-    """The stream as it came: what was read ahead to look at first, then the rest."""
-
-    def __init__(self, stream: ByteStream, head: bytes) -> None:
-        self._stream = stream
-        self._head = head
-        self.count = 0
-
-    def read(self, size: int, /) -> bytes:
-        data = self._head or self._stream.read(size)
-        data, self._head = data[:size], self._head[size:]
-        self.count += len(data)
-        return data
-
-    def close(self) -> None:
-        pass
-
-
-class PlainStream:
-    """Decompressed bytes, whose damage is raised as an `ArchiveError`."""
-
-    def __init__(self, stream: ByteStream, received: _Received, reader: ByteStream) -> None:
-        self._stream = stream
-        self._received = received
-        self._reader = reader
-
-    @property
-    def received(self) -> int:
-        """How many compressed bytes have arrived."""
-        return self._received.count
-
-    def exhaust(self) -> None:
-        """Reads what the decompressor did not want, since the stream is checked at its end."""
-        wanted = self.received
-        while self._received.read(_LARGEST):
-            if self.received > wanted + _LONGEST_TRAILER:
-                raise ArchiveError(f"it has more than {_LONGEST_TRAILER >> 20} MiB after its end")
-
-    def read(self, size: int) -> bytes:
-        """At most `size` bytes, and none at the end only."""
-        try:
-            return self._reader.read(size)
-        except ResolveError:
-            raise
-        except Exception as error:  # each decompressor has errors of its own
-            raise ArchiveError(str(error).rstrip(".") or type(error).__name__) from error
-
-    def __enter__(self) -> PlainStream:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            # First, as a thread that decompresses may be waiting for it, and the reader's own
-            # `close` waits for that thread.
-            self._stream.close()
-        self._reader.close()
-
-
-class _Decompressed:
-    """Decompressed streams, one behind the other, as the gzip and xz programs write them."""
-
-    def __init__(self, received: _Received, new_stream: Callable[[], _Decompressor]) -> None:
-        self._received = received
-        self._new_stream = new_stream
-        self._stream = new_stream()
-        self._block = _SMALLEST
-        self._start = 0
-
-    def read(self, size: int, /) -> bytes:
-        self._start = self._received.count
-        streams = 0
-        while True:
-            data = b""
-            if self._stream.eof:
-                data = self._next_stream()
-                if not data:
-                    return b""
-                streams += 1
-                if streams > _MOST_EMPTY_STREAMS:
-                    raise ArchiveError(f"more than {_MOST_EMPTY_STREAMS} streams in it are empty")
-                self._stream, self._block = self._new_stream(), _SMALLEST
-            elif self._stream.needs_input:
-                data = self._receive()
-                if not data:
-                    raise EOFError("it ends too early")
-            if plain := self._stream.decompress(data, size):
-                return plain
-
-    def close(self) -> None:
-        pass
-
-    def _next_stream(self) -> bytes:
-        """The first bytes of what follows a stream and its padding; none at the end."""
-        data = self._stream.unused_data.lstrip(b"\0")
-        while not data and (more := self._receive()):
-            data = more.lstrip(b"\0")
-        return data
-
-    def _receive(self) -> bytes:
-        if self._received.count - self._start > _LONGEST_WITHOUT_OUTPUT:
-            raise ArchiveError(f"{_LONGEST_WITHOUT_OUTPUT >> 20} MiB of it produce no output")
-        block, self._block = self._block, min(2 * self._block, _LARGEST)
-        return self._received.read(block)
 
 
 class _Decompressor(Protocol):

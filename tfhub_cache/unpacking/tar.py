@@ -12,7 +12,7 @@ import tarfile
 from collections.abc import Iterator
 
 from tfhub_cache.errors import ArchiveError, UnsafeArchiveError
-from tfhub_cache.unpacking.compression import PlainStream
+from tfhub_cache.source.contract import ByteStream
 
 _CHUNK = 1 << 20
 _LONGEST_PADDING = 16 << 20
@@ -32,7 +32,7 @@ class Tar:
         header_bytes: how many bytes of long names and pax headers there were so far.
     """
 
-    def __init__(self, plain: PlainStream) -> None:
+    def __init__(self, plain: ByteStream) -> None:
         self._plain = plain
         self._left = self._padding = 0
         self.header_bytes = 0
@@ -40,7 +40,7 @@ class Tar:
     def next_member(self) -> tarfile.TarInfo | None:
         """The next member, with the name and the size that the headers before it give; or None.
 
-        The content of the one before has to be read by then.
+        The content of the one before must have been read.
 
         Raises:
             ArchiveError: if the archive is damaged or ends here too early.
@@ -87,7 +87,7 @@ class Tar:
         return data
 
     def finish(self) -> None:
-        """Reads to the very end, where the checksum of the whole stands, behind the padding."""
+        """Reads the padding behind the last member, up to the end of the stream."""
         padding = 0
         while more := self._plain.read(_CHUNK):
             padding += len(more)
@@ -95,7 +95,6 @@ class Tar:
                 raise ArchiveError("something follows its end")
             if padding > _LONGEST_PADDING:
                 raise ArchiveError(f"more than {_LONGEST_PADDING >> 20} MiB follow its end")
-        self._plain.exhaust()
 
     def _read(self, size: int) -> bytes:
         data = b""
