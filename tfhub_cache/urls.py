@@ -20,6 +20,9 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _HOST = r"(?:[\w.-]+|\[[\da-f:.]+\])"
 _PLAIN_AUTHORITY = re.compile(rf"{_HOST}(?::\d{{0,5}})?", re.ASCII | re.IGNORECASE)
 _END_OF_AUTHORITY = re.compile(r"[/\\?#]")
+_BLANK_OR_CONTROL = re.compile("[\0- \x7f-\x9f]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_LABELS = re.compile(r"[^.]{1,63}(?:\.[^.]{1,63})*\.*")
 
 
 class Origin(NamedTuple):
@@ -41,15 +44,14 @@ def origin(url: str) -> Origin:
     """
     from urllib3.util import parse_url  # slow to import, and only needed to ask somewhere
 
-    if any(character <= " " or "\x7f" <= character <= "\x9f" for character in url):
+    if _BLANK_OR_CONTROL.search(url):
         raise ValueError("it contains a space or a control character; a space is written %20")
-    if any("\ud800" <= character <= "\udfff" for character in url):
+    if _SURROGATE.search(url):
         raise ValueError("it contains a surrogate, which is no character")
     if "\\" in url:
         raise ValueError(r"it contains a backslash, which is written %5C")
     try:
-        # Not the path, in which nothing decides on where it leads to: what requests is given has
-        # the rest of it escaped.
+        # Not the path, which has no influence on where it leads to; it is escaped for requests.
         parts, others = parse_url(url), urlsplit(url)
         is_the_same = (parts.host or "").strip("[]") == (others.hostname or "") and (
             parts.port == others.port
@@ -61,8 +63,7 @@ def origin(url: str) -> Origin:
     if others.netloc.count("@") > 1:
         raise ValueError("it has more than one @ before its path; in a password it is written %40")
     host = parts.host or ""
-    labels = host.rstrip(".").split(".")
-    if len(host) > _LONGEST_NAME or not all(0 < len(label) < 64 for label in labels):
+    if len(host) > _LONGEST_NAME or not _LABELS.fullmatch(host):
         raise ValueError("it has no host that could be looked up")
     if not is_the_same or not _PLAIN_AUTHORITY.fullmatch(others.netloc.rpartition("@")[2]):
         raise ValueError("its host can't be asked as it is written; letters like \u00fc need xn--")
@@ -114,10 +115,9 @@ def as_meant(handle: str) -> str:
 def request_target(url: str) -> str:
     """The part of a URL that goes into the request line."""
     path = url.partition("://")[2].partition("#")[0]
-    for index, character in enumerate(path):
-        if character in "/?":
-            return path[index:] if character == "/" else "/" + path[index:]
-    return "/"
+    start = re.search("[/?]", path)
+    target = path[start.start() :] if start else ""
+    return target if target.startswith("/") else f"/{target}"
 
 
 def encode(url: str) -> str:

@@ -6,9 +6,9 @@ in every mode. Protocol: https://www.tensorflow.org/hub/hosting
 
 from __future__ import annotations
 
+import abc
 import contextlib
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
 from tfhub_cache import pins, settings
 from tfhub_cache.errors import CacheError, ResolveError, reason
@@ -22,51 +22,112 @@ from tfhub_cache.urls import Origin, append_query, as_meant, key_of, origin, red
 
 _CN_PAGES = Origin("https", "hub.tensorflow.google.cn", 443)
 _CN_ARCHIVES = "https://gcs.tensorflow.google.cn/tfhub-modules"
-Sources: TypeAlias = Callable[[str], Sequence[Source]]
-"""Where the archive of a handle is, in the order in which it is asked for."""
 _ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 
 
-class HttpArchiveResolver(HttpResolverBase):
+class _ArchiveResolver(Resolver):
+    """Serves archives from the cache."""
+
+    def __call__(self, handle: str) -> str:
+        locked = _locked(handle)
+        cache = open_cache(settings.cache_dir())
+        return cache.lookup(handle, locked) or self.fetch(handle, locked)
+
+    def refresh(self, handle: str) -> str:
+        return self.fetch(handle, _locked(handle), refresh=True)
+
+    def fetch(self, handle: str, locked: Locked | None, *, refresh: bool = False) -> str:
+        """Downloads an archive into the cache, or waits for another process to do it.
+
+        Args:
+            handle: a handle that this resolver serves.
+            locked: the archive that it must be; None: any.
+            refresh: whether to replace an intact entry.
+
+        Returns:
+            The entry's path.
+
+        Raises:
+            ResolveError: as `Cache.fetch`.
+            UnsafeArchiveError: if the archive must not be unpacked.
+        """
+        return open_cache(settings.cache_dir()).fetch(
+            handle,
+            [] if settings.OFFLINE.value() else self._sources(handle),
+            FetchOptions(
+                lock_timeout=settings.LOCK_TIMEOUT.value(),
+                connections=settings.DOWNLOAD_CONNECTIONS.value(),
+                show_progress=settings.DOWNLOAD_PROGRESS.value(),
+                max_ratio=settings.UNPACK_MAX_RATIO.value(),
+                max_files=settings.UNPACK_MAX_FILES.value(),
+                keep_free=settings.UNPACK_KEEP_FREE.value(),
+                max_size=settings.CACHE_MAX_SIZE.value(),
+                keep_used=settings.CACHE_KEEP_USED.value(),
+                refresh=refresh,
+                locked=locked,
+            ),
+        )
+
+    @abc.abstractmethod
+    def _sources(self, handle: str) -> Sequence[Source]:
+        """Where the archive of a handle is, in the order in which it is asked for."""
+
+
+# The sources are imported when something is downloaded: requests and gcsfs are slow to import.
+
+
+class HttpArchiveResolver(_ArchiveResolver, HttpResolverBase):
     """Serves http(s) handles in COMPRESSED and AUTO mode."""
 
     def is_supported(self, handle: str) -> bool:
         return (
-            self.is_http_protocol(handle)
+            handle[:8].lower().startswith(("http://", "https://"))
             and settings.LOAD_FORMAT.value() is not settings.ModelLoadFormat.UNCOMPRESSED
         )
 
-    def __call__(self, handle: str) -> str:
-        return _from_cache(handle, _http_sources)
+    def _sources(self, handle: str) -> Sequence[Source]:
+        from tfhub_cache.source.http import HttpArchive
 
-    def refresh(self, handle: str) -> str:
-        return _fetch(handle, _http_sources, _locked(handle), refresh=True)
+        return [
+            HttpArchive(
+                handle,
+                address.url,
+                timeout=settings.HTTP_TIMEOUT.value(),
+                min_rate=settings.HTTP_MIN_RATE.value(),
+                verify=not settings.DISABLE_CERT_VALIDATION.value(),
+                is_mirror=address.is_mirror,
+            )
+            for address in addresses(
+                handle, archive_url(handle), "compressed", settings.MIRROR.value()
+            )
+        ]
 
 
-class GcsArchiveResolver(Resolver):
-    """Serves `gs://` archives, told by their suffix as in tensorflow_hub."""
+class GcsArchiveResolver(_ArchiveResolver):
+    """Serves `gs://` archives, which are known by their suffix as in tensorflow_hub."""
 
     def is_supported(self, handle: str) -> bool:
         return handle.startswith("gs://") and handle.endswith(_ARCHIVE_SUFFIXES)
 
-    def __call__(self, handle: str) -> str:
-        return _from_cache(handle, _gcs_sources)
+    def _sources(self, handle: str) -> Sequence[Source]:
+        from tfhub_cache.source.gcs import GcsArchive
 
-    def refresh(self, handle: str) -> str:
-        return _fetch(handle, _gcs_sources, _locked(handle), refresh=True)
+        emulator = settings.STORAGE_EMULATOR_HOST.value()
+        return [GcsArchive(handle, emulator=emulator, timeout=settings.HTTP_TIMEOUT.value())]
 
 
 def fetch_again(handle: str) -> str:
     """Fetches a handle into the cache, whether it is there or not, in every mode.
 
     Raises:
-        ResolveError: if the handle is none that is cached, or it can't be fetched.
+        ResolveError: if the handle is not one that is cached, or it can't be fetched.
     """
-    if GcsArchiveResolver().is_supported(handle):
-        return GcsArchiveResolver().refresh(handle)
-    if HttpArchiveResolver().is_http_protocol(handle):
-        return HttpArchiveResolver().refresh(handle)
-    raise ResolveError(f"{redact(handle)} is nothing that can be fetched.", handle=redact(handle))
+    resolver = _resolver_of(handle)
+    if resolver is None:
+        raise ResolveError(
+            f"{redact(handle)} is nothing that can be fetched.", handle=redact(handle)
+        )
+    return resolver.refresh(handle)
 
 
 def cached_as_written(resolver: Resolver, handle: str) -> str | None:
@@ -98,7 +159,7 @@ def pin_of(handle: str, *, refresh: bool = False) -> Pin:
 
     Args:
         handle: a handle of which `is_archive` says that it is one.
-        refresh: whether to fetch it although it is in the cache.
+        refresh: whether to fetch again what is in the cache.
 
     Raises:
         ResolveError: if it can't be fetched.
@@ -106,8 +167,8 @@ def pin_of(handle: str, *, refresh: bool = False) -> Pin:
     """
     cache = open_cache(settings.cache_dir())
     if refresh or cache.lookup(handle) is None:
-        sources = _gcs_sources if handle.startswith("gs://") else _http_sources
-        _fetch(handle, sources, None, refresh=refresh)
+        resolver = GcsArchiveResolver() if handle.startswith("gs://") else HttpArchiveResolver()
+        resolver.fetch(handle, None, refresh=refresh)
     shown = redact(handle)
     if cache.lookup(handle) is None:
         raise CacheError(f"{shown} was removed just after it was fetched. Try again.", handle=shown)
@@ -121,62 +182,15 @@ def pin_of(handle: str, *, refresh: bool = False) -> Pin:
 
 def is_archive(handle: str) -> bool:
     """Whether a handle is served from the cache: in COMPRESSED mode, if it is an http(s) one."""
-    return HttpArchiveResolver().is_http_protocol(handle) or GcsArchiveResolver().is_supported(
-        handle
-    )
+    return _resolver_of(handle) is not None
 
 
-def _from_cache(handle: str, sources: Sources) -> str:
-    locked = _locked(handle)
-    cache = open_cache(settings.cache_dir())
-    return cache.lookup(handle, locked) or _fetch(handle, sources, locked)
+def _resolver_of(handle: str) -> _ArchiveResolver | None:
+    if GcsArchiveResolver().is_supported(handle):
+        return GcsArchiveResolver()
+    return HttpArchiveResolver() if HttpArchiveResolver().is_http_protocol(handle) else None
 
 
 def _locked(handle: str) -> Locked | None:
     file = settings.LOCKFILE.value()
     return None if file is None else pins.locked(handle, file)
-
-
-def _fetch(handle: str, sources: Sources, locked: Locked | None, *, refresh: bool = False) -> str:
-    return open_cache(settings.cache_dir()).fetch(
-        handle,
-        [] if settings.OFFLINE.value() else sources(handle),
-        FetchOptions(
-            lock_timeout=settings.LOCK_TIMEOUT.value(),
-            connections=settings.DOWNLOAD_CONNECTIONS.value(),
-            show_progress=settings.DOWNLOAD_PROGRESS.value(),
-            max_ratio=settings.UNPACK_MAX_RATIO.value(),
-            max_files=settings.UNPACK_MAX_FILES.value(),
-            keep_free=settings.UNPACK_KEEP_FREE.value(),
-            max_size=settings.CACHE_MAX_SIZE.value(),
-            keep_used=settings.CACHE_KEEP_USED.value(),
-            refresh=refresh,
-            locked=locked,
-        ),
-    )
-
-
-# The sources are imported when something is downloaded: requests and gcsfs are slow to import.
-
-
-def _http_sources(handle: str) -> Sequence[Source]:
-    from tfhub_cache.source.http import HttpArchive
-
-    return [
-        HttpArchive(
-            handle,
-            address.url,
-            timeout=settings.HTTP_TIMEOUT.value(),
-            min_rate=settings.HTTP_MIN_RATE.value(),
-            verify=not settings.DISABLE_CERT_VALIDATION.value(),
-            is_mirror=address.is_mirror,
-        )
-        for address in addresses(handle, archive_url(handle), "compressed", settings.MIRROR.value())
-    ]
-
-
-def _gcs_sources(handle: str) -> Sequence[Source]:
-    from tfhub_cache.source.gcs import GcsArchive
-
-    emulator = settings.STORAGE_EMULATOR_HOST.value()
-    return [GcsArchive(handle, emulator=emulator, timeout=settings.HTTP_TIMEOUT.value())]
