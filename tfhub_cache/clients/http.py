@@ -62,6 +62,7 @@ class Answer:
     Attributes:
         status: the status code.
         address: where it came from.
+        shown: where it came from, as it may be shown.
         headers: the header fields as the server sent them.
     """
 
@@ -70,12 +71,8 @@ class Answer:
         self._response = response
         self.status = response.status_code
         self.address = Address(url, response.request.headers.get("Authorization"))
+        self.shown = redact(url)
         self.headers: Mapping[str, str] = response.headers
-
-    @property
-    def shown(self) -> str:
-        """Where it came from, as it may be shown."""
-        return redact(self.address.url)
 
     @property
     def phrase(self) -> str:
@@ -234,7 +231,8 @@ def _send_once(
     url: str, headers: Mapping[str, str], timeout: float, verify: bool
 ) -> requests.Response:
     shared = shared_session(os.getpid())
-    request = shared.prepare_request(requests.Request("GET", url, headers=dict(headers)))
+    without_query = url.partition("?")[0]  # so no log line and no error of theirs can show it
+    request = shared.prepare_request(requests.Request("GET", without_query, headers=dict(headers)))
     request.headers[TARGET_HEADER] = request_target(url)
     environment = shared.merge_environment_settings(url, {}, True, verify, None)
     # Not session.send, which reads the whole body of a redirect, however long it is.

@@ -111,8 +111,7 @@ class _Connection:
     """What is added to the connections of urllib3.
 
     The target of a request is taken byte for byte from a header field that never leaves this
-    process: urllib3 would normalise its escapes. urllib3 itself gets a URL without a query, so that
-    none of its log lines and errors can show one.
+    process: urllib3 would normalise its escapes.
     """
 
     _target: str | None = None
@@ -162,10 +161,6 @@ class _HTTPSPool(urllib3.HTTPSConnectionPool):
 
 class _Adapter(requests.adapters.HTTPAdapter):
     """requests' adapter with the connections above, with and without a proxy."""
-
-    def request_url(self, *args: Any, **kwargs: Any) -> str:
-        url: str = super().request_url(*args, **kwargs)
-        return url.partition("?")[0]
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)

@@ -7,7 +7,6 @@ idea, and the word, of Go's GOPROXY: https://go.dev/ref/mod#goproxy-protocol.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -64,7 +63,11 @@ def addresses(handle: str, direct: str, model_format: str, mirrors: Sequence[str
         mirrors: URLs without a slash at their end, and `direct`. They count for handles of the
             public hosts only.
     """
-    if not mirrors or not _is_public(handle):
+    try:
+        is_public = origin(handle) in _PUBLIC_ORIGINS
+    except ValueError:
+        is_public = False
+    if not mirrors or not is_public:
         return [Address(direct)]
     return [
         Address(direct)
@@ -144,9 +147,3 @@ def _why(place: str, error: OSError | ValueError) -> str:
     if isinstance(error, ResolveError):
         return error.why if error.url in (None, place) else str(error)
     return getattr(error, "strerror", None) or str(error)
-
-
-def _is_public(handle: str) -> bool:
-    with contextlib.suppress(ValueError):
-        return origin(handle) in _PUBLIC_ORIGINS
-    return False

@@ -53,7 +53,10 @@ class Tar:
             block = self._read(tarfile.BLOCKSIZE)
             if not headers and not block.strip(b"\0"):
                 return None
-            member = _parsed(block)
+            try:
+                member = tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")
+            except (tarfile.TarError, ValueError) as error:
+                raise ArchiveError(str(error)) from error
             if member.type not in _HEADERS:
                 break
             headers, length = headers + 1, length + member.size
@@ -104,13 +107,6 @@ class Tar:
                 raise ArchiveError("it ends too early")
             data += more
         return data
-
-
-def _parsed(block: bytes) -> tarfile.TarInfo:
-    try:
-        return tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")
-    except (tarfile.TarError, ValueError) as error:
-        raise ArchiveError(str(error)) from error
 
 
 def _given(kind: bytes, content: bytes) -> dict[str, str]:
