@@ -6,13 +6,12 @@ a lock file, the unpacked files against what is locked.
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import datetime
 import errno
+import functools
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from absl import logging
@@ -60,27 +59,39 @@ def download(
         interruption.check()
         claim.clear()
 
-    return first_that_serves(
-        handle, sources, lambda source: _download(handle, source, claim, options), restart
-    )
+    attempt = functools.partial(_download, handle, claim, options)
+    return first_that_serves(handle, sources, attempt, restart)
 
 
-def _download(handle: str, source: Source, claim: Claim, options: FetchOptions) -> Manifest:
+def _download(handle: str, claim: Claim, options: FetchOptions, source: Source) -> Manifest:
     """Fills the claim's folder from a source; once more from the start where that may help."""
-    with _transfer(handle, source, claim, options) as transfer:
-        try:
-            return _receive(handle, transfer, claim, options)
-        except OSError as error:
-            interruption.check()
-            if not _is_worth_repeating(error, transfer):
-                raise
-            in_memory = error.errno in _NO_ROOM
-            logging.warning("%s Trying once more from the start.", error)
-    claim.clear()
-    # Without what may have failed: several connections, a file beside the model.
-    simply = dataclasses.replace(options, connections=1)
-    with _transfer(handle, source, claim, simply, in_memory=in_memory) as transfer:
-        return _receive(handle, transfer, claim, options)
+    from tfhub_cache.transfer.transfer import Transfer  # for downloads only
+
+    connections, in_memory, is_repeated = options.connections, False, False
+    while True:
+        with (
+            Progress(f"Downloading {redact(handle)}", options.show_progress) as progress,
+            Transfer(
+                handle,
+                source,
+                claim,
+                connections,
+                progress,
+                pause=interruption.pause,
+                in_memory=in_memory,
+            ) as transfer,
+            interruption.closes(transfer),
+        ):
+            try:
+                return _receive(handle, transfer, claim, options)
+            except OSError as error:
+                interruption.check()
+                if is_repeated or not _is_worth_repeating(error, transfer):
+                    raise
+                logging.warning("%s Trying once more from the start.", error)
+                # Without what may have failed: several connections, a file beside the model.
+                connections, in_memory, is_repeated = 1, error.errno in _NO_ROOM, True
+        claim.clear()
 
 
 def _is_worth_repeating(error: OSError, transfer: Transfer) -> bool:
@@ -91,28 +102,6 @@ def _is_worth_repeating(error: OSError, transfer: Transfer) -> bool:
         return transfer.resumed  # what another server sent before may be to blame
     is_damaged = isinstance(error, ArchiveError | DownloadError)
     return is_damaged and not transfer.broke_off and not transfer.download.is_web_page
-
-
-@contextlib.contextmanager
-def _transfer(
-    handle: str, source: Source, claim: Claim, options: FetchOptions, *, in_memory: bool = False
-) -> Iterator[Transfer]:
-    from tfhub_cache.transfer.transfer import Transfer  # for downloads only
-
-    with (
-        Progress(f"Downloading {redact(handle)}", options.show_progress) as progress,
-        Transfer(
-            handle,
-            source,
-            claim,
-            options.connections,
-            progress,
-            pause=interruption.pause,
-            in_memory=in_memory,
-        ) as transfer,
-        interruption.closes(transfer),
-    ):
-        yield transfer
 
 
 def _receive(handle: str, transfer: Transfer, claim: Claim, options: FetchOptions) -> Manifest:

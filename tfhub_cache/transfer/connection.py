@@ -34,15 +34,21 @@ class Connection:
     """
 
     def __init__(
-        self, handle: str, source: Source, download: Download, pause: Callable[[float], object]
+        self,
+        handle: str,
+        source: Source,
+        download: Download,
+        pause: Callable[[float], object],
+        opened: contextlib.ExitStack | None = None,
     ) -> None:
-        """A connection that has yet to be opened.
+        """A connection, which asks when it is first used.
 
         Args:
             handle: what it is for.
             source: where the archive is.
             download: what the server has said of the archive.
             pause: waits for so many seconds before the server is asked once more.
+            opened: closes the download's stream, if this connection is to read that one.
         """
         self.shown = redact(handle)
         self.is_resumable = download.version is not None and download.size is not None
@@ -53,21 +59,14 @@ class Connection:
         self._source = source
         self._download = download
         self._pause = pause
-        self._opened = contextlib.ExitStack()
-        self._stream: ByteStream | None = None
-        self._position = 0
-        self._stop: int | None = None  # of the stream; None: not known
+        self._opened = opened or contextlib.ExitStack()
+        self._stream: ByteStream | None = None if opened is None else download.stream
+        self._position = download.first
+        self._stop = download.size  # of the stream; None: not known
         self._failures = 0
         self._since_failure = 0
         self._last_byte = time.monotonic()
         self._closed = False
-
-    def adopt(self, opened: contextlib.ExitStack) -> None:
-        """Takes over the answer that is there already, which goes on to the archive's end."""
-        self._opened = opened
-        self._stream = self._download.stream
-        self._position = self._download.first
-        self._stop = self._download.size
 
     def is_at(self, position: int) -> bool:
         """Whether its stream brings this byte next."""

@@ -77,8 +77,7 @@ class Transfer:
             connect = functools.partial(
                 Connection, self._handle, self._source, self.download, self._pause
             )
-            self._connection = connect()
-            self._connection.adopt(opened.pop_all())
+            self._connection = connect(opened.pop_all())
             undo.callback(self._connection.drop)
             self._segments = None
             if spool is not None:
@@ -97,7 +96,8 @@ class Transfer:
     ) -> None:
         self._closed.set()
         if self._segments is None:
-            self._connection.close()
+            if error is not None:
+                self._connection.close()  # another thread may be reading
             self._connection.drop()
         else:
             is_interruption = error is not None and not isinstance(error, Exception)
