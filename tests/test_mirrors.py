@@ -185,7 +185,7 @@ def test_mirrors_are_asked_in_order_and_the_first_that_has_it_serves(
     assert len(host.requests) == len(second.requests) == 1
     assert internet.requests == []
     (line,) = warnings(caplog)
-    assert line.startswith(f"Passing over {host.url}{PATH}: the server answered 404 Not Found.")
+    assert line.startswith(f"Skipping {host.url}{PATH}: the server answered 404 Not Found.")
 
 
 def test_direct_is_the_host_of_the_handle_at_its_place_in_the_order(
@@ -340,7 +340,7 @@ def test_whatever_a_mirror_sends_the_next_one_is_asked_and_without_one_it_is_an_
 
 
 @pytest.mark.parametrize("answer", WRONG)
-def test_a_mirror_that_fails_or_sends_wrong_bytes_is_passed_over(
+def test_a_mirror_that_fails_or_sends_wrong_bytes_is_skipped(
     host: Host,
     internet: Host,
     mirror,
@@ -353,13 +353,13 @@ def test_a_mirror_that_fails_or_sends_wrong_bytes_is_passed_over(
     mirror(host, "direct")
     path = hub.resolve(HANDLE)
     assert read_files(path) == MODEL
-    passed_over = [line for line in warnings(caplog) if line.startswith("Passing over")]
-    assert len(passed_over) == 1
-    assert passed_over[0].startswith(f"Passing over {host.url}{PATH}: ")
+    skipped = [line for line in warnings(caplog) if line.startswith("Skipping")]
+    assert len(skipped) == 1
+    assert skipped[0].startswith(f"Skipping {host.url}{PATH}: ")
     assert len(names(cache_dir)) == 3
 
 
-def test_a_mirror_that_is_not_there_is_passed_over(host: Host, internet: Host, mirror) -> None:
+def test_a_mirror_that_is_not_there_is_skipped(host: Host, internet: Host, mirror) -> None:
     host.close()
     internet.publish(PATH, ARCHIVE)
     mirror(host, "https://nowhere.invalid", "direct")

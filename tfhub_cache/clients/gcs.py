@@ -46,7 +46,7 @@ def file_system(emulator: str | None, timeout: float) -> fsspec.AbstractFileSyst
     """The file system behind gs:// paths.
 
     Args:
-        emulator: the URL of an emulator, which wants no credentials; None: Google's service.
+        emulator: the URL of an emulator, which needs no credentials; None: Google's service.
             gcsfs takes the URL itself from STORAGE_EMULATOR_HOST.
         timeout: seconds without a byte after which a request is given up.
     """
@@ -56,14 +56,14 @@ def file_system(emulator: str | None, timeout: float) -> fsspec.AbstractFileSyst
 @functools.lru_cache(maxsize=4)
 def _file_system(emulator: str | None, timeout: float, pid: int) -> fsspec.AbstractFileSystem:
     """One for each process, as a forked child can't use its parent's."""
-    # gcsfs takes most of a second to import. The class in `core` is the plain one: the one at the
+    # gcsfs takes almost a second to import. The class in `core` is the plain one: the one at the
     # top of gcsfs asks for each bucket's type first, and can wait a minute for the answer.
     import aiohttp
     from gcsfs.core import GCSFileSystem
 
     logging.getLogger("gcsfs").addFilter(_is_no_repetition)
     return GCSFileSystem(
-        # To look for credentials can take seconds, and an emulator wants none.
+        # To look for credentials can take seconds, and an emulator needs none.
         token="anon" if emulator else None,
         use_listings_cache=False,
         requests_timeout=aiohttp.ClientTimeout(
@@ -75,7 +75,7 @@ def _file_system(emulator: str | None, timeout: float, pid: int) -> fsspec.Abstr
 def write_if(
     file_system: fsspec.AbstractFileSystem, path: str, content: bytes, generation: int
 ) -> int:
-    """Writes an object if its generation is the given one, 0 being that there is none.
+    """Writes an object if its generation is the given one, where 0 means that there is no object.
 
     gcsfs offers this for 0 only. See https://cloud.google.com/storage/docs/request-preconditions
 

@@ -1,8 +1,8 @@
 """Stopping downloads that run in other threads, as Ctrl-C stops the one in the main thread.
 
-Python raises `KeyboardInterrupt` in the main thread only. A caller that downloads in other threads
-gives them an `Interruption`, in a context variable, and sets it off when the main thread was
-interrupted. The downloads then end as if they had been interrupted themselves, and clean up.
+Python raises `KeyboardInterrupt` in the main thread only. Threads that download for it are given an
+`Interruption`, in a context variable, which it sets off when it was interrupted. The downloads then
+end with `KeyboardInterrupt` as well, so they clean up.
 """
 
 from __future__ import annotations
@@ -20,38 +20,20 @@ class Interruption:
     """What stops the downloads of the threads that it was given to."""
 
     def __init__(self) -> None:
-        self._happened = threading.Event()
-        self._mutex = threading.Lock()
-        self._streams: set[ByteStream] = set()
+        self.event = threading.Event()
+        self.streams: set[ByteStream] = set()
 
     @property
     def happened(self) -> bool:
         """Whether it was set off."""
-        return self._happened.is_set()
-
-    def wait(self, seconds: float) -> None:
-        """Waits for it, or for so long."""
-        self._happened.wait(seconds)
+        return self.event.is_set()
 
     def set_off(self) -> None:
-        """Stops them: those that wait for a silent server, too."""
-        with self._mutex:
-            self._happened.set()
-            streams = set(self._streams)
-        for stream in streams:
+        """Stops them, including those that wait for a silent server."""
+        self.event.set()
+        for stream in self.streams.copy():
             with contextlib.suppress(Exception):
                 stream.close()
-
-    def add(self, stream: ByteStream) -> None:
-        with self._mutex:
-            self._streams.add(stream)
-            happened = self.happened
-        if happened:
-            stream.close()
-
-    def drop(self, stream: ByteStream) -> None:
-        with self._mutex:
-            self._streams.discard(stream)
 
 
 _current: contextvars.ContextVar[Interruption | None] = contextvars.ContextVar(
@@ -81,19 +63,20 @@ def pause(seconds: float) -> None:
     if interruption is None:
         time.sleep(seconds)
     else:
-        interruption.wait(seconds)
+        interruption.event.wait(seconds)
         check()
 
 
 @contextlib.contextmanager
 def closes(stream: ByteStream) -> Iterator[None]:
-    """Lets a stream be closed if the current thread is to stop; `check` then raises why."""
+    """Closes a stream as soon as the current thread is to stop; `check` says whether it is."""
     interruption = _current.get()
     if interruption is None:
         yield
         return
-    interruption.add(stream)
+    interruption.streams.add(stream)
     try:
+        check()  # it may have happened before the stream was added
         yield
     finally:
-        interruption.drop(stream)
+        interruption.streams.discard(stream)

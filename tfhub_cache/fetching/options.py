@@ -13,15 +13,15 @@ class FetchOptions:
 
     Attributes:
         lock_timeout: seconds without a sign of life after which another machine's download
-            counts as dead.
+            counts as crashed.
         connections: how many connections a download may have at most.
-        show_progress: whether to draw a progress bar; None: where somebody looks.
+        show_progress: whether to draw a progress bar; None: on a terminal and in a notebook.
         max_ratio: how many times larger than its archive a model may be.
         max_files: how many files and folders a model may have.
-        keep_free: bytes of the disk that are to stay free.
-        max_size: bytes that the cache may have afterwards; None: as many as it gets.
+        keep_free: bytes of the disk that must stay free.
+        max_size: bytes that the cache may have afterwards; None: any number.
         keep_used: seconds for which an entry stays after its last use, whatever `max_size` says.
-        refresh: whether to fetch what is there and whole, too. It can be used until it is replaced.
+        refresh: whether to replace an intact entry. It can be used until it is replaced.
         locked: what the model has to consist of; None: anything.
     """
 

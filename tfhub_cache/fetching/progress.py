@@ -1,4 +1,4 @@
-"""Signs of life while somebody waits for bytes: a bar for people, otherwise a log line at times."""
+"""The progress of a download or of waiting for one: a bar for people, otherwise log lines."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _LOG_EVERY_SECONDS = 15.0
 
 
 class Progress:
-    """Shows how far something is; a context manager that is called with figures, by any thread."""
+    """Shows progress: a context manager, which any thread calls with the number of bytes."""
 
     def __init__(self, what: str, show: bool | None) -> None:
-        """Prepares to show; nothing is imported or written yet.
+        """Nothing is imported or written yet.
 
         Args:
             what: what is shown beside the figures, such as "Downloading <handle>".
@@ -28,7 +28,7 @@ class Progress:
         """
         self._what = what
         now = time.monotonic()
-        self._draws = _somebody_looks() if show is None else show
+        self._draws = _is_watched() if show is None else show
         self._draw_at = now + (_BAR_AFTER_SECONDS if show is None else 0.0)
         self._log_at = now + _LOG_EVERY_SECONDS
         self._bar: Any = None
@@ -37,15 +37,15 @@ class Progress:
         self._closed = False
 
     def is_due(self) -> bool:
-        """Whether figures would be shown now: for those to whom it costs something to get them."""
+        """Whether figures would be shown now, for callers to which it costs time to get them."""
         return time.monotonic() >= (self._draw_at if self._draws else self._log_at)
 
     def __call__(self, received: int, total: int | None) -> None:
-        """Shows figures, or not, as it is not too often.
+        """Shows figures, unless others were shown a moment ago.
 
         Args:
             received: bytes so far.
-            total: bytes in all; None if nobody knows.
+            total: bytes in all; None if that is not known.
         """
         with self._lock:
             now = time.monotonic()
@@ -55,7 +55,7 @@ class Progress:
             if self._draws:
                 if now >= self._draw_at:
                     self._draw_at = now + _BAR_EVERY_SECONDS
-                    with contextlib.suppress(Exception):  # stderr is what it is: no harm done
+                    with contextlib.suppress(Exception):  # stderr may be anything
                         self._draw(received, total)
             elif now >= self._log_at:
                 self._log_at = now + _LOG_EVERY_SECONDS
@@ -89,7 +89,7 @@ class Progress:
                     self._bar.close()
 
 
-def _somebody_looks() -> bool:
+def _is_watched() -> bool:
     """Whether there is a terminal or a notebook to draw on."""
     # Programs put all sorts of things in place of stderr, or close it.
     with contextlib.suppress(Exception):

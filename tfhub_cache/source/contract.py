@@ -92,7 +92,7 @@ class Source(abc.ABC):
 
         Returns:
             What is being received. It begins at byte 0, whatever was asked, if the server does not
-            send parts, or its archive is of another version by now.
+            send parts, or its archive is of another version now.
 
         Raises:
             DownloadError: if the archive is unavailable.

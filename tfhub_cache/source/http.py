@@ -77,7 +77,7 @@ class HttpArchive(Source):
                 headers["If-Range"] = version
         with contextlib.ExitStack() as stack:
             answer = self._ask(stack, headers, pause)
-            if answer.status == _NOT_SATISFIABLE:  # it is shorter by now
+            if answer.status == _NOT_SATISFIABLE:  # it has become shorter
                 answer = self._ask(stack, {}, pause)
             yield self._download(answer, first, version)
 
@@ -91,7 +91,7 @@ class HttpArchive(Source):
         with self._lock:
             known = self._address
         if known is not None and known.url != self._url:
-            # If that host is down, the handle may lead to another by now.
+            # If that host is down, the handle may lead to another now.
             with contextlib.suppress(DownloadError), contextlib.ExitStack() as undo:
                 answer = undo.enter_context(self._get(known, headers=headers, pause=pause))
                 # A server error says nothing about the address if it is not asked again.

@@ -21,7 +21,7 @@ from tfhub_cache.urls import Origin, append_query, origin, redact, request_targe
 PUBLIC_HOSTS = frozenset(
     {"tfhub.dev", "www.tfhub.dev", "kaggle.com", "www.kaggle.com", "hub.tensorflow.google.cn"}
 )
-"""Whose models may be asked for elsewhere. Any other host is one that a person has chosen."""
+"""Hosts whose models may be asked for elsewhere. Any other host was chosen by the user."""
 _PUBLIC_ORIGINS = frozenset(
     Origin(scheme, host, port)
     for scheme, port in (("http", 80), ("https", 443))
@@ -110,7 +110,7 @@ def first_that_serves(
     failures: list[tuple[str, OSError | ValueError]] = []
     for place in places:
         if failures:
-            logging.warning("Passing over %s: %s", failures[-1][0], _why(*failures[-1]))
+            logging.warning("Skipping %s: %s", failures[-1][0], _why(*failures[-1]))
             before_next()
         try:
             return attempt(place)

@@ -34,7 +34,7 @@ class Segments:
 
     A new connection may never bring anything: the server may refuse it, not answer, or have another
     version. So its first segment lies ahead of what is needed next, and a connection that gets
-    there first, with an answer that just goes on, takes the segment over.
+    there first, with an answer that continues there, takes the segment over.
 
     Attributes:
         error: what has ended it, if anything has.
@@ -153,7 +153,7 @@ class Segments:
     def _is_late(self, connection: Connection, now: float) -> bool:
         taken = now - connection.since
         is_slow = 0 < _LATE * self._usual < taken or not connection.is_proven
-        # One that has always been alone can't be slower than others, only the network can.
+        # A connection that was always alone can't be compared with others: the network is slow.
         return self._was_shared and is_slow and taken > self._patience
 
     def _proven(self) -> int:

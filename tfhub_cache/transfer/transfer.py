@@ -25,12 +25,12 @@ _LEAST_DIVIDED = 4 << 20
 class Transfer:
     """An archive on its way: a context manager, and a `ByteStream` for one reader.
 
-    What is read are the archive's bytes in order, as far as the server's word on its versions
-    goes. Whether they are the right ones is checked by the reader.
+    The archive's bytes are read in order, all of one version by the server's word. Whether they
+    are the right ones is checked by the reader.
 
     Attributes:
         download: what the server says of the archive.
-        resumed: whether it goes on with what an earlier attempt has received.
+        resumed: whether it resumes what an earlier attempt has received.
         takes_room: whether what is received is kept on the cache's disk.
     """
 
@@ -179,7 +179,7 @@ class Transfer:
         expected = first, identity.version, identity.size
         with contextlib.ExitStack() as undo:
             undo.callback(opened.close)
-            # However it fails, it may be for want of parts, and the whole may still be available.
+            # Whatever the error, the server may only lack parts: the whole is asked for next.
             with contextlib.suppress(DownloadError):
                 download = opened.enter_context(
                     self._source.open(first, None, identity.version, pause=self._ask_again_after)

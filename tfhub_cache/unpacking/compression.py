@@ -17,7 +17,7 @@ from tfhub_cache.errors import ArchiveError, ResolveError
 from tfhub_cache.source.contract import ByteStream
 
 _SMALLEST, _LARGEST = 64 << 10, 512 << 10
-"""Bytes that are decompressed at once. They double while a stream goes on, as large ones cost less,
+"""Bytes that are decompressed at once. They double as a stream is read, as large ones cost less,
 but what a stream leaves of them is copied at its end, and there may be many short streams."""
 _LONGEST_TRAILER = 16 << 20
 _LONGEST_WITHOUT_OUTPUT = 32 << 20

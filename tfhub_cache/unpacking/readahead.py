@@ -1,7 +1,6 @@
-"""Reading ahead: a thread reads a stream, and what is done on the way to it, before it is asked.
+"""Reading ahead: a thread reads a stream, with what is done on the way, before the reader needs it.
 
-Receiving and digesting, inflating, and writing each get a core of their own that way, if there are
-as many.
+Receiving, inflating and writing each use a core of their own that way, if there are as many.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ from tfhub_cache.source.contract import ByteStream
 _Stream = TypeVar("_Stream", bound=ByteStream)
 
 _SMALLEST, _LARGEST = 256 << 10, 1 << 20
-"""Bytes of a chunk. It is a quarter of what has been read, so that small archives are shared out,
-too, and large ones cost less."""
+"""Bytes of a chunk. It is a quarter of what has been read, so that small archives are divided among
+the threads, too, and large ones cost less."""
 _MOST_WAITING = 4
 """Chunks that may wait to be read."""
 
 
 def read_ahead(stream: _Stream) -> _Stream | ReadAhead:
-    """A stream's bytes, read ahead for one reader; the stream itself if there can be no thread."""
+    """A stream's bytes, read ahead for one reader; the stream itself if there is no thread left."""
     try:
         return ReadAhead(stream)
     except RuntimeError:  # the system has no more threads for us
@@ -37,8 +36,8 @@ class ReadAhead:
         self._chunk, self._position = b"", 0
         self._error: BaseException | None = None
         self._closed = False
-        # A chunk is put where there is room for one, and room is made by whoever gets a chunk.
-        # Simple queues, as waiting at each chunk is most of what this costs.
+        # The thread waits for room before it puts a chunk, and the reader makes room when it takes
+        # one. Simple queues, as most of the cost of this is waiting at each chunk.
         self._chunks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
         for _ in range(_MOST_WAITING):
@@ -51,7 +50,7 @@ class ReadAhead:
             self._chunk, self._position = self._chunks.get(), 0
             self._room.put(None)
         if not self._chunk:
-            self._chunks.put(b"")  # for whoever asks once more
+            self._chunks.put(b"")  # for the next call
             if self._error is not None:
                 raise self._error
         data = self._chunk[self._position : self._position + size]
@@ -75,4 +74,4 @@ class ReadAhead:
                 self._chunks.put(data)
         except BaseException as error:  # raised to the reader
             self._error = error
-        self._chunks.put(b"")  # the end, at which the reader looks whether it came too early
+        self._chunks.put(b"")  # the end, where the reader looks for an error
