@@ -473,6 +473,35 @@ def test_retry_after_is_honoured_within_reason(host: Host, monkeypatch: pytest.M
     assert waited == [7, http.MAX_RETRY_AFTER]
 
 
+def test_pauses_between_requests_grow(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(interruption, "pause", waited.append)
+    hub.resolve(host.publish("/m/1", status(503, times=4, then=archive(ARCHIVE))))
+    for pause, most in zip(waited, [0.25, 0.5, 1, 2], strict=True):
+        assert most / 2 <= pause <= most
+
+
+def test_a_server_that_ends_the_connection_without_an_answer_is_asked_three_times(
+    host: Host, quick_retries
+) -> None:
+    def hang_up(request: Request) -> None:
+        request.cut()
+
+    handle = host.publish("/m/1", in_turn(hang_up, hang_up, archive(ARCHIVE)))
+    assert read_files(hub.resolve(handle)) == MODEL
+    with pytest.raises(DownloadError):
+        hub.resolve(host.publish("/m/2", hang_up))
+    assert [request.path for request in host.requests] == 3 * ["/m/1"] + 3 * ["/m/2"]
+
+
+def test_a_failure_of_tls_is_not_repeated(tls_host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(interruption, "pause", waited.append)
+    with pytest.raises(DownloadError, match="certificate verify failed"):
+        hub.resolve(tls_host.publish("/m/1", ARCHIVE))
+    assert waited == []
+
+
 def test_no_network_is_told(quick_retries) -> None:
     with pytest.raises(DownloadError, match=r"no connection: .*Check the network") as error:
         hub.resolve("https://nowhere.invalid/google/nnlm/2")

@@ -12,7 +12,6 @@ import functools
 import os
 import socket
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from absl import logging
 
@@ -25,11 +24,12 @@ from tfhub_cache.pins import Pin
 from tfhub_cache.source.contract import Download, Source
 from tfhub_cache.source.mirrors import first_that_serves
 from tfhub_cache.store.contract import Claim
+from tfhub_cache.transfer.checksums import CheckedStream
+from tfhub_cache.transfer.transfer import Transfer
+from tfhub_cache.unpacking.archive import Limits, SizeExceeded, unpack
+from tfhub_cache.unpacking.readahead import read_ahead
 from tfhub_cache.urls import redact
 from tfhub_cache.version import __version__
-
-if TYPE_CHECKING:
-    from tfhub_cache.transfer.transfer import Transfer
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _LEAST_PARALLEL = 512 << 10
@@ -65,8 +65,6 @@ def download(
 
 def _download(handle: str, claim: Claim, options: FetchOptions, source: Source) -> Manifest:
     """Fills the claim's folder from a source; once more from the start where that may help."""
-    from tfhub_cache.transfer.transfer import Transfer  # for downloads only
-
     connections, in_memory, is_repeated = options.connections, False, False
     while True:
         with (
@@ -105,11 +103,6 @@ def _is_worth_repeating(error: OSError, transfer: Transfer) -> bool:
 
 
 def _receive(handle: str, transfer: Transfer, claim: Claim, options: FetchOptions) -> Manifest:
-    # Slow to import, and needed for downloads only.
-    from tfhub_cache.transfer.checksums import CheckedStream
-    from tfhub_cache.unpacking.archive import Limits, SizeExceeded, unpack
-    from tfhub_cache.unpacking.readahead import read_ahead
-
     download, locked = transfer.download, options.locked
     checked = CheckedStream(handle, download, transfer)
     is_large = download.size is None or download.size >= _LEAST_PARALLEL

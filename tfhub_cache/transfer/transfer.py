@@ -16,6 +16,7 @@ from types import TracebackType
 from tfhub_cache.errors import DownloadError
 from tfhub_cache.source.contract import Download, Source
 from tfhub_cache.transfer.connection import CannotResumeError, Connection
+from tfhub_cache.transfer.segments import Segments
 from tfhub_cache.transfer.spool import Identity, MemorySpool, Spool, Spools
 
 _LEAST_DIVIDED = 4 << 20
@@ -81,8 +82,6 @@ class Transfer:
             undo.callback(self._connection.drop)
             self._segments = None
             if spool is not None:
-                from tfhub_cache.transfer.segments import Segments  # for large archives
-
                 self.takes_room = spool.is_kept
                 self._segments = Segments(spool, connect, self._connection, self._most, self._tell)
             undo.pop_all()
