@@ -510,7 +510,7 @@ def test_a_tampered_mirror_is_skipped(
         assert read_files(path) == MODEL
         assert (len(host.requests), len(origin.requests)) == (1, 1)
         (line,) = warnings(caplog)
-        assert line.startswith(f"Passing over {host.url}/google/nnlm/2: The model of {HANDLE} at")
+        assert line.startswith(f"Skipping {host.url}/google/nnlm/2: The model of {HANDLE} at")
         monkeypatch.setenv("TFHUB_MIRROR", host.url)
         (Path(path) / SHARD).unlink()
         with pytest.raises(LockfileError, match="from where TFHUB_MIRROR says") as error:

@@ -23,7 +23,7 @@ import requests
 import urllib3
 from absl import logging
 
-from tfhub_cache.clients.http_errors import diagnosis, failure, is_passing, reason
+from tfhub_cache.clients.http_errors import diagnosis, failure, is_passing, reason, refusal
 from tfhub_cache.clients.session import CONNECT_TIMEOUT, PACE_HEADER, TARGET_HEADER, shared_session
 from tfhub_cache.errors import DownloadError
 from tfhub_cache.retrying import NETWORK
@@ -64,20 +64,16 @@ class Answer:
         address: where it came from.
         shown: where it came from, as it may be shown.
         headers: the header fields as the server sent them.
+        response: what requests has received.
     """
 
     def __init__(self, handle: str, url: str, response: requests.Response) -> None:
         self._handle = handle
-        self._response = response
+        self.response = response
         self.status = response.status_code
         self.address = Address(url, response.request.headers.get("Authorization"))
         self.shown = redact(url)
         self.headers: Mapping[str, str] = response.headers
-
-    @property
-    def phrase(self) -> str:
-        """The status in the server's words."""
-        return self._response.reason or ""
 
     def field(self, name: str) -> str:
         """A field's value; empty if it is absent, too long, or not printable."""
@@ -113,7 +109,7 @@ class Answer:
         """
         try:
             # Not decoded: `Content-Encoding: gzip` on a .tar.gz labels the archive itself.
-            data: bytes = self._response.raw.read1(size, decode_content=False)
+            data: bytes = self.response.raw.read1(size, decode_content=False)
             return data
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             broken = self.failure(f"the download broke off: {reason(error)}")
@@ -125,11 +121,15 @@ class Answer:
         The response itself is closed by the thread that reads: urllib3 is not made for two at once.
         """
         with suppress(OSError, RuntimeError, ValueError):
-            self._response.raw.shutdown()
+            self.response.raw.shutdown()
 
     def failure(self, what: str) -> DownloadError:
         """What is raised when the answer is of no use."""
         return failure(self._handle, self.address.url, what, self.status)
+
+    def refusal(self) -> DownloadError:
+        """What is raised when the status says that the answer is not what was asked for."""
+        return refusal(self._handle, self.address.url, self.status, self.response.reason or "")
 
 
 @contextmanager
@@ -167,15 +167,15 @@ def get(
     for _ in range(MAX_REDIRECTS):
         fields = {**(headers or {}), **({"Authorization": authorization} if authorization else {})}
         fields[PACE_HEADER] = f"{min_rate} {_TIMEOUTS * timeout}"
-        answer, response = _send(handle, url, fields, timeout, verify, pause)
+        answer = _send(handle, url, fields, timeout, verify, pause)
         location = answer.headers.get("Location")
         if answer.status not in redirects or location is None:
             try:
                 yield answer
             finally:
-                response.close()
+                answer.response.close()
             return
-        response.close()
+        answer.response.close()
         target, next_asked = _checked(
             handle, _join(url, location), "it was redirected to an address that "
         )
@@ -201,7 +201,7 @@ def _send(
     timeout: float,
     verify: bool,
     pause: Callable[[float], object] | None,
-) -> tuple[Answer, requests.Response]:
+) -> Answer:
     """Sends a request, and repeats it after trouble that may pass."""
     for attempt in itertools.count(1):
         try:
@@ -218,7 +218,7 @@ def _send(
             is_busy = answer.status in _BUSY or wanted is not None
             seconds = NETWORK.pause_after(attempt) if is_busy else None
             if seconds is None or pause is None:
-                return answer, response
+                return answer
             response.close()
             seconds = min(wanted or seconds, MAX_RETRY_AFTER)
         pause(seconds)

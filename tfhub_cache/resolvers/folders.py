@@ -21,9 +21,6 @@ _LONGEST_ANSWER = 64 << 10
 class HttpFolderResolver(HttpResolverBase):
     """Serves http(s) handles in UNCOMPRESSED mode."""
 
-    def __init__(self) -> None:
-        self._path = PathResolver()
-
     def is_supported(self, handle: str) -> bool:
         return (
             self.is_http_protocol(handle)
@@ -41,7 +38,7 @@ class HttpFolderResolver(HttpResolverBase):
             settings.MIRROR.value(),
         )
         return first_that_serves(
-            handle, places, lambda place: self._path(_ask_for_folder(handle, place.url))
+            handle, places, lambda place: PathResolver()(_ask_for_folder(handle, place.url))
         )
 
 

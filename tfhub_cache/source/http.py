@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 
 from tfhub_cache.clients import http
-from tfhub_cache.clients.http_errors import refusal
 from tfhub_cache.errors import DownloadError
 from tfhub_cache.source.contract import Download, Source
 from tfhub_cache.urls import redact
@@ -51,7 +50,6 @@ class HttpArchive(Source):
             verify: see `http.get`.
             is_mirror: whether the URL is not of the handle's own host.
         """
-        self._handle = handle
         self._url = url
         self._get = functools.partial(
             http.get, handle, timeout=timeout, min_rate=min_rate, verify=verify
@@ -112,7 +110,7 @@ class HttpArchive(Source):
         elif "Transfer-Encoding" in answer.headers:
             size = None
         if answer.status not in (_OK, _PARTIAL_CONTENT):
-            raise refusal(self._handle, answer.address.url, answer.status, answer.phrase)
+            raise answer.refusal()
         found = _version(answer)
         if found is None and is_part and version is not None and not version.startswith('"'):
             found = version  # a part need not repeat the date, but must repeat the ETag

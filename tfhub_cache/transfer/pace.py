@@ -1,9 +1,9 @@
 """How many connections: one at first, more while more of them bring more, fewer where they don't.
 
-More connections help where a server or the way to it limits each of them. Where one connection
-brings all that the line can carry, or more than can be unpacked, others would only be a burden to
-the server. So there is one more reason to ask for than being short of bytes: having seen that the
-last increase paid.
+More connections help where a server, or the network on the way, limits each of them. Where one
+connection uses the whole bandwidth, or is faster than the archive is unpacked, others would only
+load the server. So connections are added while the reader waits for bytes, and only as long as the
+last increase made the download faster.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from __future__ import annotations
 _WINDOW = 0.15
 """Seconds of measuring before a decision."""
 _STARVED = 0.2
-"""The share of that time without a byte to unpack from which on the network is what is slow."""
+"""The network is the bottleneck if there was nothing to unpack for this share of that time."""
 _WORTHWHILE = 1.2
 """How many times faster it must have become when the number of connections was doubled."""
-_LONGEST_GREETING = 5.0
-"""Seconds that a new connection has to bring its first byte before it is judged all the same."""
+_LONGEST_START = 5.0
+"""Seconds that a new connection may take to bring its first byte before it is judged."""
 _FIRST_REST, _LONGEST_REST = 1.0, 60.0
 """Seconds until more connections are tried again after they did not pay; longer each time."""
 
@@ -28,7 +28,7 @@ class Pace:
 
         Args:
             most: how many there may be.
-            now: the time in seconds, by whatever clock.
+            now: the time in seconds, by any clock.
         """
         self.wanted = 1
         self._most = most
@@ -45,13 +45,13 @@ class Pace:
         Args:
             now: the time in seconds.
             received: the number of bytes received so far.
-            waited: for how many seconds, so far, there was nothing to unpack.
+            waited: for how many seconds, so far, the reader had nothing to unpack.
             receiving: how many connections have brought anything yet.
 
         Returns:
             How many connections there should be.
         """
-        if self._is_trial and receiving < self.wanted and now - self._grown < _LONGEST_GREETING:
+        if self._is_trial and receiving < self.wanted and now - self._grown < _LONGEST_START:
             self._begin(now, received, waited)  # the new ones can't be judged yet
         duration = now - self._begun
         if duration < _WINDOW or now < self._not_before:
@@ -72,7 +72,7 @@ class Pace:
         return self.wanted
 
     def settle(self, connections: int) -> None:
-        """Never has more than these from now on: the server, or the system, has refused others."""
+        """Allows no more than these from now on: the server, or the system, has refused others."""
         self.wanted = self._most = max(1, connections)
         self._is_trial = False
 

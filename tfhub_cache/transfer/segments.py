@@ -18,7 +18,7 @@ from tfhub_cache.transfer.spool import Spool
 
 _LEAD = 8 << 20
 """Bytes that a connection that is alone may be ahead of the reader. More would only take processor
-time from the reader, and what is read soon is still in the processor's cache."""
+time from the reader, and what is read at once is still in the processor's cache."""
 _LEAST_DIVIDED = 4 << 20
 """Bytes not received yet that are worth another connection."""
 _READ = 256 << 10
@@ -48,7 +48,7 @@ class Segments:
         connect: Callable[[], Connection],
         first: Connection,
         most: int,
-        tell: Callable[[int, int | None], object],
+        report: Callable[[int, int | None], object],
     ) -> None:
         """Begins to receive.
 
@@ -57,7 +57,7 @@ class Segments:
             connect: makes another connection.
             first: a connection with an answer from the first missing segment on.
             most: how many connections there may be.
-            tell: is called with the number of bytes received, and their number in all.
+            report: is called with the number of bytes received, and their number in all.
 
         Raises:
             DownloadError: if no thread can be started.
@@ -65,7 +65,7 @@ class Segments:
         self._spool = spool
         self._connect = connect
         self._first = first
-        self._tell = tell
+        self._report = report
         self._changed = threading.Condition()  # guards all that follows, and the spool
         self._pace = Pace(most if first.is_divisible else 1, time.monotonic())
         self._position = 0
@@ -74,10 +74,9 @@ class Segments:
         self._begun_at = spool.first_missing()
         self._connections: set[Connection] = set()
         self._threads: list[threading.Thread] = []
-        self._was_shared = False
         self._usual = 0.0  # seconds that a segment takes; 0: not known
         self._patience = _PATIENCE
-        self._not_before = 0.0  # what all others leave undone is asked for again
+        self._not_before = 0.0  # when a segment without a connection may be asked for again
         self._closed = False
         if not self._start(first):
             first.drop()
@@ -90,7 +89,7 @@ class Segments:
                 if data := self._spool.read(self._position, size):
                     self._position += len(data)
                     if self._position % self._spool.segment < len(data):
-                        self._changed.notify_all()  # who waits for the reader to come closer
+                        self._changed.notify_all()  # connections may be too far ahead
                     return data
                 if self._position == self._spool.identity.size:
                     return b""
@@ -154,7 +153,7 @@ class Segments:
         taken = now - connection.since
         is_slow = 0 < _LATE * self._usual < taken or not connection.is_proven
         # A connection that was always alone can't be compared with others: the network is slow.
-        return self._was_shared and is_slow and taken > self._patience
+        return len(self._threads) > 1 and is_slow and taken > self._patience
 
     def _proven(self) -> int:
         """How many connections have brought anything."""
@@ -168,7 +167,6 @@ class Segments:
         thread = threading.Thread(target=self._run, args=(connection,), daemon=True)
         with self._changed:
             self._connections.add(connection)
-            self._was_shared |= len(self._connections) > 1
             self._give(connection, index)
             try:
                 thread.start()
@@ -223,7 +221,7 @@ class Segments:
         self._changed.notify_all()
 
     def _end(self, connection: Connection) -> None:
-        # Not waited for: it may hang in what can't be interrupted. What it does later is void.
+        # Not waited for, as it may hang in a call that can't be interrupted; `_put` ignores it.
         self._dismiss(connection)
         connection.close()
 
@@ -269,7 +267,7 @@ class Segments:
                     self._give(connection, index)
             if len(self._connections) > 1:
                 return index, self._spool.stop(index), False
-            # Alone, it asks for all up to what is there: the next segment is what follows.
+            # Alone, it asks for all segments up to the next one that is complete.
             there = (other for other in self._spool.received if other > index)
             return index, self._spool.stop(min(there, default=self._spool.count) - 1), True
 
@@ -280,10 +278,10 @@ class Segments:
         while position < stop:
             data = connection.read(min(_READ, stop - position))
             if not self._put(connection, index, data):
-                connection.drop()  # its stream is not where it was any more
+                connection.drop()  # its stream has gone past these bytes
                 return
             position += len(data)
-            self._tell(self._received, self._spool.identity.size)
+            self._report(self._received, self._spool.identity.size)
 
     def _put(self, connection: Connection, index: int, data: bytes) -> bool:
         """Takes the next bytes of a segment; False if they are not wanted any more."""

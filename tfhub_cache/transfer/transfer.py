@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import threading
 from collections.abc import Callable
-from types import TracebackType
 
 from tfhub_cache.errors import DownloadError
 from tfhub_cache.source.contract import Download, Source
@@ -45,7 +44,7 @@ class Transfer:
         source: Source,
         claim: Spools,
         connections: int,
-        tell: Callable[[int, int | None], object],
+        report: Callable[[int, int | None], object],
         *,
         pause: Callable[[float], object],
         in_memory: bool = False,
@@ -57,7 +56,7 @@ class Transfer:
             source: where the archive is.
             claim: where bytes are kept, and may be of an earlier attempt.
             connections: how many there may be at most.
-            tell: is called with the number of bytes received, and their number in all.
+            report: is called with the number of bytes received, and their number in all.
             pause: waits for so many seconds before the archive is asked for once more.
             in_memory: whether to take no room on the disk.
         """
@@ -65,7 +64,7 @@ class Transfer:
         self._source = source
         self._claim = claim
         self._most = connections
-        self._tell = tell
+        self._report = report
         self._ask_again_after = pause
         self._in_memory = in_memory
         self._closed = threading.Event()
@@ -78,25 +77,20 @@ class Transfer:
             connect = functools.partial(
                 Connection, self._handle, self._source, self.download, self._pause
             )
-            self._connection = connect(opened.pop_all())
-            undo.callback(self._connection.drop)
+            self._connection = first = connect(opened.pop_all())
+            undo.callback(first.drop)
             self._segments = None
             if spool is not None:
                 self.takes_room = spool.is_kept
-                self._segments = Segments(spool, connect, self._connection, self._most, self._tell)
+                self._segments = Segments(spool, connect, first, self._most, self._report)
             undo.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._closed.set()
         if self._segments is None:
             if error is not None:
-                self._connection.close()  # another thread may be reading
+                self._connection.close()  # another thread may still be reading
             self._connection.drop()
         else:
             is_interruption = error is not None and not isinstance(error, Exception)
@@ -129,7 +123,7 @@ class Transfer:
                 self._pause(seconds)
             else:
                 self._position += len(data)
-                self._tell(self._position, self.download.size)
+                self._report(self._position, self.download.size)
                 return data
         return b""
 
