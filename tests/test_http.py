@@ -494,6 +494,13 @@ def test_a_server_that_ends_the_connection_without_an_answer_is_asked_three_time
     assert [request.path for request in host.requests] == 3 * ["/m/1"] + 3 * ["/m/2"]
 
 
+def test_a_server_that_is_busy_and_then_silent_is_asked_again(host: Host, quick_retries) -> None:
+    busy, hang_up = status(503), lambda request: request.cut()
+    handle = host.publish("/m/1", in_turn(busy, busy, busy, hang_up, archive(ARCHIVE)))
+    assert read_files(hub.resolve(handle)) == MODEL
+    assert len(host.requests) == 5
+
+
 def test_a_failure_of_tls_is_not_repeated(tls_host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
     monkeypatch.setattr(interruption, "pause", waited.append)

@@ -203,13 +203,15 @@ def _send(
     pause: Callable[[float], object] | None,
 ) -> Answer:
     """Sends a request, and repeats it after trouble that may pass."""
+    silences = 0
     for attempt in itertools.count(1):
         try:
             response = _send_once(url, headers, timeout, verify)
         except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:
             # requests' errors are OSErrors; so is a CA bundle that is not there.
             broken = failure(handle, url, diagnosis(error))
-            seconds = _SILENT.pause_after(attempt) if is_passing(error) else None
+            silences += 1
+            seconds = _SILENT.pause_after(silences) if is_passing(error) else None
             if seconds is None or pause is None:
                 break
         else:
