@@ -145,11 +145,15 @@ class Inventory:
         Args:
             with_model: whether the model goes, too; otherwise only what crashed processes left.
         """
-        keeps_model = self.is_there and not with_model
+        of_model: tuple[str, ...] = "", ".manifest.json", ".descriptor.txt", ".used"
+        if self.is_there and not with_model:
+            of_model = ()
         return {
             name: size
             for name, size in self.sizes.items()
-            if is_left_behind(name, has_entry=keeps_model)
+            if name[40:] in (".lock", ".unfinished", *of_model)
+            or name[40:].startswith(".part")
+            or name.endswith(".tmp")
         }
 
 
@@ -180,17 +184,6 @@ def names_by_key(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 _OF_AN_ENTRY = re.compile(r"[0-9a-f]{40}(\..*)?", re.DOTALL)
-
-
-def is_left_behind(name: str, *, has_entry: bool) -> bool:
-    """Whether a name at the top of a cache is of no use to any process, if none has the lock."""
-    suffix = name[40:]
-    return (
-        suffix in (".lock", ".unfinished")
-        or suffix.endswith(".tmp")
-        or suffix.startswith(".part")
-        or (not has_entry and suffix in ("", ".manifest.json", ".descriptor.txt", ".used"))
-    )
 
 
 def origin_of(

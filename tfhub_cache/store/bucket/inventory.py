@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from tfhub_cache.manifest import MOST_BYTES, Manifest, UnknownFormat
 from tfhub_cache.store import flaw as flaws
@@ -61,15 +61,37 @@ def last_use(key: str, listed: Mapping[str, Listed]) -> float | None:
     return max((written for written in times if written is not None), default=None)
 
 
-def flaw_with_manifest(key: str, manifest: Manifest, sizes: Mapping[str, int]) -> Flaw | None:
-    """Compares what is there of an entry with its manifest."""
+def judge(
+    key: str, sizes: Mapping[str, int], read: Callable[[str], bytes]
+) -> tuple[Manifest | None, Flaw | None]:
+    """The manifest of an entry, if there is a valid one, and what is wrong with the entry.
+
+    Args:
+        key: the entry.
+        sizes: the objects that there are of it, and their bytes.
+        read: reads an object. It fails with a `LookupError` or a `FileNotFoundError` if there is
+            none any more.
+    """
+    name = f"{key}.manifest.json"
+    try:
+        if name not in sizes:
+            raise UnknownFormat
+        if sizes[name] > MOST_BYTES:
+            raise ValueError("it is too large")
+        manifest = Manifest.from_json(read(name))
+    except (LookupError, FileNotFoundError):
+        return None, ABSENT  # another process begins to replace or to remove it
+    except UnknownFormat:
+        return None, flaw_without_manifest(key, sizes)
+    except ValueError:
+        return None, Flaw(FlawKind.MANIFEST_UNREADABLE)
     for file in manifest.files:
         found = sizes.get(f"{key}/{file.path}")
         if found is None:
-            return Flaw(FlawKind.MISSING, (file.path,))
+            return manifest, Flaw(FlawKind.MISSING, (file.path,))
         if found != file.size:
-            return Flaw(FlawKind.OTHER_SIZE, (file.path, found, file.size))
-    return None
+            return manifest, Flaw(FlawKind.OTHER_SIZE, (file.path, found, file.size))
+    return manifest, None
 
 
 def flaw_without_manifest(key: str, sizes: Mapping[str, int]) -> Flaw | None:
@@ -113,18 +135,7 @@ def _take(
 ) -> Inventory:
     sizes = {name: found.size for name, found in listed.items()}
     files = [size for name, size in sizes.items() if name.startswith(f"{key}/")]
-    manifest = None
-    try:
-        manifest = Manifest.from_json(contents[f"{key}.manifest.json"])
-        flaw = flaw_with_manifest(key, manifest, sizes)
-    except KeyError:
-        # One that is listed and gone by now is being replaced or removed.
-        is_going = f"{key}.manifest.json" in sizes
-        flaw = ABSENT if is_going else flaw_without_manifest(key, sizes)
-    except UnknownFormat:
-        flaw = flaw_without_manifest(key, sizes)
-    except ValueError:
-        flaw = Flaw(FlawKind.MANIFEST_UNREADABLE)
+    manifest, flaw = judge(key, sizes, contents.__getitem__)
     if not files:
         flaw = ABSENT
     at_top: Counter[str] = Counter()

@@ -22,15 +22,14 @@ from collections.abc import Collection
 from typing import BinaryIO
 
 from tfhub_cache.errors import CacheError
-from tfhub_cache.manifest import MOST_BYTES, Manifest, UnknownFormat
+from tfhub_cache.manifest import Manifest
 from tfhub_cache.store.bucket import inventory
 from tfhub_cache.store.bucket.claim import BucketClaim, mark_unfinished
-from tfhub_cache.store.bucket.inventory import flaw_with_manifest, flaw_without_manifest, last_use
 from tfhub_cache.store.bucket.lock import is_nobodys, take
 from tfhub_cache.store.bucket.objects import Listed, Objects, Version
 from tfhub_cache.store.contract import Claim, Contender, Store
 from tfhub_cache.store.entry import RECORD_SECONDS, Condition, InUse, Inventory, is_versioned
-from tfhub_cache.store.flaw import ABSENT, Flaw, FlawKind
+from tfhub_cache.store.flaw import Flaw
 from tfhub_cache.store.owner import TENSORFLOW_HUB_TIMEOUT, Owner, Silence
 
 SEEN_SECONDS = 60.0
@@ -63,23 +62,11 @@ class BucketStore(Store):
             sizes = {name: found.size for name, found in listed.items()}
             if (key, threading.get_ident()) in self._claimants:
                 sizes.pop(f"{key}.lock", None)  # our own says nothing of who was there before
-            if f"{key}.manifest.json" not in sizes:
-                self._forget(key)
-                return flaw_without_manifest(key, sizes)
-            if sizes[f"{key}.manifest.json"] > MOST_BYTES:
-                return Flaw(FlawKind.MANIFEST_UNREADABLE)
-            try:
-                manifest = Manifest.from_json(objects.read(f"{key}.manifest.json"))
-            except FileNotFoundError:  # somebody begins to replace or to remove it
-                self._forget(key)
-                return ABSENT
-            except UnknownFormat:
-                self._forget(key)
-                return flaw_without_manifest(key, sizes)
-            except ValueError:
-                return Flaw(FlawKind.MANIFEST_UNREADABLE)
+            manifest, flaw = inventory.judge(key, sizes, objects.read)
+        if manifest is None:
+            self._forget(key)
+            return flaw
         self._manifests[key] = manifest
-        flaw = flaw_with_manifest(key, manifest, sizes)
         if flaw is None and is_versioned(manifest.handle):
             self._seen[key] = time.monotonic()
             # What is about to be replaced must not be taken for what there will be.
@@ -169,7 +156,7 @@ class BucketStore(Store):
 
     def _remember_use(self, key: str, listed: dict[str, Listed]) -> None:
         """Keeps what a listing tells of the last use, and the object that carries it."""
-        self._used[key] = (last_use(key, listed), listed.get(f"{key}.used"))
+        self._used[key] = (inventory.last_use(key, listed), listed.get(f"{key}.used"))
 
 
 class _BucketContender(Contender):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Collection, Iterable
 
 from tfhub_cache.manifest import MOST_BYTES, Manifest
@@ -62,7 +61,7 @@ def take(store: Store, root: str, key: str, names: Iterable[str], holder: str | 
     if manifest and flaw is None:
         of_files = [file.size for file in manifest.files]
     else:
-        of_files = list(sizes_below(base).values()) if is_there else []
+        of_files = _sizes_below(base) if is_there else []
     return Inventory(
         key=key,
         path=store.path(key),
@@ -125,18 +124,9 @@ def tidy(
         lock.release()
 
 
-def sizes_below(folder: str) -> dict[str, int]:
-    """The files below a folder, by their paths in it with slashes."""
-    return {path: status.st_size for path, status in files.files_below(folder)}
-
-
-def free_space(root: str) -> int | None:
-    """The free bytes of the disk on which a folder is, or will be made."""
-    while not os.path.isdir(root):
-        root, below = os.path.dirname(root), root
-        if root == below:
-            return None
-    return shutil.disk_usage(root).free
+def _sizes_below(folder: str) -> list[int]:
+    """The sizes of the files below a folder."""
+    return [status.st_size for _, status in files.files_below(folder)]
 
 
 def _names_of(root: str, key: str, leftovers: Collection[str] | None = None) -> list[str]:
@@ -163,7 +153,7 @@ def _size(path: str) -> int | None:
     """The bytes of a file or of all in a folder; None if it is gone by now."""
     try:
         if os.path.isdir(path) and not os.path.islink(path):
-            return sum(sizes_below(path).values())
+            return sum(_sizes_below(path))
         return os.lstat(path).st_size
     except OSError:
         return None

@@ -132,9 +132,12 @@ class LocalStore(Store):
         return inventory.tidy(self, self._root, key, lock_timeout, condition, leftovers)
 
     def free_space(self) -> int | None:
-        from tfhub_cache.store.disk import inventory
-
-        return inventory.free_space(self._root)
+        folder = self._root
+        while not os.path.isdir(folder):
+            folder, below = os.path.dirname(folder), folder
+            if folder == below:
+                return None
+        return shutil.disk_usage(folder).free
 
     def _check_root(self) -> None:
         if os.path.lexists(self._root) and not os.path.isdir(self._root):
@@ -218,7 +221,7 @@ class _LocalClaim(Claim):
         """
         if self._of.replace or self._of.store.flaw(self._of.key) is not None:
             for suffix in "", ".manifest.json", ".descriptor.txt":
-                with contextlib.suppress(FileNotFoundError):
+                if os.path.lexists(self._entry + suffix):
                     check_replaceable(self._entry + suffix)  # or the download would be in vain
         names = os.listdir(self._of.root)
         if self.is_lost():  # checked after the listing, in which nothing is a successor's then
@@ -319,8 +322,9 @@ class _LocalClaim(Claim):
     def release(self) -> None:
         with contextlib.ExitStack() as last_to_first:  # to the end, whatever interrupts one step
             last_to_first.callback(self._lock.release)
-            for suffix in _SUFFIXES:
-                last_to_first.callback(discard, self._beside(suffix))
+            for path in map(self._beside, _SUFFIXES):
+                if os.path.lexists(path):
+                    last_to_first.callback(discard, path)
             last_to_first.callback(self._take_back)
 
     def _check_not_lost(self) -> None:
