@@ -6,7 +6,7 @@ import argparse
 
 from tfhub_cache import cache
 from tfhub_cache.cli import output
-from tfhub_cache.cli.resolving import handles_of, progress_shown
+from tfhub_cache.cli.resolve import handles_of, progress_shown
 from tfhub_cache.units import format_size
 
 

@@ -51,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
         tfhub-cache resolve --jobs 8 -r models.txt
         tfhub-cache resolve --refresh https://tfhub.dev/google/spice
         """,
-        "resolving",
+        "resolve",
     )
     _add_wanted(command, "what `hub.resolve` takes")
     _add_jobs(command, "how many handles are resolved at a time")
@@ -80,7 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
         tfhub-cache lock -r models.txt -o models.lock
         tfhub-cache resolve --locked models.lock
         """,
-        "locking",
+        "lock",
     )
     _add_wanted(command, "an http(s) handle, or a `gs://` archive")
     command.add_argument(
@@ -113,7 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
         tfhub-cache ls --sort used
         tfhub-cache ls --json | jq -r '.entries[] | select(.state == "incomplete") | .handle'
         """,
-        "showing",
+        "ls",
     )
     command.add_argument(
         "--sort",
@@ -132,7 +132,7 @@ def build_parser() -> argparse.ArgumentParser:
         """\
         tfhub-cache info https://tfhub.dev/google/nnlm-en-dim128/2
         """,
-        "showing",
+        "ls",
     )
     _add_handles(command, "handle", None)
     _add_json(command)
@@ -149,7 +149,7 @@ def build_parser() -> argparse.ArgumentParser:
         tfhub-cache verify
         tfhub-cache verify --fix https://tfhub.dev/google/nnlm-en-dim128/2
         """,
-        "caring",
+        "rm",
     )
     _add_handles(command, "handles", "*")
     command.add_argument(
@@ -167,7 +167,7 @@ def build_parser() -> argparse.ArgumentParser:
         tfhub-cache rm https://tfhub.dev/google/nnlm-en-dim128/2
         tfhub-cache rm --all --yes
         """,
-        "caring",
+        "rm",
     )
     _add_handles(command, "handles", "*")
     command.add_argument("--all", action="store_true", help="remove everything in the cache")
@@ -186,7 +186,7 @@ def build_parser() -> argparse.ArgumentParser:
         tfhub-cache prune --max-size 20GB
         tfhub-cache prune --unused-for 30d --dry-run
         """,
-        "caring",
+        "rm",
     )
     command.add_argument(
         "--max-size",
@@ -211,7 +211,7 @@ def build_parser() -> argparse.ArgumentParser:
         """\
         tfhub-cache env
         """,
-        "showing",
+        "ls",
     )
     _add_json(command)
 
@@ -228,7 +228,7 @@ def build_parser() -> argparse.ArgumentParser:
         tfhub-cache run -m package.train --epochs 3
         tfhub-cache run -c 'import tensorflow_hub as hub; print(hub)'
         """,
-        "running",
+        "run",
     )
     command.usage = "tfhub-cache run SCRIPT | -m MODULE | -c CODE [ARGUMENT ...]"
     command.add_argument(
