@@ -6,7 +6,7 @@ python docs/command_line.py
 import argparse
 from pathlib import Path
 
-from tfhub_cache.cli.arguments import build_parser
+from tfhub_cache.cli.main import build_parser
 
 FOLDER = Path(__file__).parent
 PAGE = FOLDER / "command-line.md"

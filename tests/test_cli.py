@@ -501,7 +501,7 @@ def test_ls_shows_how_much_an_interrupted_download_has_received(
     told = rows(run("ls"))
     assert told[A][:2] == ["incomplete", str(1805696 + len(notes))]
     assert told[key_of(B)][:2] == ["incomplete", "5002"]
-    assert "goes on" in run("ls").stderr
+    assert "resumes" in run("ls").stderr
     entries = {entry["key"]: entry for entry in listed(run("ls", "--json"))["entries"]}
     assert [entries[key_of(A)][name] for name in ("received", "expected")] == [1805696, 6000000]
     assert [entries[key_of(B)][name] for name in ("received", "expected")] == [None, None]
@@ -517,7 +517,7 @@ def test_info_of_an_interrupted_download_says_how_far_it_is_and_that_it_goes_on(
     told = run("info", A).check().stdout.splitlines()
     fields = dict(line.split(maxsplit=1) for line in told)
     assert fields["state"] == "incomplete: its download was interrupted"
-    assert fields["received"] == "1.0 MB of 6.0 MB, with which the next download goes on"
+    assert fields["received"] == "1.0 MB of 6.0 MB, which the next download resumes"
     assert fields["signatures"] == "unknown: the model is not there"
     assert "size" not in fields
 
@@ -701,7 +701,7 @@ def test_verify_tells_what_differs_and_fetches_it_again(
     assert f"ok  {A}\n" in done.stdout
     assert f"not verifiable  {B}" in done.stdout
     done = run("verify", "--fix").check()
-    assert "It was fetched again" in done.stdout
+    assert "It was downloaded again" in done.stdout
     assert read_files(path) == MODEL
     run("verify").check()
 
@@ -761,7 +761,7 @@ def test_prune_says_what_and_how_much(run: Command, cache_dir: Path) -> None:
     done = run("prune", "--unused-for", "30d", "--dry-run").check()
     assert names(cache_dir) == before
     assert f"Would remove {A} (9.9 kB, used " in done.stdout
-    assert done.stdout.count("Would remove what a dead process left: ") == len(left)
+    assert done.stdout.count("Would remove what a crashed process left: ") == len(left)
     assert done.stdout.endswith("Would free 12 kB; the models that stay have 9.9 kB.\n")
     done = run("prune", "--unused-for", "30d").check()
     assert done.stdout.endswith("Freed 12 kB; the models that stay have 9.9 kB.\n")

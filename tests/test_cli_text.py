@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from entries import ours
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from models import fake_model, write_files
@@ -263,3 +264,23 @@ def test_a_path_is_written_to_a_program_as_it_is(
     shown = run("resolve", str(folder), is_terminal=True).stdout
     assert shown == f"{tmp_path}/a\\u202e b\\x1b\\n\n"
     shutil.rmtree(folder)
+
+
+def test_a_word_that_is_refused_moves_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["ls", "\x1b[2J\nfalse line"])
+    shown = capsys.readouterr().err
+    assert "\x1b" not in shown
+    assert "\nfalse line" not in shown
+
+
+def test_a_validator_with_a_long_name_widens_no_column(
+    cache_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = ours(cache_dir, "https://example.com/wide/1")
+    file = Path(f"{entry}.manifest.json")
+    manifest = json.loads(file.read_text())
+    manifest["validators"] = {"x" * 60_000: "1", **{str(number): "1" for number in range(200)}}
+    file.write_text(json.dumps(manifest))
+    assert main(["info", "https://example.com/wide/1"]) == 0
+    assert len(capsys.readouterr().out) < 100_000

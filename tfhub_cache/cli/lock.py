@@ -6,16 +6,53 @@ import argparse
 
 from tfhub_cache import cache
 from tfhub_cache.cli import output
-from tfhub_cache.cli.resolve import handles_of, progress_shown
+from tfhub_cache.cli.arguments import (
+    Commands,
+    add_command,
+    add_flags,
+    add_jobs,
+    add_wanted,
+    not_empty,
+    value,
+    wanted,
+)
 from tfhub_cache.units import format_size
 
 
-def lock(options: argparse.Namespace) -> int:
+def add(commands: Commands) -> None:
+    """Adds the command."""
+    command = add_command(
+        commands,
+        "lock",
+        run,
+        "write a lock file, by which models are the same everywhere",
+        "Writes the size and the SHA-256 of each model's files into a file. What is not in the "
+        "cache is downloaded. The file is written only if all succeed. Paths are left out.",
+        "tfhub-cache lock -r models.txt -o models.lock",
+        "tfhub-cache resolve --locked models.lock",
+    )
+    add_wanted(command, "an http(s) handle, or a `gs://` archive")
+    command.add_argument(
+        "-o",
+        dest="output",
+        metavar="LOCKFILE",
+        type=value(not_empty),
+        default="models.lock",
+        help="the file to write (default: %(default)s)",
+    )
+    add_jobs(command, "how many models are downloaded at a time")
+    add_flags(
+        command,
+        refresh="download again what is in the cache, for handles without a version",
+        quiet="no progress on stderr",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
     """Writes a lock file."""
-    handles = handles_of(options)
-    with progress_shown(options):
+    handles = wanted(options)
+    with output.progress(quiet=options.quiet):
         pins = cache.lock(handles, options.output, jobs=options.jobs, refresh=options.refresh)
     size = format_size(sum(pin.size for pin in pins.values()))
-    number = "1 model" if len(pins) == 1 else f"{len(pins)} models"
-    output.line(f"{options.output}: {number}, {size}")
+    output.line(f"{options.output}: {output.count(len(pins), 'model')}, {size}")
     return 0

@@ -1,9 +1,4 @@
-# PYTHON_ARGCOMPLETE_OK
-"""The command `tfhub-cache`: what `tfhub_cache.cache` can do, from a shell.
-
-Here is what all commands share: settings from options, exit statuses, interruptions. Each command
-is a thin layer over a public function.
-"""
+"""What all commands share: the parser, settings from options, exit statuses, interruptions."""
 
 from __future__ import annotations
 
@@ -16,12 +11,36 @@ from collections.abc import Sequence
 from absl import logging as absl_logging
 
 from tfhub_cache import settings
-from tfhub_cache.cli import output
-from tfhub_cache.cli.arguments import build_parser
+from tfhub_cache.cli import env, info, lock, ls, output, prune, resolve, rm, run, verify
+from tfhub_cache.cli.arguments import HelpFormatter, Parser, add_common
+from tfhub_cache.version import __version__
 
+_COMMANDS = (resolve, lock, ls, info, verify, rm, prune, env, run)
 FAILED = 1
 INTERRUPTED = 130
 PIPE_CLOSED = 141
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line, from which docs/command-line.md is made."""
+    parser = Parser(
+        prog="tfhub-cache",
+        description="Looks after the cache of TensorFlow Hub models: downloads them beforehand, "
+        "shows what is there, checks it, and makes room.",
+        epilog="""\
+examples:
+  tfhub-cache resolve https://tfhub.dev/google/nnlm-en-dim128/2
+  tfhub-cache ls --sort size
+  tfhub-cache prune --unused-for 30d --max-size 20GB
+""",
+        formatter_class=HelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"tfhub-cache {__version__}")
+    add_common(parser, with_defaults=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in _COMMANDS:
+        command.add(commands)
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: those of the command line; None: the process's own.
 
     Returns:
-        The exit status: 0; 1 if something failed, which stderr tells; 130 after Ctrl-C, and 141
-        if nobody reads the output any more, as shells have it.
+        The exit status: 0; 1 if something failed, which stderr says; 130 after Ctrl-C, and 141
+        if the reader of the output has closed it, as shells have it.
 
     Raises:
         SystemExit: with 2 if the arguments make no sense, and with 0 after `--help`.
@@ -68,10 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    told = options.verbose or options.debug
-    absl_logging.set_verbosity(absl_logging.INFO if told else absl_logging.WARNING)
-    if not told:
-        # That it tries again is said in words for those who know its classes.
+    is_verbose = options.verbose or options.debug
+    absl_logging.set_verbosity(absl_logging.INFO if is_verbose else absl_logging.WARNING)
+    if not is_verbose:
+        # Its words for trying again are for those who know its classes.
         logging.getLogger("urllib3").setLevel(logging.ERROR)
     given = {
         settings.CACHE_DIR: options.cache_dir,

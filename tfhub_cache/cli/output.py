@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import datetime
 import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from absl import logging as absl_logging
 
 from tfhub_cache import settings
 from tfhub_cache.printing import printable
-from tfhub_cache.store.entry import Entry
-from tfhub_cache.units import format_age
+from tfhub_cache.units import format_age, format_size
 from tfhub_cache.urls import argument, redact, without_secrets
+
+if TYPE_CHECKING:
+    from tfhub_cache.cache import Entry
 
 EXPECTED: Final = (OSError, ValueError, RuntimeError, ImportError)
 """Errors that say what to do; any other is a bug, and comes with its traceback."""
 
 _ERASE_REST = "\x1b[K"
 _PATHS = "tfhub-cache.paths"
+STATE_COLORS = {"ok": "green", "foreign": "cyan", "downloading": "yellow", "incomplete": "red"}
 _COLORS = {"red": 31, "green": 32, "yellow": 33, "cyan": 36, "bold": 1, "dim": 2}
 
 
@@ -32,7 +36,7 @@ def set_up() -> None:
     _replace_closed_streams()
     for stream in sys.stdout, sys.stderr:
         if hasattr(stream, "reconfigure"):
-            # A handle that the terminal has no letters for is no reason to fail.
+            # A handle that the terminal has no letters for must not make it fail.
             stream.reconfigure(errors="backslashreplace")
     if os.name == "posix" and hasattr(sys.stdout, "reconfigure") and not is_terminal():
         # Programs need paths byte by byte, whatever the locale says of text.
@@ -43,7 +47,7 @@ def set_up() -> None:
 
 
 def _replace_closed_streams() -> None:
-    """Gives what is said to nobody, where a stream is closed; `print` would take another one."""
+    """Discards what is written to a closed stream; `print` would take another one."""
     for name, mode in ("stdin", "r"), ("stdout", "w"), ("stderr", "w"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
@@ -184,6 +188,30 @@ def moment(time: datetime.datetime | None) -> str:
     if is_terminal():
         return format_age((datetime.datetime.now(datetime.timezone.utc) - time).total_seconds())
     return time.isoformat(timespec="seconds")
+
+
+def count(number: int, noun: str) -> str:
+    """A number of things, in words."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def received(entry: Entry) -> str:
+    """How far a download is, or was when it was interrupted."""
+    return f"{format_size(entry.received or 0)} of {format_size(entry.expected or 0)}"
+
+
+@contextlib.contextmanager
+def progress(*, quiet: bool) -> Iterator[None]:
+    """Draws bars on a terminal, and writes log lines elsewhere; neither if it is to be quiet."""
+    shown = None
+    if quiet:
+        shown = "no"
+    elif not sys.stderr.isatty():
+        absl_logging.set_verbosity(max(absl_logging.get_verbosity(), absl_logging.INFO))
+    elif settings.DOWNLOAD_PROGRESS.value() is None:
+        shown = "yes"
+    with settings.overridden({settings.DOWNLOAD_PROGRESS: shown}):
+        yield
 
 
 def entry_json(entry: Entry) -> dict[str, Any]:

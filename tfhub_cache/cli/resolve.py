@@ -3,26 +3,61 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import re
-import sys
-from collections.abc import Iterator
-
-from absl import logging as absl_logging
 
 from tfhub_cache import cache, pins, settings
 from tfhub_cache.cli import output
+from tfhub_cache.cli.arguments import (
+    Commands,
+    add_command,
+    add_flags,
+    add_jobs,
+    add_wanted,
+    not_empty,
+    value,
+    wanted,
+)
 
 
-def resolve(options: argparse.Namespace) -> int:
+def add(commands: Commands) -> None:
+    """Adds the command."""
+    command = add_command(
+        commands,
+        "resolve",
+        run,
+        "download models, and print their folders",
+        "Resolves handles as `hub.resolve` does, and prints one path a line, in the order of the "
+        "handles. What is not in the cache is downloaded, with progress bars on a terminal. One "
+        "that fails does not stop the others.",
+        "tfhub-cache resolve https://tfhub.dev/google/nnlm-en-dim128/2",
+        "tfhub-cache resolve --jobs 8 -r models.txt",
+        "tfhub-cache resolve --refresh https://tfhub.dev/google/spice",
+    )
+    add_wanted(command, "what `hub.resolve` takes")
+    add_jobs(command, "how many handles are resolved at a time")
+    add_flags(
+        command,
+        refresh="download again what is in the cache, and replace it when the new one is complete. "
+        "For handles without a version, which mean the latest",
+        quiet="no progress on stderr",
+    )
+    command.add_argument(
+        "--locked",
+        metavar="LOCKFILE",
+        type=value(not_empty),
+        help="use only what LOCKFILE names (default: TFHUB_LOCKFILE). Without any HANDLE, those in "
+        "it are resolved",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
     """Prints the paths of handles."""
     locked = settings.LOCKFILE.value() if options.locked else None
     if locked and not options.handles and not options.files:
         handles = list(pins.read(locked))
     else:
-        handles = handles_of(options)
+        handles = wanted(options)
     failed = False
-    with progress_shown(options):
+    with output.progress(quiet=options.quiet):
         for resolved in cache.resolve_all(handles, jobs=options.jobs, refresh=options.refresh):
             if resolved.path is not None:
                 output.path(resolved.path)
@@ -33,43 +68,3 @@ def resolve(options: argparse.Namespace) -> int:
                 raise resolved.error
             output.complain(resolved.error)
     return int(failed)
-
-
-def handles_of(options: argparse.Namespace) -> list[str]:
-    """The handles of a command line, and of the files that it names."""
-    handles = [*options.handles]
-    for file in options.files:
-        handles += _read_handles(file)
-    if not handles and not options.files:
-        options.command.error("no handles: give some, or a file of them with -r")
-    return handles
-
-
-def _read_handles(file: str) -> Iterator[str]:
-    if file == "-":
-        text = sys.stdin.read().removeprefix("\ufeff")
-    else:
-        with open(file, encoding="utf-8-sig") as opened:
-            try:
-                text = opened.read()
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{file} is no text in UTF-8: {error.reason}.") from error
-    for line in text.split("\n"):  # handles may have what splitlines() takes for ends, too
-        # A # in the middle of a word belongs to it: URLs may have one.
-        handle = re.sub(r"(^|\s)#.*", "", line).strip()
-        if handle:
-            yield handle
-
-
-@contextlib.contextmanager
-def progress_shown(options: argparse.Namespace) -> Iterator[None]:
-    """Draws bars on a terminal, and writes log lines elsewhere; neither with `--quiet`."""
-    shown = None
-    if options.quiet:
-        shown = "no"
-    elif not sys.stderr.isatty():
-        absl_logging.set_verbosity(max(absl_logging.get_verbosity(), absl_logging.INFO))
-    elif settings.DOWNLOAD_PROGRESS.value() is None:
-        shown = "yes"
-    with settings.overridden({settings.DOWNLOAD_PROGRESS: shown}):
-        yield
