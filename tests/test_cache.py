@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-import logging
 import os
 import socket
 import tempfile
 from pathlib import Path
 
 import pytest
+from entries import key_of, names
+from logs import warnings
 from models import fake_model, pack_files, read_files, write_files
 from servers import Host, archive, cut, in_turn, redirect, status
 
@@ -20,48 +21,20 @@ ARCHIVE = pack_files(MODEL)
 SHARD = "variables/variables.data-00000-of-00001"
 
 
-def key(handle: str) -> str:
-    return hashlib.sha1(handle.encode()).hexdigest()
-
-
-def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
-
-
-def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [
-        record.getMessage()
-        for record in caplog.records
-        if record.levelno >= logging.WARNING and record.name == "absl"
-    ]
-
-
-@pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """What is logged, at INFO and above."""
-    from absl import logging as absl_logging
-
-    before = absl_logging.get_verbosity()
-    absl_logging.set_verbosity(absl_logging.INFO)
-    caplog.set_level(logging.INFO)
-    yield caplog
-    absl_logging.set_verbosity(before)
-
-
 # What is in it.
 
 
 def test_the_layout_is_the_one_of_tensorflow_hub(host: Host, cache_dir: Path) -> None:
     handle = host.publish("/google/nnlm/2", ARCHIVE)
     path = hub.resolve(handle)
-    assert path == f"{cache_dir}{os.sep}{key(handle)}"
+    assert path == f"{cache_dir}{os.sep}{key_of(handle)}"
     assert names(cache_dir) == {
-        key(handle),
-        f"{key(handle)}.descriptor.txt",
-        f"{key(handle)}.manifest.json",
+        key_of(handle),
+        f"{key_of(handle)}.descriptor.txt",
+        f"{key_of(handle)}.manifest.json",
     }
     assert read_files(path) == MODEL
-    module, time, by = (cache_dir / f"{key(handle)}.descriptor.txt").read_text().split("\n")
+    module, time, by = (cache_dir / f"{key_of(handle)}.descriptor.txt").read_text().split("\n")
     assert module == f"Module: {handle}"
     assert time.startswith("Download Time: 20")
     assert by == f"Downloader Hostname: {socket.gethostname()} (PID:{os.getpid()})"
@@ -72,7 +45,7 @@ def test_the_manifest_tells_what_was_downloaded(host: Host, cache_dir: Path) -> 
     storage = host.route("/bucket/m.tar.gz", archive(ARCHIVE))
     handle = host.route("/m/1", redirect(f"{storage}?X-Goog-Signature=5ec2e7"))
     hub.resolve(handle)
-    text = (cache_dir / f"{key(handle)}.manifest.json").read_text()
+    text = (cache_dir / f"{key_of(handle)}.manifest.json").read_text()
     manifest = json.loads(text)
     assert manifest["handle"] == handle
     assert manifest["url"] == storage
@@ -104,8 +77,8 @@ def test_the_path_is_the_cache_folder_as_written_and_the_hash(
     }[style]
     monkeypatch.setenv("TFHUB_CACHE_DIR", written)
     handle = host.publish("/m/1", ARCHIVE)
-    assert hub.resolve(handle) == expected + key(handle)
-    assert hub.resolve(handle) == expected + key(handle)
+    assert hub.resolve(handle) == expected + key_of(handle)
+    assert hub.resolve(handle) == expected + key_of(handle)
     assert read_files(hub.resolve(handle).removeprefix("file://")) == MODEL
     assert len(host.requests) == 1
 
@@ -115,7 +88,7 @@ def test_by_default_the_cache_is_in_the_temporary_folder(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     handle = host.publish("/m/1", ARCHIVE)
-    assert hub.resolve(handle) == str(tmp_path / "tfhub_modules" / key(handle))
+    assert hub.resolve(handle) == str(tmp_path / "tfhub_modules" / key_of(handle))
 
 
 def test_the_handle_is_the_key_as_it_is_written(host: Host, cache_dir: Path) -> None:
@@ -148,7 +121,7 @@ def test_a_cached_model_needs_no_network(host: Host, cache_dir: Path) -> None:
 def test_a_model_that_tensorflow_hub_cached_is_used_as_it_is(host: Host, cache_dir: Path) -> None:
     """Promise 3: an entry without a manifest is whole if it looks like a SavedModel."""
     handle = host.url + "/m/1"
-    write_files(MODEL, cache_dir / key(handle))
+    write_files(MODEL, cache_dir / key_of(handle))
     assert read_files(hub.resolve(handle)) == MODEL
     assert host.requests == []
 
@@ -157,8 +130,8 @@ def test_a_model_that_tensorflow_hub_cached_is_used_as_it_is(host: Host, cache_d
 def test_any_kind_of_saved_model_counts(host: Host, cache_dir: Path, name: str) -> None:
     """Promise 3: entries without a manifest."""
     handle = host.url + "/m/1"
-    write_files({name: b""}, cache_dir / key(handle))
-    (cache_dir / key(handle) / "variables").mkdir()
+    write_files({name: b""}, cache_dir / key_of(handle))
+    (cache_dir / key_of(handle) / "variables").mkdir()
     hub.resolve(handle)
     assert host.requests == []
 
@@ -202,8 +175,8 @@ def test_what_is_left_by_somebody_killed_after_publishing_is_tidied_up(
     """Promise 9: what a killed process left behind is removed."""
     handle = host.publish("/m/1", ARCHIVE)
     path = hub.resolve(handle)
-    (cache_dir / f"{key(handle)}.lock").write_text(f"{socket.gethostname()}.1.cache-0")
-    write_files(MODEL, cache_dir / f"{key(handle)}.cache-0.old.tmp")
+    (cache_dir / f"{key_of(handle)}.lock").write_text(f"{socket.gethostname()}.1.cache-0")
+    write_files(MODEL, cache_dir / f"{key_of(handle)}.cache-0.old.tmp")
     assert hub.resolve(handle) == path
     assert len(names(cache_dir)) == 3
     assert len(host.requests) == 1
@@ -244,7 +217,7 @@ def test_a_damaged_model_of_tensorflow_hub_is_fetched_again(
     """Promise 4: healed, also where there is no manifest."""
     handle = host.publish("/m/1", ARCHIVE)
     left = {path: content for path, content in MODEL.items() if path not in lost}
-    write_files(left, cache_dir / key(handle))
+    write_files(left, cache_dir / key_of(handle))
     assert read_files(hub.resolve(handle)) == MODEL
     assert len(warnings(log)) == 1
 
@@ -252,21 +225,21 @@ def test_a_damaged_model_of_tensorflow_hub_is_fetched_again(
 def test_a_shard_that_is_missing_is_noticed(host: Host, cache_dir: Path) -> None:
     handle = host.publish("/m/1", ARCHIVE)
     shards = {f"variables/variables.data-0000{n}-of-00003": b"x" for n in range(2)}
-    write_files({**MODEL, **shards}, cache_dir / key(handle))
-    (cache_dir / key(handle) / SHARD).unlink()
+    write_files({**MODEL, **shards}, cache_dir / key_of(handle))
+    (cache_dir / key_of(handle) / SHARD).unlink()
     assert read_files(hub.resolve(handle)) == MODEL
 
 
 def test_an_empty_folder_is_no_model(host: Host, cache_dir: Path, log) -> None:
     handle = host.publish("/m/1", ARCHIVE)
-    (cache_dir / key(handle)).mkdir(parents=True)
+    (cache_dir / key_of(handle)).mkdir(parents=True)
     assert read_files(hub.resolve(handle)) == MODEL
 
 
 def test_a_file_in_place_of_the_model_is_replaced(host: Host, cache_dir: Path) -> None:
     handle = host.publish("/m/1", ARCHIVE)
     cache_dir.mkdir()
-    (cache_dir / key(handle)).write_text("what is this?")
+    (cache_dir / key_of(handle)).write_text("what is this?")
     assert read_files(hub.resolve(handle)) == MODEL
     assert len(names(cache_dir)) == 3
 
@@ -427,8 +400,8 @@ def test_a_relative_cache_is_one_folder_though_the_program_changes_its_own(
         packed(request)
 
     handle = host.publish("/m/1", answer)
-    assert hub.resolve(handle) == f"cache{os.sep}{key(handle)}"
-    assert read_files(tmp_path / "cache" / key(handle)) == MODEL
+    assert hub.resolve(handle) == f"cache{os.sep}{key_of(handle)}"
+    assert read_files(tmp_path / "cache" / key_of(handle)) == MODEL
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
@@ -467,7 +440,7 @@ def test_a_lock_that_one_may_not_remove_does_not_hurt_other_files(
 ) -> None:
     handle = host.publish("/m/1", ARCHIVE)
     path = hub.resolve(handle)
-    (cache_dir / f"{key(handle)}.lock").write_text(f"{socket.gethostname()}.1.cache-0")
+    (cache_dir / f"{key_of(handle)}.lock").write_text(f"{socket.gethostname()}.1.cache-0")
     refused: list[str] = []
 
     def refuse(path, **options) -> None:

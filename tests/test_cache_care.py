@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import fake_model, pack_files, read_files
 from servers import Host, archive, cut, in_turn, stall, status
+from waiting import SOON
 
 import tfhub_cache as hub
 from tfhub_cache.errors import CacheError, DownloadError
@@ -38,18 +38,6 @@ from tfhub_cache.fetching import lookup as fetching
 MODEL = fake_model(size=1000)
 OTHER = fake_model(size=2000, seed=1)
 A, B, C = (f"https://example.com/{name}/1" for name in "abc")
-SOON = 20.0
-
-
-@pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    from absl import logging as absl_logging
-
-    before = absl_logging.get_verbosity()
-    absl_logging.set_verbosity(absl_logging.INFO)
-    caplog.set_level(logging.INFO)
-    yield caplog
-    absl_logging.set_verbosity(before)
 
 
 def as_another_process() -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 
+from entries import key_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +13,7 @@ from tfhub_cache.store.entry import Entry, at, origin_of
 from tfhub_cache.units import format_age
 
 HANDLE = "https://example.com/m/1"
-KEY = hashlib.sha1(HANDLE.encode()).hexdigest()
+KEY = key_of(HANDLE)
 many = settings(derandomize=True, deadline=None, database=None)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import models
 import pytest
+from entries import key_of
 from servers import Host, bucket_server
 from storage import Storage, google_proxy
 
@@ -77,7 +77,7 @@ def test_workers_of_a_cluster_train_with_one_model_from_a_bucket(
         texts = run_cluster("cluster.py", handle, storage, tmp_path)
 
     assert len(host.requests) == 1  # who comes second waits for the first
-    entry = f"tfhub-modules-cache/{hashlib.sha1(handle.encode()).hexdigest()}"
+    entry = f"tfhub-modules-cache/{key_of(handle)}"
     assert any(call.name.startswith(f"{entry}/variables/") for call in seen_by_tensorflow.calls)
     losses = []
     for number, text in enumerate(texts):

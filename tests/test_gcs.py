@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import models
 import pytest
 import requests
+from entries import key_of
 from servers import Host, bucket_server, gcs_folder, in_turn, redirect, status, web_page
 from storage import Call, Storage
 
@@ -78,10 +78,6 @@ def objects(others, folder: str) -> dict[str, bytes]:
     return {name.removeprefix(root): others.cat_file(name) for name in others.find(root)}
 
 
-def sha1(handle: str) -> str:
-    return hashlib.sha1(handle.encode()).hexdigest()
-
-
 # gs:// folders
 
 
@@ -129,7 +125,7 @@ def test_a_gs_archive_is_unpacked_into_the_local_cache(
     put("gs://test-bucket/a", {name: models.pack_files(FILES, compression=compression)})
     handle = f"gs://test-bucket/a/{name}"
     path = hub.resolve(handle)
-    assert path == str(cache_dir / sha1(handle))
+    assert path == str(cache_dir / key_of(handle))
     assert models.read_files(path) == FILES
 
 
@@ -363,13 +359,13 @@ def test_a_gs_cache_holds_the_model_where_the_returned_path_says(
 ) -> None:
     handle = host.publish("/m/1", models.pack_files(FILES))
     path = hub.resolve(handle)
-    assert path == f"{bucket_cache.rstrip('/')}/{sha1(handle)}"
+    assert path == f"{bucket_cache.rstrip('/')}/{key_of(handle)}"
     assert objects(others, path) == FILES
     beside = {name.rpartition("/")[2] for name in others.ls(bucket_cache.rstrip("/"))}
     assert beside == {
-        sha1(handle),
-        f"{sha1(handle)}.descriptor.txt",
-        f"{sha1(handle)}.manifest.json",
+        key_of(handle),
+        f"{key_of(handle)}.descriptor.txt",
+        f"{key_of(handle)}.manifest.json",
     }
     descriptor = others.cat_file(f"{path}.descriptor.txt").decode()
     assert descriptor.startswith(f"Module: {handle}\n")

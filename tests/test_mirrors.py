@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from entries import key_of, names
+from logs import warnings
 from models import fake_model, pack_files, read_files
 from servers import (
     Host,
@@ -94,14 +95,6 @@ def mirror(monkeypatch: pytest.MonkeyPatch):
 
 def targets(host: Host) -> list[str]:
     return [request.target for request in host.requests]
-
-
-def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [
-        record.getMessage()
-        for record in caplog.records
-        if record.levelno >= logging.WARNING and record.name == "absl"
-    ]
 
 
 def manifest(cache_dir: Path, handle: str) -> Manifest:

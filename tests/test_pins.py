@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 
 import pytest
 from entries import SHARD, foreign, key_of, names
+from logs import warnings
 from models import fake_model, member, pack_files, read_files, write_files
 from processes import Finished
 from servers import Host, Proxy, Request, archive, in_turn, stall, status
@@ -68,14 +68,6 @@ def use(file: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def write(file: Path, models: dict[str, dict[str, bytes]]) -> None:
     pins = {handle: vars(pin(files)) for handle, files in models.items()}
     file.write_text(json.dumps({"format": 2, "models": pins}))
-
-
-def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [
-        record.getMessage()
-        for record in caplog.records
-        if record.levelno >= logging.WARNING and record.name == "absl"
-    ]
 
 
 # Writing one.

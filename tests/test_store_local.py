@@ -1,10 +1,10 @@
 """A cache on disk that several users share: nobody is led astray by another's links."""
 
-import hashlib
 import os
 from pathlib import Path
 
 import pytest
+from entries import key_of, names
 from models import fake_model, pack_files, read_files, write_files
 from servers import Host
 
@@ -16,10 +16,6 @@ NOBODY = 65534
 needs_root = pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can act for another user"
 )
-
-
-def key(handle: str) -> str:
-    return hashlib.sha1(handle.encode()).hexdigest()
 
 
 def planted_link(path: Path, target: Path) -> None:
@@ -35,7 +31,7 @@ def test_a_link_of_another_user_in_place_of_the_cache_is_not_followed(
 ) -> None:
     """Promise 11: no following of links that another user planted."""
     handle = host.publish("/m/1", pack_files(MODEL))
-    write_files({"saved_model.pb": b"evil"}, tmp_path / "trap" / key(handle))
+    write_files({"saved_model.pb": b"evil"}, tmp_path / "trap" / key_of(handle))
     planted_link(cache_dir, tmp_path / "trap")
     with pytest.raises(CacheError, match="another user") as error:
         hub.resolve(handle)
@@ -50,9 +46,9 @@ def test_a_link_of_another_user_in_place_of_a_model_is_replaced(
     """Promise 11: no following of links that another user planted."""
     handle = host.publish("/m/1", pack_files(MODEL))
     trap = write_files({"saved_model.pb": b"evil"}, tmp_path / "trap")
-    planted_link(cache_dir / key(handle), trap)
+    planted_link(cache_dir / key_of(handle), trap)
     assert read_files(hub.resolve(handle)) == MODEL
-    assert not (cache_dir / key(handle)).is_symlink()
+    assert not (cache_dir / key_of(handle)).is_symlink()
     assert read_files(trap) == {"saved_model.pb": b"evil"}
 
 
@@ -64,7 +60,7 @@ def test_a_link_in_place_of_the_lock_file_is_refused(
     handle = host.publish("/m/1", pack_files(MODEL))
     victim = tmp_path / "victim"
     victim.write_text("")
-    planted_link(cache_dir / f"{key(handle)}.lock", victim)
+    planted_link(cache_dir / f"{key_of(handle)}.lock", victim)
     with pytest.raises(CacheError, match=r"symbolic links.*\.lock"):
         hub.resolve(handle)
     assert victim.read_text() == ""
@@ -74,8 +70,8 @@ def test_a_link_of_ones_own_is_followed(host: Host, cache_dir: Path, tmp_path: P
     (tmp_path / "big disk").mkdir()
     cache_dir.symlink_to(tmp_path / "big disk")
     handle = host.publish("/m/1", pack_files(MODEL))
-    assert hub.resolve(handle) == str(cache_dir / key(handle))
-    assert read_files(tmp_path / "big disk" / key(handle)) == MODEL
+    assert hub.resolve(handle) == str(cache_dir / key_of(handle))
+    assert read_files(tmp_path / "big disk" / key_of(handle)) == MODEL
 
 
 def test_what_dead_downloads_left_is_swept_and_other_files_stay(
@@ -83,18 +79,18 @@ def test_what_dead_downloads_left_is_swept_and_other_files_stay(
 ) -> None:
     """Promise 9: what a killed process left behind is removed by the next download."""
     handle = host.publish("/m/1", pack_files(MODEL))
-    other = key("another handle")
-    write_files({"half": b"x"}, cache_dir / f"{key(handle)}.cache-0.tmp")
-    write_files({"half": b"x"}, cache_dir / f"{key(handle)}.{'0' * 32}.tmp")
-    write_files({"old": b"x"}, cache_dir / f"{key(handle)}.cache-1.old.tmp")
-    (cache_dir / f"{key(handle)}.cache-1.manifest.tmp").write_text("{")
+    other = key_of("another handle")
+    write_files({"half": b"x"}, cache_dir / f"{key_of(handle)}.cache-0.tmp")
+    write_files({"half": b"x"}, cache_dir / f"{key_of(handle)}.{'0' * 32}.tmp")
+    write_files({"old": b"x"}, cache_dir / f"{key_of(handle)}.cache-1.old.tmp")
+    (cache_dir / f"{key_of(handle)}.cache-1.manifest.tmp").write_text("{")
     write_files({"half": b"x"}, cache_dir / f"{other}.cache-2.tmp")
     (cache_dir / "notes.tmp").write_text("mine")
     hub.resolve(handle)
-    assert {path.name for path in cache_dir.iterdir()} == {
-        key(handle),
-        f"{key(handle)}.descriptor.txt",
-        f"{key(handle)}.manifest.json",
+    assert names(cache_dir) == {
+        key_of(handle),
+        f"{key_of(handle)}.descriptor.txt",
+        f"{key_of(handle)}.manifest.json",
         f"{other}.cache-2.tmp",
         "notes.tmp",
     }
@@ -107,11 +103,11 @@ def test_what_somebody_else_published_in_the_meantime_stays(host: Host, cache_di
     handle = host.url + "/m/1"
 
     def answer_late(request) -> None:
-        write_files(theirs, cache_dir / key(handle))
+        write_files(theirs, cache_dir / key_of(handle))
         request.answer(200, archive)
 
     host.route("/m/1", answer_late)
     assert read_files(hub.resolve(handle)) == theirs
     assert read_files(hub.resolve(handle)) == theirs
     assert len(host.requests) == 1
-    assert {path.name for path in cache_dir.iterdir()} == {key(handle)}
+    assert names(cache_dir) == {key_of(handle)}

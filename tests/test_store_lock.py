@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import dead_pid
+from waiting import until
 
 from tfhub_cache.store.disk import lock
 from tfhub_cache.store.disk.lock import LockContender
@@ -35,21 +37,6 @@ def entry(tmp_path: Path) -> str:
 
 def lock_file(entry: str) -> Path:
     return Path(f"{entry}.lock")
-
-
-def until(condition, seconds: float = 20.0) -> None:
-    """Waits for a condition, with a bound."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.005)
-
-
-def dead_pid() -> int:
-    """The number of a process that has just ended."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
 
 
 @pytest.fixture

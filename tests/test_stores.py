@@ -7,8 +7,6 @@ the tests of that one.
 from __future__ import annotations
 
 import concurrent.futures
-import hashlib
-import logging
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,6 +16,8 @@ import fsspec
 import models
 import pytest
 import requests
+from entries import key_of
+from logs import warnings
 from models import pack_files
 from servers import Host, bucket_server, s3_server, stall, status
 from storage import Storage
@@ -139,21 +139,9 @@ def handle(host: Host, cache: Cache) -> str:
     return host.publish("/demo/model/1", pack_files(MODEL))
 
 
-def key(handle: str) -> str:
-    return hashlib.sha1(handle.encode()).hexdigest()
-
-
-def warnings(log: pytest.LogCaptureFixture) -> list[str]:
-    return [
-        record.getMessage()
-        for record in log.records
-        if record.levelno >= logging.WARNING and record.name == "absl"
-    ]
-
-
 def of(cache: Cache, handle: str) -> set[str]:
     """The names of all that there is of a handle's model."""
-    return {name for name in cache.names() if name.startswith(key(handle))}
+    return {name for name in cache.names() if name.startswith(key_of(handle))}
 
 
 # Resolving.
@@ -197,7 +185,7 @@ def test_a_model_that_lost_a_file_is_downloaded_again_with_one_warning(
 def test_a_model_that_tensorflow_hub_has_put_there_is_used(cache: Cache, host: Host) -> None:
     handle = f"{host.url}/theirs/1"
     for name, content in MODEL.items():
-        cache.put(f"{key(handle)}/{name}", content)
+        cache.put(f"{key_of(handle)}/{name}", content)
     assert cache.model(hub.resolve(handle)) == MODEL
     assert not host.requests
     assert [entry.state for entry in hub.cache.entries()] == ["foreign"]
@@ -225,18 +213,18 @@ def test_a_download_that_fails_leaves_nothing(cache: Cache, host: Host) -> None:
 def test_what_a_crashed_process_of_this_machine_left_is_replaced_at_once(
     cache: Cache, host: Host, handle: str, dead_owner: str
 ) -> None:
-    cache.put(f"{key(handle)}.lock", dead_owner.encode())
+    cache.put(f"{key_of(handle)}.lock", dead_owner.encode())
     assert cache.model(hub.resolve(handle)) == MODEL
-    assert f"{key(handle)}.lock" not in cache.names()
+    assert f"{key_of(handle)}.lock" not in cache.names()
 
 
 def test_a_machine_that_has_fallen_silent_is_replaced_after_the_lock_timeout(
     cache: Cache, host: Host, handle: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TFHUB_LOCK_TIMEOUT", "0.3")
-    cache.put(f"{key(handle)}.lock", b"elsewhere.77.cache-0")
+    cache.put(f"{key_of(handle)}.lock", b"elsewhere.77.cache-0")
     assert cache.model(hub.resolve(handle)) == MODEL
-    assert f"{key(handle)}.lock" not in cache.names()
+    assert f"{key_of(handle)}.lock" not in cache.names()
 
 
 @pytest.fixture
@@ -308,8 +296,8 @@ def test_prune_removes_what_a_crashed_process_left(
 ) -> None:
     hub.resolve(handle)
     lost = f"{host.url}/lost/1"
-    cache.put(f"{key(lost)}.lock", dead_owner.encode())
-    cache.put(f"{key(lost)}.cache-0.tmp/saved_model.pb", b"half")
+    cache.put(f"{key_of(lost)}.lock", dead_owner.encode())
+    cache.put(f"{key_of(lost)}.cache-0.tmp/saved_model.pb", b"half")
     pruned = hub.cache.prune()
     assert pruned.leftovers
     assert of(cache, lost) == set()
@@ -355,9 +343,9 @@ def test_a_manifest_that_can_not_be_read_is_damage_of_that_model_only(
     other = host.publish("/other/1", pack_files(OTHER))
     hub.resolve(other)
     hub.resolve(handle)
-    cache.put(f"{key(handle)}.manifest.json", content)
+    cache.put(f"{key_of(handle)}.manifest.json", content)
     cache.as_another_process()
     states = {entry.key: entry.state for entry in hub.cache.entries()}
-    assert states == {key(handle): "incomplete", key(other): "ok"}
+    assert states == {key_of(handle): "incomplete", key_of(other): "ok"}
     assert cache.model(hub.resolve(handle)) == MODEL
     assert len(host.requests) == 3

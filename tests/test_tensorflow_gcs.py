@@ -8,7 +8,6 @@ goes through a front of its own.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ from typing import Any
 import models
 import pytest
 import requests
+from entries import key_of
 from servers import Host, bucket_server
 from storage import Storage, google_proxy
 
@@ -179,7 +179,7 @@ def test_a_model_is_loaded_from_a_gs_cache_that_the_library_filled(
     handle = host.publish("/demo/text/1", archive_of(text_embedding))
     env = {"TFHUB_CACHE_DIR": "gs://test-bucket/models"}
     first = google.run(RESOLVE, handle, **env)
-    assert first["path"] == "gs://test-bucket/models/" + hashlib.sha1(handle.encode()).hexdigest()
+    assert first["path"] == "gs://test-bucket/models/" + key_of(handle)
     google.ours.forget()
     for seen in (
         google.run(TEXT, handle, json.dumps(SENTENCES), **env),
@@ -325,7 +325,7 @@ def test_a_worker_without_this_machines_disk_loads_the_model_from_a_bucket(
     folder = google.put("gs://test-bucket/small/1/uncompressed", model)
     handle = host.publish("/small/1", models.pack(model), gcs=folder)
     seen = google.run(CLIENT, worker, handle, TFHUB_CACHE_DIR="gs://test-bucket/models")
-    cached = "gs://test-bucket/models/" + hashlib.sha1(handle.encode()).hexdigest()
+    cached = "gs://test-bucket/models/" + key_of(handle)
     assert [one["path"] for one in seen["models"]] == [cached, folder]
     expected = tf.saved_model.load(str(model))().numpy()
     for one in seen["models"]:

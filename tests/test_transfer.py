@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from entries import key_of
 from models import fake_model, member, pack_files, read_files
 from servers import (
     SIGNED_QUERY,
@@ -36,6 +37,7 @@ from servers import (
     status,
     web_page,
 )
+from waiting import until
 
 import tfhub_cache as hub
 from tfhub_cache.errors import ArchiveError, DownloadError, ResolveError, UnsafeArchiveError
@@ -60,10 +62,6 @@ SEGMENT = 1 << 20
 RESOLVE = "import sys, tfhub_cache; tfhub_cache.resolve(sys.argv[1])"
 
 
-def key(handle: str) -> str:
-    return hashlib.sha1(handle.encode()).hexdigest()
-
-
 def first_byte(request: Recorded) -> int:
     """Where a request wants the archive to begin."""
     wanted = re.fullmatch(r"bytes=(\d+)-\d*", request.headers.get("Range", "bytes=0-"))
@@ -73,13 +71,6 @@ def first_byte(request: Recorded) -> int:
 
 def names(cache_dir: Path) -> set[str]:
     return {path.name.partition(".")[2] for path in cache_dir.iterdir()}
-
-
-def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.01)
 
 
 def published(host: Host, *answers: Callable[[Request], None]) -> str:
@@ -207,7 +198,7 @@ def test_a_new_process_goes_on_where_a_dead_one_was(
 ) -> None:
     release = threading.Event()
     handle = published(host, stall(ARCHIVE, AT_90_PERCENT, release), archive(ARCHIVE))
-    part = cache_dir / f"{key(handle)}.part"
+    part = cache_dir / f"{key_of(handle)}.part"
     with subprocess.Popen([sys.executable, "-c", RESOLVE, handle], stderr=subprocess.PIPE) as child:
         until(lambda: part.exists() and part.stat().st_size >= AT_90_PERCENT)
         child.send_signal(kill)
@@ -233,7 +224,7 @@ def interrupted(
     handle = published(host, broken, *[status(404)] * 2)
     with pytest.raises(DownloadError):
         hub.resolve(handle)
-    assert (cache_dir / f"{key(handle)}.part").exists()
+    assert (cache_dir / f"{key_of(handle)}.part").exists()
     published(host, *later)
     return handle
 
@@ -263,7 +254,7 @@ def test_a_part_file_that_is_not_as_it_was_written_is_noticed(
     """Also of a plain archive without checksums, in which nothing else would tell."""
     packed = pack_files(MODEL, compression=compression)
     handle = interrupted(host, cache_dir, archive(packed, hashes=False), packed=packed)
-    with open(cache_dir / f"{key(handle)}.part", "r+b") as file:
+    with open(cache_dir / f"{key_of(handle)}.part", "r+b") as file:
         file.seek(SIZE // 2)
         file.write(rot)
     assert read_files(hub.resolve(handle)) == MODEL
@@ -276,7 +267,7 @@ def test_what_is_kept_is_used_up_to_where_the_file_ends(
 ) -> None:
     """As a power failure leaves a file whose size was not yet on the disk."""
     handle = interrupted(host, cache_dir, archive(ARCHIVE))
-    os.truncate(cache_dir / f"{key(handle)}.part", SIZE // 2)
+    os.truncate(cache_dir / f"{key_of(handle)}.part", SIZE // 2)
     assert read_files(hub.resolve(handle)) == MODEL
     assert 0.3 * SIZE < first_byte(host.requests[-1]) <= 0.5 * SIZE
 
@@ -300,7 +291,7 @@ def test_notes_that_make_no_sense_cost_a_download(
     host: Host, cache_dir: Path, impatient: None, garbage: bytes
 ) -> None:
     handle = interrupted(host, cache_dir, archive(ARCHIVE))
-    (cache_dir / f"{key(handle)}.part.json").write_bytes(garbage)
+    (cache_dir / f"{key_of(handle)}.part.json").write_bytes(garbage)
     assert read_files(hub.resolve(handle)) == MODEL
     assert first_byte(host.requests[-1]) == 0
 
@@ -310,7 +301,7 @@ def test_notes_that_make_sense_spare_what_they_name(
 ) -> None:
     handle = interrupted(host, cache_dir, archive(ARCHIVE))
     line = b"[0, %d]\n[1, 5]\n[1, " % zlib.crc32(ARCHIVE[:SEGMENT])
-    (cache_dir / f"{key(handle)}.part.json").write_bytes(NOTES + line)
+    (cache_dir / f"{key_of(handle)}.part.json").write_bytes(NOTES + line)
     before = len(host.requests)
     assert read_files(hub.resolve(handle)) == MODEL
     wanted = {first_byte(request) for request in host.requests[before:]}
@@ -327,7 +318,7 @@ def test_what_is_planted_in_place_of_the_part_file_is_neither_followed_nor_waite
     handle = interrupted(host, cache_dir, archive(ARCHIVE))
     victim = tmp_path / "victim"
     victim.write_text("mine")
-    part = cache_dir / f"{key(handle)}.{suffix}"
+    part = cache_dir / f"{key_of(handle)}.{suffix}"
     part.unlink()
     if planted == "link":
         part.symlink_to(victim)
@@ -666,7 +657,7 @@ def test_checksums_that_only_the_first_answer_told_are_kept_too(
     handle = host.publish("/m/1", in_turn(answer, *[status(404)] * 2))
     with pytest.raises(DownloadError):
         hub.resolve(handle)
-    with open(cache_dir / f"{key(handle)}.part", "r+b") as file:
+    with open(cache_dir / f"{key_of(handle)}.part", "r+b") as file:
         file.seek(len(packed) // 2)
         file.write(b"rotten" * 1000)
     host.publish("/m/1", whole)
@@ -720,7 +711,7 @@ def transfer_of(
     in_memory: bool = False,
 ) -> Iterator[Transfer]:
     """A transfer of which the test is the reader."""
-    claim = LocalStore(str(cache_dir)).contend(key(handle), 60.0, 0).attempt()
+    claim = LocalStore(str(cache_dir)).contend(key_of(handle), 60.0, 0).attempt()
     assert claim is not None
     source = HttpArchive(handle, archive_url(handle), timeout=20, min_rate=0, verify=True)
     with (

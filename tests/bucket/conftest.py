@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import types
 from collections.abc import Iterator
 
@@ -55,12 +54,6 @@ def _impatient_gcsfs(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def objects(emulator: str, storage: Storage) -> Bucket:
     return Bucket(emulator)
-
-
-@pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    caplog.set_level(logging.WARNING)
-    return caplog
 
 
 @pytest.fixture

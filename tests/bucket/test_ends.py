@@ -15,7 +15,9 @@ from typing import Any
 
 import models
 import pytest
-from buckets import FILES, HERE, ROOT, Bucket, as_another_process, dead_pid, key
+from buckets import FILES, HERE, ROOT, Bucket, as_another_process
+from entries import key_of
+from processes import dead_pid
 from servers import Host, archive, cut, in_turn, status
 from storage import Storage
 
@@ -86,9 +88,9 @@ def a_broken_one(host: Host, objects: Bucket, handle: str) -> None:
 
 
 def a_dead_tensorflow_hub(host: Host, objects: Bucket, handle: str) -> None:
-    objects.put(key(handle), PART)
-    objects[f"{key(handle)}.{TENSORFLOW_HUB}.tmp/saved_model.pb"] = b"x"
-    objects[f"{key(handle)}.lock"] = f"{HERE}.{DEAD}.{TENSORFLOW_HUB}".encode()
+    objects.put(key_of(handle), PART)
+    objects[f"{key_of(handle)}.{TENSORFLOW_HUB}.tmp/saved_model.pb"] = b"x"
+    objects[f"{key_of(handle)}.lock"] = f"{HERE}.{DEAD}.{TENSORFLOW_HUB}".encode()
 
 
 def prune(handle: str) -> None:
@@ -129,7 +131,7 @@ def test_ended_at_any_request_it_leaves_no_part_that_looks_whole_and_nothing_tha
         for name in objects.names():
             del objects[name]
         handle = host.publish(PATH, archive(PACKED))
-        entry = key(handle)
+        entry = key_of(handle)
         as_another_process()
         there(host, objects, handle)
         as_another_process()

@@ -23,18 +23,16 @@ from buckets import (
     LONG,
     ROOT,
     SHARD,
-    SOON,
     Bucket,
     as_another_process,
-    dead_pid,
-    in_background,
     is_file_of,
     is_upload_of,
-    key,
-    until,
 )
+from entries import key_of
+from processes import dead_pid
 from servers import Host, archive, cut, in_turn, stall, status
 from storage import Call, Storage
+from waiting import SOON, in_background, until
 
 import tfhub_cache as hub
 from tfhub_cache.clients import gcs
@@ -52,14 +50,14 @@ pytestmark = pytest.mark.timeout(120)
 # What makes it look like a model of tensorflow_hub's comes last.
 LAST = {"assets/0.bin": os.urandom(2_000_000), "assets/1.bin": os.urandom(2_000_000), **FILES}
 PART = {name: content for name, content in FILES.items() if not name.startswith("assets/")}
-ENTRY = key("https://example.com/demo/model/1")
+ENTRY = key_of("https://example.com/demo/model/1")
 TENSORFLOW_HUB = "0123456789abcdef0123456789abcdef"
 
 
 def flaw_of(handle: str) -> Flaw | None:
     """What another process sees."""
     as_another_process()
-    return BucketStore(ROOT).flaw(key(handle))
+    return BucketStore(ROOT).flaw(key_of(handle))
 
 
 def is_change(call: Call) -> bool:
@@ -87,7 +85,7 @@ def test_a_heal_that_breaks_off_leaves_no_part_that_looks_whole(
     packed = models.pack_files(LAST)
     handle = host.publish("/demo/model/3", archive(packed))
     hub.resolve(handle)
-    del objects[f"{key(handle)}/assets/vocab.txt"]
+    del objects[f"{key_of(handle)}/assets/vocab.txt"]
     assert str(flaw_of(handle)) == "assets/vocab.txt is missing"
     host.publish("/demo/model/3", in_turn(cut(packed, after=2_500_000), status(404)))
     with pytest.raises(DownloadError):
@@ -102,9 +100,9 @@ def test_a_download_that_fails_where_a_dead_one_got_further_leaves_no_part_that_
     packed = models.pack_files(LAST)
     handle = host.publish("/demo/model/3", in_turn(cut(packed, after=2_500_000), status(404)))
     part = {name: content for name, content in LAST.items() if not name.endswith("vocab.txt")}
-    objects.put(key(handle), part)
-    objects[f"{key(handle)}.lock"] = f"{HERE}.{dead_pid()}.cache-0".encode()
-    objects[f"{key(handle)}.unfinished"] = b"being filled\n"
+    objects.put(key_of(handle), part)
+    objects[f"{key_of(handle)}.lock"] = f"{HERE}.{dead_pid()}.cache-0".encode()
+    objects[f"{key_of(handle)}.unfinished"] = b"being filled\n"
     with pytest.raises(DownloadError):
         hub.resolve(handle)
     assert flaw_of(handle) is not None
@@ -119,8 +117,8 @@ def test_a_locked_download_that_fails_does_not_make_a_model_of_a_dead_ones_part(
     hub.cache.lock([handle], file)
     hub.cache.remove([handle])
     part = {name: content for name, content in FILES.items() if not name.startswith("assets/")}
-    objects.put(key(handle), part)
-    objects[f"{key(handle)}.unfinished"] = b"being filled\n"
+    objects.put(key_of(handle), part)
+    objects[f"{key_of(handle)}.unfinished"] = b"being filled\n"
     assert flaw_of(handle) == ABSENT
     monkeypatch.setenv("TFHUB_LOCKFILE", str(file))
     storage.fault(
@@ -138,8 +136,8 @@ def test_a_prune_that_ends_half_way_leaves_nothing_that_looks_like_a_model(
 ) -> None:
     """Promise 1: the mark of what is unfinished goes last."""
     handle = host.publish("/demo/model/3", models.pack_files(FILES))
-    objects.put(key(handle), FILES | {"assets/another": b"!"})
-    objects[f"{key(handle)}.unfinished"] = b"being filled\n"
+    objects.put(key_of(handle), FILES | {"assets/another": b"!"})
+    objects[f"{key_of(handle)}.unfinished"] = b"being filled\n"
     assert flaw_of(handle) == ABSENT
     if how == "refused":
         storage.fault(lambda call: call.kind == "delete" and "vocab" in call.name, 503)
@@ -157,7 +155,7 @@ def test_a_prune_that_ends_half_way_leaves_nothing_that_looks_like_a_model(
             patch.setattr(gcs, "remove_if", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 hub.cache.prune()
-    assert f"{key(handle)}/assets/vocab.txt" in objects.names()
+    assert f"{key_of(handle)}/assets/vocab.txt" in objects.names()
     assert flaw_of(handle) == ABSENT
 
 
@@ -166,12 +164,12 @@ def test_while_a_prune_removes_what_was_left_no_thread_takes_it_for_a_model(
 ) -> None:
     """Promise 1."""
     handle = host.publish("/demo/model/3", models.pack_files(FILES))
-    objects.put(key(handle), FILES | {"assets/another": b"!"})
-    objects[f"{key(handle)}.unfinished"] = b"being filled\n"
+    objects.put(key_of(handle), FILES | {"assets/another": b"!"})
+    objects[f"{key_of(handle)}.unfinished"] = b"being filled\n"
     seen: list[str | None] = []
     storage.fault(
         lambda call: call.kind == "delete" and is_file_of(handle)(call),
-        lambda _: seen.append(fetching.open_cache(ROOT).store.flaw(key(handle))),
+        lambda _: seen.append(fetching.open_cache(ROOT).store.flaw(key_of(handle))),
     )
     hub.cache.prune()
     assert seen
@@ -213,7 +211,7 @@ def test_nobody_waits_for_somebody_who_ended_while_taking_the_lock(
     handle: str, objects: Bucket, storage: Storage, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """Promise 9: a notebook lives on, and would wait for itself."""
-    lock = f"{key(handle)}.lock"
+    lock = f"{key_of(handle)}.lock"
     if how == "interrupted":
         create = Objects.create
 
@@ -240,13 +238,13 @@ def test_whoever_can_not_clear_away_what_a_dead_one_left_leaves_it_as_it_was(
 ) -> None:
     """Promise 9: as long as the dead one's lock is there, its part is no model of anybody's."""
     lock = f"{HERE}.{dead_pid()}.{TENSORFLOW_HUB}".encode()
-    objects[f"{key(handle)}.lock"] = lock
-    objects.put(key(handle), FILES)
+    objects[f"{key_of(handle)}.lock"] = lock
+    objects.put(key_of(handle), FILES)
     storage.fault(lambda call: call.name.endswith(".unfinished"), 403)
     with pytest.raises(CacheError):
         hub.resolve(handle)
     storage.mend()
-    assert objects[f"{key(handle)}.lock"] == lock
+    assert objects[f"{key_of(handle)}.lock"] == lock
     assert flaw_of(handle) == ABSENT
     hub.resolve(handle)
     objects.check_whole(handle, FILES)
@@ -346,11 +344,11 @@ def test_a_model_that_tensorflow_hub_finishes_while_its_lock_is_judged_is_used(
     host: Host, handle: str, objects: Bucket, storage: Storage
 ) -> None:
     """Promise 8: it ends between a look at its lock and one at its process."""
-    lock = f"{key(handle)}.lock"
+    lock = f"{key_of(handle)}.lock"
     objects[lock] = f"{HERE}.{dead_pid()}.{TENSORFLOW_HUB}".encode()
 
     def finish(call: Call) -> None:
-        objects.put(key(handle), FILES)
+        objects.put(key_of(handle), FILES)
         del objects[lock]
 
     storage.fault(
@@ -359,7 +357,7 @@ def test_a_model_that_tensorflow_hub_finishes_while_its_lock_is_judged_is_used(
         times=1,
         late=True,
     )
-    assert hub.resolve(handle) == f"{ROOT}/{key(handle)}"
+    assert hub.resolve(handle) == f"{ROOT}/{key_of(handle)}"
     assert host.requests == []
 
 
@@ -381,21 +379,21 @@ def test_a_model_of_tensorflow_hub_outlives_whoever_refreshed_it_and_was_killed(
     handle: str, objects: Bucket, storage: Storage
 ) -> None:
     """Promise 8: a dead refresher has not touched it yet, and a prune removes only what it left."""
-    objects.put(key(handle), FILES)
-    objects[f"{key(handle)}.lock"] = f"{HERE}.{dead_pid()}.cache-0".encode()
-    objects[f"{key(handle)}.cache-0.tmp/saved_model.pb"] = b"half"
+    objects.put(key_of(handle), FILES)
+    objects[f"{key_of(handle)}.lock"] = f"{HERE}.{dead_pid()}.cache-0".encode()
+    objects[f"{key_of(handle)}.cache-0.tmp/saved_model.pb"] = b"half"
     hub.cache.prune()
     assert flaw_of(handle) is None
-    assert objects.names() == {f"{key(handle)}/{name}" for name in FILES}
+    assert objects.names() == {f"{key_of(handle)}/{name}" for name in FILES}
 
 
 def test_no_mark_is_put_beside_a_model_that_is_published_while_a_dead_ones_lock_is_judged(
     host: Host, handle: str, objects: Bucket, storage: Storage
 ) -> None:
     """Promise 6: whoever is slower does nothing at all."""
-    objects[f"{key(handle)}.lock"] = f"{HERE}.{dead_pid()}.cache-0".encode()
+    objects[f"{key_of(handle)}.lock"] = f"{HERE}.{dead_pid()}.cache-0".encode()
     storage.fault(
-        lambda call: is_change(call) and call.name.startswith(f"models/{key(handle)}."),
+        lambda call: is_change(call) and call.name.startswith(f"models/{key_of(handle)}."),
         lambda _: hub.resolve(handle),  # another, from beginning to end
         times=1,
     )
@@ -455,19 +453,19 @@ def test_a_damaged_model_that_another_begins_to_mend_is_not_taken_for_one_of_ten
 ) -> None:
     """Promise 1: its manifest goes between the listing and the reading."""
     hub.resolve(handle)
-    objects[f"{key(handle)}/{SHARD}"] = b"short"
+    objects[f"{key_of(handle)}/{SHARD}"] = b"short"
     as_another_process()
-    manifest = f"{key(handle)}.manifest.json"
+    manifest = f"{key_of(handle)}.manifest.json"
 
     def begin(call: Call) -> None:
-        objects[f"{key(handle)}.lock"] = b"elsewhere.77.cache-1"
-        objects[f"{key(handle)}.unfinished"] = b"being filled\n"
+        objects[f"{key_of(handle)}.lock"] = b"elsewhere.77.cache-1"
+        objects[f"{key_of(handle)}.unfinished"] = b"being filled\n"
         del objects[manifest]
 
     storage.fault(
         lambda call: call.kind == "read" and call.name == f"models/{manifest}", begin, times=1
     )
-    assert BucketStore(ROOT).flaw(key(handle)) == ABSENT
+    assert BucketStore(ROOT).flaw(key_of(handle)) == ABSENT
 
 
 def test_a_damaged_model_that_a_thread_begins_to_mend_is_not_taken_for_whole_by_another(
@@ -477,18 +475,18 @@ def test_a_damaged_model_that_a_thread_begins_to_mend_is_not_taken_for_whole_by_
     packed = models.pack_files(FILES)
     handle = host.publish("/demo/model/1", archive(packed))
     hub.resolve(handle)
-    objects[f"{key(handle)}/{SHARD}"] = b"short"
+    objects[f"{key_of(handle)}/{SHARD}"] = b"short"
     as_another_process()
     release, looked = threading.Event(), threading.Event()
     host.publish("/demo/model/1", stall(packed, 0, release))
-    manifest = f"models/{key(handle)}.manifest.json"
+    manifest = f"models/{key_of(handle)}.manifest.json"
     before = len(host.requests)
     mending = in_background(hub.resolve, handle)
     host.wait_for_requests(before + 1)
 
     def go_on(call: Call) -> None:
         release.set()
-        until(lambda: f"{key(handle)}.manifest.json" not in objects.names(), "the mending")
+        until(lambda: f"{key_of(handle)}.manifest.json" not in objects.names(), "the mending")
 
     storage.fault(is_upload_of(handle, SHARD), lambda _: looked.wait(SOON), times=1)
     storage.fault(lambda call: call.kind == "read" and call.name == manifest, go_on, times=1)
@@ -507,7 +505,7 @@ def test_what_was_removed_in_this_process_is_not_believed_in_for_a_minute(
     """Promise 3: also if a thread has seen it whole at the last moment."""
     hub.resolve(handle)
     storage.fault(
-        lambda call: call.name == f"models/{key(handle)}.lock" and call.is_creation,
+        lambda call: call.name == f"models/{key_of(handle)}.lock" and call.is_creation,
         lambda _: hub.resolve(handle),  # another thread
         times=1,
     )
@@ -522,7 +520,7 @@ def test_a_late_answer_does_not_make_the_archive_of_a_model_unknown(
     handle: str, objects: Bucket, storage: Storage
 ) -> None:
     """A thread that has seen that there is none is told so after another has made it."""
-    objects[f"{key(handle)}.unfinished"] = b"of a dead one\n"  # or gcsfs lists twice
+    objects[f"{key_of(handle)}.unfinished"] = b"of a dead one\n"  # or gcsfs lists twice
     store = fetching.open_cache(ROOT).store
     listed, go_on = threading.Event(), threading.Event()
 
@@ -531,21 +529,21 @@ def test_a_late_answer_does_not_make_the_archive_of_a_model_unknown(
         go_on.wait(SOON)
 
     storage.fault(lambda call: call.kind == "list", hold, times=1, late=True)
-    slow = in_background(store.flaw, key(handle))
+    slow = in_background(store.flaw, key_of(handle))
     assert listed.wait(SOON)
     hub.resolve(handle)
     hub.resolve(handle)
     go_on.set()
     assert slow.result(SOON) == ABSENT
-    assert store.flaw(key(handle)) is None
-    assert store.manifest(key(handle)) is not None
+    assert store.flaw(key_of(handle)) is None
+    assert store.manifest(key_of(handle)) is not None
 
 
 def test_whoever_waits_looks_and_does_not_try_to_make_the_lock_again_and_again(
     handle: str, objects: Bucket, storage: Storage
 ) -> None:
     """Google lets an object be written once a second, and charges more for it."""
-    lock = f"{key(handle)}.lock"
+    lock = f"{key_of(handle)}.lock"
     objects[lock] = f"elsewhere.{os.getpid()}.cache-0".encode()
     waiting = in_background(hub.resolve, handle)
 
@@ -566,8 +564,8 @@ def test_whoever_waits_looks_and_does_not_try_to_make_the_lock_again_and_again(
 
 def left_by_tensorflow_hub(objects: Bucket, handle: str) -> bytes:
     lock = f"{HERE}.{dead_pid()}.{TENSORFLOW_HUB}".encode()
-    objects[f"{key(handle)}.lock"] = lock
-    objects.put(key(handle), PART)
+    objects[f"{key_of(handle)}.lock"] = lock
+    objects.put(key_of(handle), PART)
     assert flaw_of(handle) == ABSENT
     return lock
 
@@ -608,9 +606,9 @@ def test_a_part_of_tensorflow_hubs_is_still_known_when_who_took_over_is_killed(
     started.set()
     assert children[0].wait(60) == -signal.SIGKILL
     storage.mend()
-    assert f"{key(handle)}.lock" in objects.names()
-    if f"{key(handle)}.unfinished" in objects.names():  # the front may have passed it on
-        del objects[f"{key(handle)}.unfinished"]
+    assert f"{key_of(handle)}.lock" in objects.names()
+    if f"{key_of(handle)}.unfinished" in objects.names():  # the front may have passed it on
+        del objects[f"{key_of(handle)}.unfinished"]
     assert flaw_of(handle) == ABSENT
     if then == "prune":
         hub.cache.prune()
@@ -625,8 +623,8 @@ def test_a_prune_that_was_asleep_does_not_remove_the_manifest_of_another(
     handle: str, objects: Bucket, silent: None, storage: Storage
 ) -> None:
     """Promise 2: what was listed is removed as it was listed."""
-    objects.put(key(handle), FILES)
-    objects[f"{key(handle)}.unfinished"] = b"being filled\n"
+    objects.put(key_of(handle), FILES)
+    objects[f"{key_of(handle)}.unfinished"] = b"being filled\n"
     asleep, awake = threading.Event(), threading.Event()
 
     def sleep(call: Call) -> None:
@@ -634,7 +632,7 @@ def test_a_prune_that_was_asleep_does_not_remove_the_manifest_of_another(
         awake.wait(SOON)
 
     def is_last_look(call: Call) -> bool:
-        is_look = call.kind == "list" and call.name == f"models/{key(handle)}"
+        is_look = call.kind == "list" and call.name == f"models/{key_of(handle)}"
         return is_look and any(earlier.is_creation for earlier in storage.calls)
 
     storage.fault(is_last_look, sleep, times=1, late=True)
@@ -654,8 +652,8 @@ def test_a_prune_that_was_asleep_does_not_remove_the_mark_of_another(
     packed = models.pack_files(LAST)
     release, asleep, awake = threading.Event(), threading.Event(), threading.Event()
     handle = host.publish("/demo/model/3", stall(packed, 2_500_000, release))
-    objects.put(key(handle), FILES)
-    objects[f"{key(handle)}.unfinished"] = b"being filled\n"
+    objects.put(key_of(handle), FILES)
+    objects[f"{key_of(handle)}.unfinished"] = b"being filled\n"
 
     def sleep(call: Call) -> None:
         asleep.set()
@@ -667,11 +665,11 @@ def test_a_prune_that_was_asleep_does_not_remove_the_mark_of_another(
     pruning = in_background(hub.cache.prune)
     assert asleep.wait(SOON)
     filling = in_background(hub.resolve, handle)
-    until(lambda: f"{key(handle)}/assets/0.bin" in objects.names(), "the filling")
+    until(lambda: f"{key_of(handle)}/assets/0.bin" in objects.names(), "the filling")
     awake.set()
     pruning.result(SOON)
     try:
-        assert f"{key(handle)}.unfinished" in objects.names()
+        assert f"{key_of(handle)}.unfinished" in objects.names()
     finally:
         release.set()
         filling.result(SOON)
@@ -712,9 +710,9 @@ def test_a_claim_whose_release_is_interrupted_is_noted_as_released(
     # Later, in the same notebook: tensorflow_hub downloads on another machine.
     for name in objects.names():
         del objects[name]
-    objects.put(key(handle), PART)
-    objects[f"{key(handle)}.lock"] = f"elsewhere.77.{TENSORFLOW_HUB}".encode()
-    assert store.flaw(key(handle)) == ABSENT
+    objects.put(key_of(handle), PART)
+    objects[f"{key_of(handle)}.lock"] = f"elsewhere.77.{TENSORFLOW_HUB}".encode()
+    assert store.flaw(key_of(handle)) == ABSENT
 
 
 def test_a_lock_whose_claim_can_not_be_made_is_given_up(
@@ -740,7 +738,7 @@ def test_nobody_waits_for_somebody_who_was_interrupted_before_the_lock_was_made(
     handle: str, objects: Bucket, storage: Storage
 ) -> None:
     """Promise 9: gcsfs goes on with a request, and tries it again, after a Ctrl-C."""
-    lock = f"models/{key(handle)}.lock"
+    lock = f"models/{key_of(handle)}.lock"
     go_on = threading.Event()
 
     def interrupt(call: Call) -> None:
@@ -751,19 +749,19 @@ def test_nobody_waits_for_somebody_who_was_interrupted_before_the_lock_was_made(
     with pytest.raises(KeyboardInterrupt):
         hub.resolve(handle)
     go_on.set()
-    until(lambda: f"{key(handle)}.lock" in objects.names(), "what was sent before the Ctrl-C")
+    until(lambda: f"{key_of(handle)}.lock" in objects.names(), "what was sent before the Ctrl-C")
     again = in_background(hub.resolve, handle)
-    assert again.result(SOON) == f"{ROOT}/{key(handle)}"
+    assert again.result(SOON) == f"{ROOT}/{key_of(handle)}"
 
 
 def test_a_model_that_is_used_while_it_is_removed_leaves_nothing(
     handle: str, objects: Bucket, storage: Storage
 ) -> None:
     hub.resolve(handle)
-    objects[f"{key(handle)}.used"] = b"used\n"
+    objects[f"{key_of(handle)}.used"] = b"used\n"
     storage.fault(
         lambda call: call.kind == "delete" and is_file_of(handle)(call),
-        lambda _: objects.__setitem__(f"{key(handle)}.used", b"used\n"),
+        lambda _: objects.__setitem__(f"{key_of(handle)}.used", b"used\n"),
         times=1,
     )
     hub.cache.remove([handle])
@@ -776,16 +774,16 @@ def test_what_one_thread_removes_is_not_believed_in_though_another_lost_its_clai
     """Promise 3."""
     hub.resolve(handle)
     store = fetching.open_cache(ROOT).store
-    contender = store.contend(key(handle), 0.4, 0)
-    lost = store.contend(key(handle), 0.4, 0).attempt()
+    contender = store.contend(key_of(handle), 0.4, 0)
+    lost = store.contend(key_of(handle), 0.4, 0).attempt()
     claims: list[Any] = []
     until(lambda: claims.append(contender.attempt()) or claims[-1], "the take-over")
     lost.release()
-    in_background(store.flaw, key(handle)).result(SOON)
-    assert inventory.tidy(Objects(ROOT), key(handle), lambda entry: True)
+    in_background(store.flaw, key_of(handle)).result(SOON)
+    assert inventory.tidy(Objects(ROOT), key_of(handle), lambda entry: True)
     claims[-1].release()
     assert objects.names() == set()
-    assert store.flaw(key(handle)) == ABSENT
+    assert store.flaw(key_of(handle)) == ABSENT
 
 
 # Machines of the same name

@@ -28,18 +28,17 @@ from buckets import (
     LONG,
     ROOT,
     SHARD,
-    SOON,
     Bucket,
     as_another_process,
-    dead_pid,
-    in_background,
     is_file_of,
     is_upload_of,
-    key,
-    until,
 )
+from entries import key_of
+from logs import warnings
+from processes import dead_pid
 from servers import Host, archive, cut, in_turn, stall, status
 from storage import Call, Storage
+from waiting import SOON, in_background, until
 
 import tfhub_cache as hub
 from tfhub_cache.errors import CacheError, DownloadError, ResolveError
@@ -59,10 +58,6 @@ MANY = {
 }
 
 
-def warnings(log: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in log.records if record.name == "absl"]
-
-
 # Whole or absent
 
 
@@ -72,7 +67,7 @@ def test_the_manifest_comes_last_and_only_if_there_is_none(
     """Promise 1: nobody takes an entry for whole that is still being uploaded."""
     hub.resolve(handle)
     ups = [call for call in storage.calls if call.is_upload]
-    [manifest] = [call for call in ups if call.name == f"models/{key(handle)}.manifest.json"]
+    [manifest] = [call for call in ups if call.name == f"models/{key_of(handle)}.manifest.json"]
     assert manifest.is_creation
     later = ups[ups.index(manifest) + 1 :]
     assert [call for call in later if is_file_of(handle)(call)] == []
@@ -85,9 +80,9 @@ def test_the_lock_is_made_only_if_there_is_none_and_is_gone_afterwards(
     """Promise 6: the bucket decides who downloads."""
     hub.resolve(handle)
     ups = [call for call in storage.calls if call.is_upload]
-    assert ups[0].name == f"models/{key(handle)}.lock"
+    assert ups[0].name == f"models/{key_of(handle)}.lock"
     assert ups[0].is_creation
-    assert f"{key(handle)}.lock" not in objects.names()
+    assert f"{key_of(handle)}.lock" not in objects.names()
 
 
 def test_while_it_is_uploaded_no_other_process_takes_the_model_for_whole(
@@ -96,10 +91,10 @@ def test_while_it_is_uploaded_no_other_process_takes_the_model_for_whole(
     """Promise 1: looked at before and after every single change to the bucket."""
     seen: list[str | None] = []
     published = threading.Event()
-    manifest, lock = (f"models/{key(handle)}{end}" for end in (".manifest.json", ".lock"))
+    manifest, lock = (f"models/{key_of(handle)}{end}" for end in (".manifest.json", ".lock"))
 
     def look(call: Call) -> None:
-        seen.append(BucketStore(ROOT).flaw(key(handle)))
+        seen.append(BucketStore(ROOT).flaw(key_of(handle)))
         if call.name == manifest and call.is_upload:
             published.set()
 
@@ -126,7 +121,7 @@ def test_what_is_left_of_a_failed_upload_is_never_taken_for_whole(
         hub.resolve(handle)
     storage.mend()
     as_another_process()
-    assert BucketStore(ROOT).flaw(key(handle)) is not None
+    assert BucketStore(ROOT).flaw(key_of(handle)) is not None
     hub.resolve(handle)
     objects.check_whole(handle, FILES)
 
@@ -175,7 +170,7 @@ def test_files_with_odd_names_arrive(storage: Storage, host: Host, objects: Buck
     objects.check_whole(handle, {**FILES, **odd, **big})
     storage.forget()
     as_another_process()
-    assert hub.resolve(handle) == f"{ROOT}/{key(handle)}"
+    assert hub.resolve(handle) == f"{ROOT}/{key_of(handle)}"
     assert len(host.requests) == 1
 
 
@@ -189,7 +184,7 @@ def test_a_damaged_model_is_fetched_again_with_one_warning(
 ) -> None:
     """Promises 3 and 4: objects that are gone or have another size."""
     path = hub.resolve(handle)
-    damaged = f"{key(handle)}/{name}"
+    damaged = f"{key_of(handle)}/{name}"
     if harm == "deleted":
         del objects[damaged]
     else:
@@ -209,7 +204,7 @@ def test_a_manifest_that_can_not_be_read_is_made_anew(
 ) -> None:
     """Promise 4: a manifest that somebody wrote over."""
     hub.resolve(handle)
-    objects[f"{key(handle)}.manifest.json"] = content
+    objects[f"{key_of(handle)}.manifest.json"] = content
     as_another_process()
     hub.resolve(handle)
     objects.check_whole(handle, FILES)
@@ -221,7 +216,7 @@ def test_a_manifest_that_is_too_large_is_not_read_and_made_anew(
 ) -> None:
     """Promise 4: whoever may write to the bucket can put anything there."""
     hub.resolve(handle)
-    name = f"{key(handle)}.manifest.json"
+    name = f"{key_of(handle)}.manifest.json"
     sound = objects[name]
     objects[name] = sound + b" " * MOST_BYTES
     as_another_process()
@@ -245,10 +240,10 @@ def test_a_damaged_model_that_is_being_mended_is_not_taken_for_whole(
 ) -> None:
     """Promise 1: before anything of it is overwritten, its manifest is gone."""
     hub.resolve(handle)
-    del objects[f"{key(handle)}/{SHARD}"]
+    del objects[f"{key_of(handle)}/{SHARD}"]
     as_another_process()
     there: list[bool] = []
-    manifest = f"{key(handle)}.manifest.json"
+    manifest = f"{key_of(handle)}.manifest.json"
     storage.fault(is_upload_of(handle), lambda _: there.append(manifest in objects.names()))
     hub.resolve(handle)
     assert there
@@ -260,7 +255,7 @@ def test_a_damaged_model_that_can_not_be_fetched_says_so(
 ) -> None:
     """Promise 4: the error names the damage and why there is no mending it."""
     hub.resolve(handle)
-    del objects[f"{key(handle)}/{SHARD}"]
+    del objects[f"{key_of(handle)}/{SHARD}"]
     left = objects.names()
     host.route("/demo/model/1", status(404))
     as_another_process()
@@ -276,9 +271,9 @@ def test_what_a_dead_filler_uploaded_is_replaced(
     handle: str, objects: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Promise 7: its lock goes at once on the same machine, its objects are overwritten."""
-    objects.put(key(handle), {"saved_model.pb": b"half", "assets/of another try": b"!"})
-    objects[f"{key(handle)}.unfinished"] = b"being filled\n"
-    objects[f"{key(handle)}.lock"] = f"{HERE}.{dead_pid()}.cache-0".encode()
+    objects.put(key_of(handle), {"saved_model.pb": b"half", "assets/of another try": b"!"})
+    objects[f"{key_of(handle)}.unfinished"] = b"being filled\n"
+    objects[f"{key_of(handle)}.lock"] = f"{HERE}.{dead_pid()}.cache-0".encode()
     monkeypatch.setenv("TFHUB_LOCK_TIMEOUT", "600")
     hub.resolve(handle)
     objects.check_whole(handle, FILES)
@@ -286,7 +281,7 @@ def test_what_a_dead_filler_uploaded_is_replaced(
 
 def test_objects_that_are_no_part_of_the_model_are_removed(handle: str, objects: Bucket) -> None:
     """Promise 1: leftovers without a lock, and without what makes them a model."""
-    objects.put(key(handle), {"variables/variables.index": b"old", "assets/extra": b"extra"})
+    objects.put(key_of(handle), {"variables/variables.index": b"old", "assets/extra": b"extra"})
     hub.resolve(handle)
     objects.check_whole(handle, FILES)
 
@@ -295,14 +290,14 @@ def test_while_a_dead_filler_is_replaced_nobody_takes_its_part_for_whole(
     storage: Storage, handle: str, objects: Bucket
 ) -> None:
     """Promise 1: at no moment is there a part of a model and neither lock nor manifest."""
-    objects.put(key(handle), {"saved_model.pb": b"half"})
-    objects[f"{key(handle)}.unfinished"] = b"being filled\n"
-    objects[f"{key(handle)}.lock"] = f"{HERE}.{dead_pid()}.cache-0".encode()
-    lock = f"models/{key(handle)}.lock"
+    objects.put(key_of(handle), {"saved_model.pb": b"half"})
+    objects[f"{key_of(handle)}.unfinished"] = b"being filled\n"
+    objects[f"{key_of(handle)}.lock"] = f"{HERE}.{dead_pid()}.cache-0".encode()
+    lock = f"models/{key_of(handle)}.lock"
     seen: list[str | None] = []
     storage.fault(
         lambda call: call.name == lock and (call.kind == "delete" or call.is_upload),
-        lambda _: seen.append(BucketStore(ROOT).flaw(key(handle))),
+        lambda _: seen.append(BucketStore(ROOT).flaw(key_of(handle))),
         times=2,  # the dead one's lock is removed or overwritten, and ours is there
         late=True,
     )
@@ -316,9 +311,9 @@ def test_another_machines_dead_filler_is_replaced_after_the_lock_timeout(
 ) -> None:
     """Promise 7: without a sign of life for TFHUB_LOCK_TIMEOUT."""
     monkeypatch.setenv("TFHUB_LOCK_TIMEOUT", "0.4")
-    objects.put(key(handle), {"saved_model.pb": b"half"})
-    objects[f"{key(handle)}.unfinished"] = b"being filled\n"
-    objects[f"{key(handle)}.lock"] = f"elsewhere.{os.getpid()}.cache-0".encode()
+    objects.put(key_of(handle), {"saved_model.pb": b"half"})
+    objects[f"{key_of(handle)}.unfinished"] = b"being filled\n"
+    objects[f"{key_of(handle)}.lock"] = f"elsewhere.{os.getpid()}.cache-0".encode()
     started = time.monotonic()
     hub.resolve(handle)
     assert time.monotonic() - started >= 0.4
@@ -331,7 +326,7 @@ def test_another_machines_filler_that_lives_is_waited_for(
 ) -> None:
     """Promise 6: for as long as its lock is rewritten, also with the same bytes."""
     monkeypatch.setenv("TFHUB_LOCK_TIMEOUT", "1")
-    lock, content = f"{key(handle)}.lock", f"elsewhere.{os.getpid()}.cache-0".encode()
+    lock, content = f"{key_of(handle)}.lock", f"elsewhere.{os.getpid()}.cache-0".encode()
     objects[lock] = content
     waiting = in_background(hub.resolve, handle)
     deadline = time.monotonic() + 2.5  # longer than the timeout
@@ -355,9 +350,9 @@ def test_a_download_gives_signs_of_life_while_nothing_arrives(
     slow = in_background(hub.resolve, handle)
     host.wait_for_requests(1)
     seen: set[str | None] = set()
-    until(lambda: seen.add(objects.generation(f"{key(handle)}.lock")) or len(seen) >= 3)
+    until(lambda: seen.add(objects.generation(f"{key_of(handle)}.lock")) or len(seen) >= 3)
     impatient = in_background(hub.resolve, handle)
-    until(lambda: seen.add(objects.generation(f"{key(handle)}.lock")) or len(seen) >= 10)
+    until(lambda: seen.add(objects.generation(f"{key_of(handle)}.lock")) or len(seen) >= 10)
     assert len(host.requests) == 1
     release.set()
     assert slow.result(SOON) == impatient.result(SOON)
@@ -371,7 +366,7 @@ def test_a_lock_that_nobody_can_read_is_replaced_after_tensorflow_hubs_timeout(
 ) -> None:
     """Promise 7: whoever it was."""
     monkeypatch.setattr(bucket, "TENSORFLOW_HUB_TIMEOUT", 0.3)
-    objects[f"{key(handle)}.lock"] = content
+    objects[f"{key_of(handle)}.lock"] = content
     hub.resolve(handle)
     objects.check_whole(handle, FILES)
 
@@ -383,10 +378,10 @@ def test_a_model_that_tensorflow_hub_put_there_is_used(
     host: Host, handle: str, objects: Bucket
 ) -> None:
     """Promise 8: without a manifest, if it holds a SavedModel and nobody is at work."""
-    objects.put(key(handle), FILES)
-    objects[f"{key(handle)}.descriptor.txt"] = b"Module: ..."
+    objects.put(key_of(handle), FILES)
+    objects[f"{key_of(handle)}.descriptor.txt"] = b"Module: ..."
     before = objects.names()
-    assert hub.resolve(handle) == f"{ROOT}/{key(handle)}"
+    assert hub.resolve(handle) == f"{ROOT}/{key_of(handle)}"
     assert host.requests == []
     assert objects.names() == before
 
@@ -396,7 +391,7 @@ def test_a_model_of_tensorflow_hub_that_lost_a_file_is_fetched(
     handle: str, objects: Bucket, lost: str
 ) -> None:
     """Promises 3 and 8: as far as names tell."""
-    objects.put(key(handle), {name: FILES[name] for name in FILES if name != lost})
+    objects.put(key_of(handle), {name: FILES[name] for name in FILES if name != lost})
     hub.resolve(handle)
     objects.check_whole(handle, FILES)
 
@@ -407,20 +402,20 @@ def test_a_model_that_tensorflow_hub_is_still_making_is_waited_for(
     """Promise 8: while its folder grows, its lock holds, and then its model counts."""
     monkeypatch.setattr(bucket, "TENSORFLOW_HUB_TIMEOUT", 1.0)
     uid = "0123456789abcdef0123456789abcdef"
-    objects[f"{key(handle)}.lock"] = f"elsewhere.77.{uid}".encode()
-    objects.put(key(handle), {"saved_model.pb": FILES["saved_model.pb"]})
+    objects[f"{key_of(handle)}.lock"] = f"elsewhere.77.{uid}".encode()
+    objects.put(key_of(handle), {"saved_model.pb": FILES["saved_model.pb"]})
     waiting = in_background(hub.resolve, handle)
     deadline = time.monotonic() + 2.5
     size = 0
     while time.monotonic() < deadline:
         size += 1
-        objects[f"{key(handle)}.{uid}.tmp/saved_model.pb"] = b"x" * size
+        objects[f"{key_of(handle)}.{uid}.tmp/saved_model.pb"] = b"x" * size
         assert not threading.Event().wait(0.1)
         assert not waiting.done()
-    objects.put(key(handle), FILES)
-    del objects[f"{key(handle)}.{uid}.tmp/saved_model.pb"]
-    del objects[f"{key(handle)}.lock"]
-    assert waiting.result(SOON) == f"{ROOT}/{key(handle)}"
+    objects.put(key_of(handle), FILES)
+    del objects[f"{key_of(handle)}.{uid}.tmp/saved_model.pb"]
+    del objects[f"{key_of(handle)}.lock"]
+    assert waiting.result(SOON) == f"{ROOT}/{key_of(handle)}"
     assert host.requests == []
 
 
@@ -430,8 +425,8 @@ def test_a_tensorflow_hub_that_died_is_replaced_and_its_objects_go(
     """Promises 7 and 8: its folder did not grow for ten minutes; what is kept costs money."""
     monkeypatch.setattr(bucket, "TENSORFLOW_HUB_TIMEOUT", 0.4)
     uid = "0123456789abcdef0123456789abcdef"
-    objects[f"{key(handle)}.lock"] = f"elsewhere.77.{uid}".encode()
-    objects[f"{key(handle)}.{uid}.tmp/saved_model.pb"] = b"half"
+    objects[f"{key_of(handle)}.lock"] = f"elsewhere.77.{uid}".encode()
+    objects[f"{key_of(handle)}.{uid}.tmp/saved_model.pb"] = b"half"
     hub.resolve(handle)
     objects.check_whole(handle, FILES)
 
@@ -448,7 +443,7 @@ def test_a_filler_that_was_given_up_and_wakes_up_ends_with_the_same_whole_model(
     handle = host.publish("/long/1", in_turn(stall(packed, 3_000_000, release), archive(packed)))
     asleep = in_background(hub.resolve, handle)
     host.wait_for_requests(1)
-    until(lambda: f"{key(handle)}/saved_model.pb" in objects.names())
+    until(lambda: f"{key_of(handle)}/saved_model.pb" in objects.names())
     awake = hub.resolve(handle)
     objects.check_whole(handle, LONG)
     release.set()
@@ -458,7 +453,7 @@ def test_a_filler_that_was_given_up_and_wakes_up_ends_with_the_same_whole_model(
     manifests = [
         call.status
         for call in storage.calls
-        if call.is_upload and call.name == f"models/{key(handle)}.manifest.json"
+        if call.is_upload and call.name == f"models/{key_of(handle)}.manifest.json"
     ]
     assert manifests in ([200], [200, 412])  # it need not try, but must not succeed
 
@@ -485,7 +480,7 @@ def test_a_filler_that_was_given_up_and_fails_harms_nothing_of_the_others(
     )
     asleep = in_background(hub.resolve, handle)
     host.wait_for_requests(1)
-    until(lambda: f"{key(handle)}/saved_model.pb" in objects.names())
+    until(lambda: f"{key_of(handle)}/saved_model.pb" in objects.names())
     awake = hub.resolve(handle)
     objects.check_whole(handle, LONG)
     storage.forget()
@@ -504,7 +499,7 @@ def test_a_filler_whose_claim_is_taken_over_while_it_beats_leaves_the_new_lock_a
     monkeypatch.setenv("TFHUB_LOCK_TIMEOUT", "0.4")
     release = threading.Event()
     slow = host.publish("/slow/1", stall(models.pack_files(FILES), 5_000, release))
-    lock = f"{key(slow)}.lock"
+    lock = f"{key_of(slow)}.lock"
     theirs = b"elsewhere.77.cache-1"
     beats = threading.Event()
 
@@ -533,8 +528,8 @@ def test_when_two_find_the_same_dead_filler_only_one_takes_over(
     """Promise 6: whoever is slower must not take the lock of whoever was faster for the dead's."""
     release = threading.Event()
     handle = host.publish("/slow/1", stall(models.pack_files(FILES), 5_000, release))
-    objects[f"{key(handle)}.lock"] = f"{HERE}.{dead_pid()}.cache-0".encode()
-    lock = f"models/{key(handle)}.lock"
+    objects[f"{key_of(handle)}.lock"] = f"{HERE}.{dead_pid()}.cache-0".encode()
+    lock = f"models/{key_of(handle)}.lock"
     both = threading.Barrier(2)
     turns = iter(("faster", "slower"))
 
@@ -565,7 +560,7 @@ def test_when_two_find_the_same_dead_filler_only_one_takes_over(
     with contextlib.suppress(AssertionError):
         host.wait_for_requests(2, 0.5)
     release.set()
-    assert {done.result(SOON) for done in asked} == {f"{ROOT}/{key(handle)}"}
+    assert {done.result(SOON) for done in asked} == {f"{ROOT}/{key_of(handle)}"}
     assert len(host.requests) == 1
     objects.check_whole(handle, FILES)
 
@@ -578,10 +573,10 @@ def test_threads_that_ask_at_once_download_once(
     handle = host.publish("/slow/1", stall(models.pack_files(FILES), 5_000, release))
     asked = [in_background(hub.resolve, handle) for _ in range(8)]
     host.wait_for_requests(1)
-    lock = f"models/{key(handle)}.lock"
+    lock = f"models/{key_of(handle)}.lock"
     until(lambda: sum(call.name == lock and call.status == 412 for call in storage.calls) >= 7)
     release.set()
-    assert {done.result(SOON) for done in asked} == {f"{ROOT}/{key(handle)}"}
+    assert {done.result(SOON) for done in asked} == {f"{ROOT}/{key_of(handle)}"}
     assert len(host.requests) == 1
     objects.check_whole(handle, FILES)
 
@@ -618,7 +613,7 @@ def test_a_cached_model_of_tensorflow_hub_costs_one_request(
     storage: Storage, handle: str, objects: Bucket
 ) -> None:
     """Cost: there is no manifest to read."""
-    objects.put(key(handle), FILES)
+    objects.put(key_of(handle), FILES)
     hub.resolve(handle)
     assert [call.kind for call in storage.calls] == ["list"]
 
@@ -653,7 +648,7 @@ def test_a_model_that_somebody_deleted_is_noticed_in_the_same_process(
     hub.resolve(handle)
     path = hub.resolve(handle)
     objects.client.rm(path, recursive=True)
-    del objects[f"{key(handle)}.manifest.json"]
+    del objects[f"{key_of(handle)}.manifest.json"]
     assert hub.resolve(handle) == path
     assert len(host.requests) == 1
     monkeypatch.setattr(bucket, "SEEN_SECONDS", 0.0)
@@ -786,7 +781,7 @@ def test_a_removal_that_was_answered_too_late_is_no_error(
     storage: Storage, handle: str, objects: Bucket
 ) -> None:
     """Promise 9: what is gone already is gone."""
-    objects.put(key(handle), {"assets/extra": b"extra"})
+    objects.put(key_of(handle), {"assets/extra": b"extra"})
     storage.fault(lambda call: call.kind == "delete", "cut", late=True, every=2)
     storage.fault(lambda call: call.kind == "delete", "cut", late=True, times=1)
     hub.resolve(handle)
@@ -798,7 +793,7 @@ def test_a_manifest_that_somebody_else_made_first_stays(
     storage: Storage, handle: str, objects: Bucket
 ) -> None:
     """Promise 1: the precondition is lost, the entry is whole all the same."""
-    manifest = f"{key(handle)}.manifest.json"
+    manifest = f"{key_of(handle)}.manifest.json"
 
     def be_faster(call: Call) -> None:
         sizes = [
@@ -819,7 +814,7 @@ def test_a_manifest_that_somebody_else_made_first_stays(
         ).encode()
 
     storage.fault(lambda call: call.is_creation and call.name == f"models/{manifest}", be_faster)
-    assert hub.resolve(handle) == f"{ROOT}/{key(handle)}"
+    assert hub.resolve(handle) == f"{ROOT}/{key_of(handle)}"
     assert json.loads(objects[manifest])["downloaded"]["host"] == "elsewhere"
     objects.check_whole(handle, FILES)
 
@@ -853,9 +848,9 @@ def test_a_bucket_that_can_not_be_used_is_an_os_error_that_names_it_and_the_way_
     assert ROOT in str(error.value)
     assert "GOOGLE_APPLICATION_CREDENTIALS" in str(error.value)
     storage.mend()
-    assert f"{key(handle)}.manifest.json" not in objects.names()
+    assert f"{key_of(handle)}.manifest.json" not in objects.names()
     as_another_process()
-    assert BucketStore(ROOT).flaw(key(handle)) == ABSENT
+    assert BucketStore(ROOT).flaw(key_of(handle)) == ABSENT
     hub.resolve(handle)
     objects.check_whole(handle, FILES)
 
@@ -984,7 +979,7 @@ def test_a_forked_process_resolves_after_its_parent_did(host: Host, handle: str)
     os.close(writer)
     told = in_background(os.read, reader, 10_000)
     try:
-        assert told.result(SOON).decode() == f"{ROOT}/{key(other)}"
+        assert told.result(SOON).decode() == f"{ROOT}/{key_of(other)}"
     finally:
         os.kill(pid, 9)
         os.waitpid(pid, 0)
@@ -1019,9 +1014,9 @@ def test_any_file_system_of_fsspec_can_hold_the_cache(memory: Any, host: Host) -
     files = {**FILES, "assets/empty": b"", "assets/blob": b"x" * (3 << 20)}
     handle = host.publish("/demo/model/1", models.pack_files(files))
     path = hub.resolve(handle)
-    assert path == f"memory://shared/models/{key(handle)}"
+    assert path == f"memory://shared/models/{key_of(handle)}"
     there = _in_memory(memory)
-    entry = key(handle)
+    entry = key_of(handle)
     assert {n: c for n, c in there.items() if n.startswith(f"{entry}/")} == {
         f"{entry}/{n}": c for n, c in files.items()
     }
@@ -1043,13 +1038,13 @@ def test_in_any_file_system_a_dead_filler_is_replaced(
     handle = host.publish("/demo/model/1", models.pack_files(FILES))
     for owner in (f"{HERE}.{dead_pid()}.cache-0", "elsewhere.77.cache-0"):
         memory.store.clear()
-        memory.pipe_file(f"/shared/models/{key(handle)}/saved_model.pb", b"half")
-        memory.pipe_file(f"/shared/models/{key(handle)}.unfinished", b"being filled\n")
-        memory.pipe_file(f"/shared/models/{key(handle)}.lock", owner.encode())
+        memory.pipe_file(f"/shared/models/{key_of(handle)}/saved_model.pb", b"half")
+        memory.pipe_file(f"/shared/models/{key_of(handle)}.unfinished", b"being filled\n")
+        memory.pipe_file(f"/shared/models/{key_of(handle)}.lock", owner.encode())
         hub.resolve(handle)
         there = _in_memory(memory)
-        assert there[f"{key(handle)}/saved_model.pb"] == FILES["saved_model.pb"]
-        assert f"{key(handle)}.lock" not in there
+        assert there[f"{key_of(handle)}/saved_model.pb"] == FILES["saved_model.pb"]
+        assert f"{key_of(handle)}.lock" not in there
 
 
 def test_a_scheme_that_nobody_knows_is_an_os_error_that_names_it(
@@ -1066,15 +1061,15 @@ def test_a_model_that_tensorflow_hub_has_just_put_is_not_downloaded_by_whoever_w
     storage: Storage, host: Host, handle: str, objects: Bucket
 ) -> None:
     """Promise 8: it appears between a look at the entry and the making of our lock."""
-    lock = f"models/{key(handle)}.lock"
+    lock = f"models/{key_of(handle)}.lock"
     storage.fault(
         lambda call: call.name == lock and call.is_upload,
-        lambda _: objects.put(key(handle), FILES),
+        lambda _: objects.put(key_of(handle), FILES),
         times=1,
     )
-    assert hub.resolve(handle) == f"{ROOT}/{key(handle)}"
+    assert hub.resolve(handle) == f"{ROOT}/{key_of(handle)}"
     assert host.requests == []
-    assert f"{key(handle)}.lock" not in objects.names()
+    assert f"{key_of(handle)}.lock" not in objects.names()
 
 
 # Caring for it.
@@ -1095,15 +1090,15 @@ def test_the_last_use_is_recorded_with_one_request_an_hour(
     path = hub.resolve(handle)
     later(monkeypatch, 3500)
     hub.resolve(handle)
-    assert objects.generation(f"{key(handle)}.used") is None
+    assert objects.generation(f"{key_of(handle)}.used") is None
     for _ in range(2):  # made the first time, rewritten the second
-        before = objects.generation(f"{key(handle)}.used")
+        before = objects.generation(f"{key_of(handle)}.used")
         later(monkeypatch, 3700)
         storage.forget()
         for _ in range(3):
             assert hub.resolve(handle) == path
         assert Counter(call.kind for call in storage.calls) == {"list": 1, "read": 1, "write": 1}
-        assert objects.generation(f"{key(handle)}.used") not in (None, before)
+        assert objects.generation(f"{key_of(handle)}.used") not in (None, before)
     age = time.time() - hub.cache.find(handle).used.timestamp()
     assert 0 <= age < 60
     hub.cache.remove([handle])
@@ -1122,7 +1117,7 @@ def test_whoever_may_only_read_the_bucket_resolves_and_records_nothing(
     later(monkeypatch, 7200)
     assert hub.resolve(handle) == hub.resolve(handle) == path
     assert refused.met == 1
-    assert objects.generation(f"{key(handle)}.used") is None
+    assert objects.generation(f"{key_of(handle)}.used") is None
     assert warnings(log) == []
 
 
@@ -1178,7 +1173,7 @@ def test_a_removal_that_ends_half_way_leaves_nothing_that_looks_like_a_model(
 ) -> None:
     """Neither of ours nor of tensorflow_hub's; the next one goes on with it."""
     foreign = "https://example.com/foreign/1"
-    objects.put(key(foreign), FILES)
+    objects.put(key_of(foreign), FILES)
     hub.resolve(handle)
     storage.fault(lambda call: call.kind == "delete" and SHARD in call.name, 403)
     for removed in hub.cache.remove([handle, foreign]):
@@ -1189,7 +1184,7 @@ def test_a_removal_that_ends_half_way_leaves_nothing_that_looks_like_a_model(
     hub.resolve(handle)
     objects.check_whole(handle, FILES)
     pruned = hub.cache.prune()
-    assert sorted(pruned.leftovers) == [key(foreign), f"{key(foreign)}.unfinished"]
+    assert sorted(pruned.leftovers) == [key_of(foreign), f"{key_of(foreign)}.unfinished"]
     objects.check_whole(handle, FILES)
     hub.cache.remove([handle])
     assert objects.names() == set()
@@ -1203,11 +1198,11 @@ def test_what_somebody_is_putting_there_is_listed_and_neither_removed_nor_pruned
     packed = models.pack_files(files)
     handle = host.publish("/demo/model/9", stall(packed, 3_000_000, release))
     resolved = in_background(hub.resolve, handle)
-    until(lambda: f"{key(handle)}/saved_model.pb" in objects.names(), "the first file")
+    until(lambda: f"{key_of(handle)}/saved_model.pb" in objects.names(), "the first file")
     (entry,) = hub.cache.entries()
-    assert (entry.key, entry.state, entry.handle) == (key(handle), "downloading", None)
+    assert (entry.key, entry.state, entry.handle) == (key_of(handle), "downloading", None)
     assert entry.size > 0
-    assert "another process is downloading it" in str(hub.cache.remove([key(handle)])[0].error)
+    assert "another process is downloading it" in str(hub.cache.remove([key_of(handle)])[0].error)
     assert hub.cache.prune(max_size=0).leftovers == {}
     release.set()
     resolved.result(SOON)

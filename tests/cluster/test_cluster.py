@@ -7,7 +7,6 @@ bucket only, where each request takes 30 ms.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import signal
@@ -22,8 +21,10 @@ from typing import Any
 import models
 import pytest
 import requests
+from entries import key_of
 from servers import Host, archive, bucket_server, in_turn, stall
 from storage import Storage, google_proxy
+from waiting import until
 
 pytestmark = [pytest.mark.once, pytest.mark.timeout(120), pytest.mark.xdist_group("cluster")]
 posix = pytest.mark.skipif(os.name != "posix", reason="SIGKILL and SIGSTOP are POSIX's")
@@ -163,7 +164,7 @@ class Cluster:
 
     def check_whole(self, handle: str, files: dict[str, bytes]) -> None:
         """Fails unless the entry is there, whole, and there is nothing else."""
-        entry = key(handle)
+        entry = key_of(handle)
         assert self.names() == {
             *(f"{entry}/{name}" for name in files),
             f"{entry}.descriptor.txt",
@@ -171,18 +172,6 @@ class Cluster:
         }
         for name, content in files.items():
             assert self.client.cat_file(f"{ROOT}/{entry}/{name}") == content, name
-
-
-def key(handle: str) -> str:
-    return hashlib.sha1(handle.encode()).hexdigest()
-
-
-def until(condition: Callable[[], Any], what: str) -> None:
-    """Waits for a condition, with a bound."""
-    deadline = time.monotonic() + SOON
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come true in time"
-        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
@@ -231,7 +220,7 @@ def test_eight_machines_that_start_at_once_download_once_and_all_get_the_model(
     took = time.monotonic() - started
     record_property("seconds until all eight were done", round(took, 2))
     print(f"eight machines at 30 ms a request: {took:.2f} s")
-    assert seen == [{"path": f"{ROOT}/{key(handle)}"}] * 8
+    assert seen == [{"path": f"{ROOT}/{key_of(handle)}"}] * 8
     assert len(host.requests) == 1
     cluster.check_whole(handle, FILES)
     assert [list(machine.temporary.iterdir()) for machine in machines] == [[]] * 8
@@ -249,10 +238,10 @@ def _kill_the_downloader(
     waiting = cluster.add(handle, others, **options)
     first.start()
     host.wait_for_requests(1)
-    until(lambda: f"{key(handle)}/saved_model.pb" in cluster.names(), "the first upload")
+    until(lambda: f"{key_of(handle)}/saved_model.pb" in cluster.names(), "the first upload")
     for machine in waiting:
         machine.start()
-    lock = f"models/{key(handle)}.lock"
+    lock = f"models/{key_of(handle)}.lock"
     until(
         lambda: (
             sum(call.name == lock and call.status == 412 for call in cluster.storage.calls)
@@ -266,7 +255,7 @@ def _kill_the_downloader(
     first.process.wait(SOON)
     killed = time.monotonic()
     seen = [machine.outcome() for machine in waiting]
-    assert seen == [{"path": f"{ROOT}/{key(handle)}"}] * others
+    assert seen == [{"path": f"{ROOT}/{key_of(handle)}"}] * others
     return handle, time.monotonic() - killed
 
 
@@ -306,7 +295,7 @@ def test_a_machine_that_was_asleep_and_wakes_up_ends_with_the_same_model(
     asleep, awake = cluster.add(handle, 2, TFHUB_LOCK_TIMEOUT="1.5")
     asleep.start()
     host.wait_for_requests(1)
-    until(lambda: f"{key(handle)}/saved_model.pb" in cluster.names(), "the first upload")
+    until(lambda: f"{key_of(handle)}/saved_model.pb" in cluster.names(), "the first upload")
     asleep.process.send_signal(signal.SIGSTOP)
     try:
         awake.start()
@@ -352,6 +341,6 @@ def test_machines_that_start_at_once_all_load_the_same_model(
             machine.start()
         seen = [machine.outcome() for machine in machines]
     assert len(host.requests) == 1
-    assert {one["path"] for one in seen} == {f"{ROOT}/{key(handle)}"}
+    assert {one["path"] for one in seen} == {f"{ROOT}/{key_of(handle)}"}
     assert seen[0]["answer"] == pytest.approx([0.5] * 8, abs=0.01)
     assert all(one["answer"] == seen[0]["answer"] for one in seen)

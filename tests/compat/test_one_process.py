@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
 import models
 import pytest
+from entries import key_of
 from servers import Host
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.xdist_group("compat")]
@@ -55,7 +55,7 @@ def test_both_libraries_obey_the_flags_in_one_process(
     assert seen["unparsed"] == [[None, "AUTO"]] * 2
     assert seen["rest"] == ["argument"]
     assert seen["parsed"] == [[str(cache), "COMPRESSED"]] * 2
-    keys = [hashlib.sha1(handle.encode()).hexdigest() for handle in handles]
+    keys = [key_of(handle) for handle in handles]
     assert seen["paths"] == [str(cache / key) for key in keys]
     assert seen["again"] == seen["paths"][::-1]
     assert seen["environment"] == ["from/environment"] * 2

@@ -6,7 +6,6 @@ Two processes serve all tests here, so with pytest-xdist use `--dist loadgroup`.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import shutil
 import socket
 import tarfile
@@ -18,6 +17,7 @@ from typing import Any
 import models
 import pytest
 import trustme
+from entries import key_of
 from models import member
 from servers import (
     Host,
@@ -332,7 +332,7 @@ def test_the_well_known_hosts_are_asked_for_the_same(
                 )
                 assert len(host.requests) == before + 1
     assert seen[OURS].error is None
-    assert seen[OURS].value == seen[THEIRS].value == f"<here>/cache/{sha1(handle)}"
+    assert seen[OURS].value == seen[THEIRS].value == f"<here>/cache/{key_of(handle)}"
     assert len({request.target for request in host.requests}) == 1
     assert tree(both.home(OURS)) == tree(both.home(THEIRS))
 
@@ -485,7 +485,7 @@ def test_a_cache_that_one_filled_is_read_by_the_other(
 def test_a_cached_model_is_read_without_a_host(both: Both, host: Host, reader: str) -> None:
     handle = host.publish("/m/1", models.pack_files(FILES))
     seen = [both.run(library, "resolve", handle=handle) for library in (reader, reader)]
-    assert seen[0].value == seen[1].value == f"<here>/cache/{sha1(handle)}"
+    assert seen[0].value == seen[1].value == f"<here>/cache/{key_of(handle)}"
     assert [len(one.asked) for one in seen] == [1, 0]
 
 
@@ -497,7 +497,7 @@ def test_a_handle_with_the_end_of_its_line_is_found_where_tensorflow_hub_put_it(
     handle = page()(host) + end
     env = {"TFHUB_CACHE_DIR": str(tmp_path / "shared")}
     theirs = both.run(THEIRS, "resolve", env=env, handle=handle)
-    assert theirs.value == f"{tmp_path}/shared/{hashlib.sha1(handle.encode()).hexdigest()}"
+    assert theirs.value == f"{tmp_path}/shared/{key_of(handle)}"
     ours = both.run(OURS, "resolve", env={**env, "TFHUB_OFFLINE": "1"}, handle=handle)
     assert ours.value == theirs.value
     assert ours.asked == []
@@ -533,7 +533,7 @@ def test_a_damaged_model_is_mended_here_so_that_both_can_load_it_again(
     handle = host.publish("/m/1", archive_of(text_embedding))
     env = {"TFHUB_CACHE_DIR": str(tmp_path / "shared")}
     whole = both.run(THEIRS, "load", env=env, handle=handle, call=SENTENCES)
-    (tmp_path / "shared" / sha1(handle) / "saved_model.pb").unlink()
+    (tmp_path / "shared" / key_of(handle) / "saved_model.pb").unlink()
     theirs = both.run(THEIRS, "load", env=env, handle=handle, call=SENTENCES)
     assert "contains neither 'saved_model.pb'" in theirs.text
     ours = both.run(OURS, "load", env=env, handle=handle, call=SENTENCES)
@@ -548,7 +548,7 @@ def test_a_model_whose_variables_are_gone_is_mended_here(
     handle = host.publish("/m/1", archive_of(text_embedding))
     for library in LIBRARIES:
         whole = both.run(library, "load", handle=handle, call=SENTENCES)
-        shutil.rmtree(both.home(library) / "cache" / sha1(handle) / "variables")
+        shutil.rmtree(both.home(library) / "cache" / key_of(handle) / "variables")
     assert both.run(THEIRS, "load", handle=handle, call=SENTENCES).error is not None
     assert both.run(OURS, "load", handle=handle, call=SENTENCES).value == whole.value
 
@@ -560,7 +560,7 @@ def test_a_connection_that_is_cut_is_tried_again_here(both: Both, host: Host) ->
         seen = both.run(library, "resolve", handle=handle)
         if library == THEIRS:
             assert "does not appear to be a valid module" in seen.text
-    assert seen.value == f"<here>/cache/{sha1(handle)}"
+    assert seen.value == f"<here>/cache/{key_of(handle)}"
 
 
 @pytest.mark.parametrize("dot_slash", [True, False])
@@ -570,8 +570,8 @@ def test_an_archive_whose_folders_have_no_members_of_their_own_is_unpacked_here(
     handle = page(folders=False, dot_slash=dot_slash)(host)
     theirs, ours = (both.run(library, "resolve", handle=handle) for library in LIBRARIES)
     assert theirs.family == "NotFoundError"
-    assert ours.value == f"<here>/cache/{sha1(handle)}"
-    assert models.read_files(both.home(OURS) / "cache" / sha1(handle)) == FILES
+    assert ours.value == f"<here>/cache/{key_of(handle)}"
+    assert models.read_files(both.home(OURS) / "cache" / key_of(handle)) == FILES
 
 
 def test_an_empty_file_is_kept_here(both: Both, host: Host) -> None:
@@ -579,7 +579,7 @@ def test_an_empty_file_is_kept_here(both: Both, host: Host) -> None:
     for library in LIBRARIES:
         assert both.run(library, "resolve", handle=handle).error is None
     found = {
-        library: models.read_files(both.home(library) / "cache" / sha1(handle))
+        library: models.read_files(both.home(library) / "cache" / key_of(handle))
         for library in LIBRARIES
     }
     assert found[THEIRS] == FILES
@@ -598,8 +598,8 @@ def test_a_tilde_in_the_cache_folder_is_the_home_folder_here(both: Both, host: H
     handle = host.publish("/m/1", models.pack_files(FILES))
     env = {"TFHUB_CACHE_DIR": "~/models", "HOME": "{home}/of-user", "USERPROFILE": "{home}/of-user"}
     theirs, ours = (both.run(library, "resolve", env=env, handle=handle) for library in LIBRARIES)
-    assert theirs.value == f"~/models/{sha1(handle)}"
-    assert Path(ours.value) == Path("<here>", "of-user", "models", sha1(handle))
+    assert theirs.value == f"~/models/{key_of(handle)}"
+    assert Path(ours.value) == Path("<here>", "of-user", "models", key_of(handle))
 
 
 def test_a_cache_folder_that_can_not_be_written_is_an_os_error_here(
@@ -647,7 +647,3 @@ def test_a_https_handle_that_leads_to_http_is_refused_here(
     theirs, ours = (both.run(library, "resolve", handle=handle) for library in LIBRARIES)
     assert (theirs.error, len(theirs.asked)) == (None, 1)
     assert (ours.family, ours.asked) == ("OSError", [])
-
-
-def sha1(handle: str) -> str:
-    return hashlib.sha1(handle.encode()).hexdigest()

@@ -18,9 +18,11 @@ from pathlib import Path
 import models
 import pytest
 from checker import Checker
-from children import SOON, Child, key_of, names_in, together, until
+from children import Child, names_in, together
+from entries import key_of
 from servers import Host, in_turn, stall
 from servers import archive as served
+from waiting import SOON, until
 
 import tfhub_cache
 

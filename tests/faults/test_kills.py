@@ -19,17 +19,11 @@ from pathlib import Path
 import models
 import pytest
 from checker import Checker
-from children import (
-    SOON,
-    Child,
-    key_of,
-    names_in,
-    names_without_part,
-    resolve_here,
-    until,
-)
+from children import Child, names_in, names_without_part, resolve_here
+from entries import key_of
 from servers import Host, in_turn, stall
 from servers import archive as served
+from waiting import SOON, until
 
 Children = Callable[..., Child]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from checker import Checker
-from children import until
 from servers import Host, archive, stall
+from waiting import until
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.once]
 

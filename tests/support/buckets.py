@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import hashlib
 import json
 import socket
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable
-from typing import Any
 
 import models
+from entries import key_of
 from storage import Call
 
 from tfhub_cache.clients import gcs
@@ -24,11 +19,6 @@ FILES = models.fake_model(size=20_000)
 SHARD = "variables/variables.data-00000-of-00001"
 LONG = models.fake_model(size=6_000_000, seed=1)
 HERE = socket.gethostname()
-SOON = 20.0
-
-
-def key(handle: str) -> str:
-    return hashlib.sha1(handle.encode()).hexdigest()
 
 
 def as_another_process() -> None:
@@ -75,7 +65,7 @@ class Bucket:
 
     def check_whole(self, handle: str, files: dict[str, bytes]) -> None:
         """Fails unless the entry is there, whole, and all that there is of it."""
-        entry = key(handle)
+        entry = key_of(handle)
         assert {name for name in self.names() if name.startswith(entry)} == {
             *(f"{entry}/{name}" for name in files),
             f"{entry}.descriptor.txt",
@@ -89,42 +79,13 @@ class Bucket:
             assert self[f"{entry}/{name}"] == content, name
 
 
-def until(condition: Callable[[], Any], what: str = "it") -> None:
-    """Waits for a condition, with a bound."""
-    deadline = time.monotonic() + SOON
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come true in time"
-        time.sleep(0.005)
-
-
-def in_background(function: Callable[..., Any], *args: Any) -> concurrent.futures.Future[Any]:
-    """Runs a function in a thread of its own."""
-    done: concurrent.futures.Future[Any] = concurrent.futures.Future()
-
-    def run() -> None:
-        try:
-            done.set_result(function(*args))
-        except BaseException as error:
-            done.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return done
-
-
 def is_file_of(handle: str) -> Callable[[Call], bool]:
     """Whether a call is about a file of the model."""
-    prefix = f"models/{key(handle)}/"
+    prefix = f"models/{key_of(handle)}/"
     return lambda call: call.name.startswith(prefix)
 
 
 def is_upload_of(handle: str, name: str = "") -> Callable[[Call], bool]:
     """Whether a call uploads a file of the model, or this one."""
-    wanted = f"models/{key(handle)}/{name}"
+    wanted = f"models/{key_of(handle)}/{name}"
     return lambda call: call.is_upload and call.name.startswith(wanted)
-
-
-def dead_pid() -> int:
-    """The number of a process that is no more."""
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        process.wait()
-    return process.pid

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 import models
-from children import key_of, names_in
+from children import names_in
+from entries import key_of
 
 NOBODY = 65534
 

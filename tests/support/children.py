@@ -15,7 +15,6 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
-import hashlib
 import logging
 import multiprocessing
 import os
@@ -24,13 +23,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-SOON = 20.0
-"""Seconds within which whatever does not wait for a timeout is done, on a busy machine too."""
+from entries import key_of
+from waiting import SOON
 
 _WARM = multiprocessing.get_context("forkserver") if os.name == "posix" else None
 if _WARM is not None:
@@ -49,19 +48,6 @@ if _WARM is not None:
             "isal.igzip",
         ]
     )
-
-
-def key_of(handle: str) -> str:
-    """The name of a handle's entry."""
-    return hashlib.sha1(handle.encode()).hexdigest()
-
-
-def until(condition: Callable[[], Any], seconds: float = SOON, what: str = "it") -> None:
-    """Waits for a condition, with a bound."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come true in time"
-        time.sleep(0.005)
 
 
 def resolve_here(handle: str, seconds: float = SOON) -> str:

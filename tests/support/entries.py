@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import models
+from processes import dead_pid
 
 from tfhub_cache.manifest import File, Manifest, Origin
 
@@ -21,6 +22,7 @@ DEAD = "elsewhere.1.0123abcd"
 
 
 def key_of(handle: str) -> str:
+    """The name of a handle's entry."""
     return hashlib.sha1(handle.encode()).hexdigest()
 
 
@@ -83,14 +85,5 @@ def seconds_since_use(entry: Path) -> float:
 
 
 def names(folder: Path) -> set[str]:
+    """What is in a folder."""
     return {path.name for path in folder.iterdir()} if folder.exists() else set()
-
-
-def dead_pid() -> int:
-    """The number of a process that is no more."""
-    import subprocess
-    import sys
-
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        process.wait()
-        return process.pid

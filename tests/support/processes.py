@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,3 +19,10 @@ class Finished:
         """Fails, with all that was written, unless the process succeeded."""
         assert self.returncode == 0, f"status {self.returncode}\n{self.stdout}\n{self.stderr}"
         return self
+
+
+def dead_pid() -> int:
+    """The number of a process that has ended."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
