@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -12,17 +13,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pytest
 from entries import ours, seconds_since_use
 from models import fake_model, pack_files, read_files
 from servers import Host, stall, status
+from waiting import SOON, until
 
 import tfhub_cache as hub
-from tfhub_cache import pins
-from tfhub_cache.cache import resolving
 from tfhub_cache.errors import CacheError
 from tfhub_cache.fetching import lookup as fetching
-from tfhub_cache.store.disk import inventory as local_inventory
 from tfhub_cache.store.disk import lock, part
 from tfhub_cache.store.disk.lock import LockContender
 from tfhub_cache.store.disk.part import open_part
@@ -35,15 +35,6 @@ pytestmark = pytest.mark.timeout(60)
 OLD = {**fake_model(size=1000), "saved_model.pb": b"old"}
 NEW = {**fake_model(size=1000), "saved_model.pb": b"new"}  # of the same sizes
 A = "https://example.com/a/1"
-SOON = 20.0
-
-
-def until(condition: Any, seconds: float = SOON) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.005)
-    return found
 
 
 def base_of(cache: Path, handle: str) -> str:
@@ -61,9 +52,17 @@ def claim_taken_over(cache: Path, handle: str, **options: Any) -> Any:
     return until(contender.attempt)
 
 
-@pytest.fixture(autouse=True)
-def _as_another_process() -> None:
-    fetching._open_cache.cache_clear()
+def press_ctrl_c() -> None:
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+
+def without_os_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a file system that has no locks."""
+
+    def refused(*_: object, **options: object) -> bool:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(filelock, "lock_descriptor", refused)
 
 
 # An interruption in the first rename of a refresh
@@ -160,6 +159,7 @@ def test_whoever_is_interrupted_just_after_waiting_keeps_no_lock(
             raise KeyboardInterrupt  # while the bar is drawn for the last time
 
     with monkeypatch.context() as patch:
+        # Between the wait and the `with` that follows it, nothing else happens.
         patch.setattr(fetching.Progress, "__exit__", interrupted)
         with pytest.raises(KeyboardInterrupt) as last_traceback:
             hub.resolve(handle)
@@ -244,18 +244,17 @@ def test_whoever_wakes_up_while_deleting_a_model_leaves_a_new_ones_manifest(
     """Promise 2: deleting a large model takes a while, in which one may press Ctrl-Z."""
     handle = host.publish("/m", pack_files(OLD))
     hub.resolve(handle)
-    delete, names_of, slept = local_inventory.remove, local_inventory._names_of, []
+    rename, slept = os.rename, []
 
-    def asleep(path: str) -> None:
-        delete(path)
-        if not slept:
-            slept.append(path)
+    def asleep(source: str, target: str) -> None:
+        rename(source, target)
+        if source == base_of(cache_dir, handle) and not slept:
+            slept.append(source)
             refresh_in_place_of_a_sleeper(cache_dir, handle)
 
-    monkeypatch.setattr(local_inventory, "_names_of", lambda *of: sorted(names_of(*of)))
-    monkeypatch.setattr(local_inventory, "remove", asleep)
+    monkeypatch.setattr(os, "rename", asleep)
     with contextlib.suppress(OSError):
-        LocalStore(str(cache_dir)).tidy(key_of(handle), 60, lambda _: True)
+        hub.cache.remove([handle])
     assert slept
     assert read_files(cache_dir / key_of(handle)) == OLD
     assert hub.cache.find(handle).state == "ok"
@@ -485,12 +484,12 @@ def test_whoever_is_stopped_before_they_write_their_name_is_not_waited_for_for_e
     base = str(tmp_path / "entry")
     code = (
         "import os, sys, time\n"
-        "from tfhub_cache.store.disk import lock\n"
-        "def write(self, content):\n"
+        "from tfhub_cache.store.disk.lock import LockContender\n"
+        "def write(descriptor, content):\n"
         "    print('stopped', flush=True)\n"
         "    time.sleep(60)\n"
-        "lock._LockFile.write = write\n"
-        "lock.LockContender(sys.argv[1], 60).attempt()\n"
+        "os.write = write\n"
+        "LockContender(sys.argv[1], 60).attempt()\n"
     )
     with subprocess.Popen([sys.executable, "-c", code, base], stdout=subprocess.PIPE) as stopped:
         try:
@@ -511,20 +510,20 @@ def test_whoever_is_interrupted_leaves_the_empty_lock_of_somebody_who_is_just_ta
 ) -> None:
     """A living one's lock is not removed."""
     base = str(tmp_path / "entry")
-    monkeypatch.setattr(lock, "_try_os_lock", lambda descriptor: None)
-    write = lock._LockFile.write
+    without_os_locks(monkeypatch)
+    write = os.write
 
-    def others_look(self: Any, content: str) -> None:
+    def others_look(descriptor: int, content: bytes) -> int:
         with monkeypatch.context() as patch:
-            patch.setattr(lock.LockContender, "_is_orphaned", interrupted)
+            patch.setattr(Owner, "parse", interrupted)  # while it looks who holds the lock
             with pytest.raises(KeyboardInterrupt):
                 LockContender(base, 60).attempt()
-        write(self, content)
+        return write(descriptor, content)
 
-    def interrupted(*_: object) -> bool:
+    def interrupted(*_: object) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(lock._LockFile, "write", others_look)
+    monkeypatch.setattr(os, "write", others_look)
     held = LockContender(base, 60).attempt()
     assert held is not None
     assert held.is_held()
@@ -535,16 +534,16 @@ def test_a_child_that_is_forked_while_a_lock_is_taken_does_not_keep_it(tmp_path:
     """Promise 7: a child that Python forks during the download lets go of the lock."""
     base = str(tmp_path / "entry")
     code = (
-        "import os, sys, time\n"
-        "from tfhub_cache.store.disk import lock\n"
-        "new = lock.Owner.new\n"
+        "import os, sys, time, uuid\n"
+        "from tfhub_cache.store.disk.lock import LockContender\n"
+        "uuid4 = uuid.uuid4\n"
         "def forked():\n"
         "    if os.fork() == 0:\n"  # by another thread, say
         "        time.sleep(60)\n"
         "        os._exit(0)\n"
-        "    return new()\n"
-        "lock.Owner.new = staticmethod(forked)\n"
-        "held = lock.LockContender(sys.argv[1], 60).attempt()\n"
+        "    return uuid4()\n"
+        "uuid.uuid4 = forked\n"
+        "held = LockContender(sys.argv[1], 60).attempt()\n"
         "print('held', flush=True)\n"
         "sys.stdin.read()\n"
     )
@@ -590,20 +589,21 @@ def test_a_model_is_held_against_the_lock_file_by_the_manifest_by_which_it_was_f
             Path(f"{old[0]}.manifest.json").write_bytes(new_manifest)
         return found
 
+    # The two looks are one call, with nothing of the system's in between.
     monkeypatch.setattr(LocalStore, "flaw", between)
-    locked = pins.locked(handle, str(file))
-    path = fetching.open_cache(str(cache_dir)).lookup(handle, locked)
-    assert path is None or os.path.isdir(path)
+    monkeypatch.setenv("TFHUB_LOCKFILE", str(file))
+    host.publish("/m", pack_files(NEW))
+    assert read_files(hub.resolve(handle)) == NEW
+    assert old
 
 
 # Interrupted threads
 
 
 def test_what_is_interrupted_while_a_server_is_asked_again_lets_go_of_its_lock(
-    host: Host, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+    host: Host, cache_dir: Path
 ) -> None:
     """Promise 9: all downloads stop and clean up."""
-    monkeypatch.setattr(resolving, "_PATIENCE", SOON)
     busy = host.publish("/busy/1", status(503, headers={"Retry-After": "30"}))
     quick = host.publish("/quick/1", pack_files(OLD))
     outcomes = hub.cache.resolve_all([quick, busy], jobs=2)
@@ -639,7 +639,7 @@ def test_an_interruption_stays_one_if_the_lock_file_can_not_be_removed(
     host: Host, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A loop over handles that goes on after an OSError must not go on after Ctrl-C."""
-    handle = host.publish("/m/1", pack_files(OLD))
+    handle = host.route("/m/1", lambda request: press_ctrl_c())
 
     def refused(function: Any) -> Any:
         def call(path: Any, *args: Any, **options: Any) -> None:
@@ -649,12 +649,8 @@ def test_an_interruption_stays_one_if_the_lock_file_can_not_be_removed(
 
         return call
 
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
     monkeypatch.setattr(os, "unlink", refused(os.unlink))
     monkeypatch.setattr(os, "rename", refused(os.rename))
-    monkeypatch.setattr(fetching.Cache, "_make", interrupted)
     with pytest.raises(KeyboardInterrupt):
         hub.resolve(handle)
 
@@ -681,6 +677,7 @@ def test_ctrl_c_pressed_again_when_a_transfer_ends_ends_its_threads(
 
     before = set(threading.enumerate())
     with monkeypatch.context() as patch:
+        # A second Ctrl-C comes when it comes.
         patch.setattr("tfhub_cache.fetching.download._receive", receive)
         patch.setattr(Segments, "close", interrupted)
         with pytest.raises(KeyboardInterrupt):
@@ -737,12 +734,12 @@ def test_a_lock_that_is_collected_in_its_own_heartbeat_is_let_go_of(
     collect = threading.Event()
     collected = threading.Event()
 
-    def touch(self: Any) -> None:
+    def heartbeat(*_: object) -> None:
         if collect.is_set():
             gc.collect()
             collected.set()
 
-    monkeypatch.setattr(lock._LockFile, "touch", touch)
+    monkeypatch.setattr(os, "utime", heartbeat)
     gc.disable()
     try:
         held = LockContender(base, 0.2).attempt()
@@ -789,16 +786,16 @@ def test_two_that_remove_the_same_model_at_once_do_not_fail(
 ) -> None:
     ours(cache_dir, A)
     entry = hub.cache.find(A)
-    delete = local_inventory.remove
+    rename = os.rename
     second: list[Any] = []
 
-    def at_the_same_time(path: str) -> None:
-        if not second:
+    def at_the_same_time(source: str, target: str) -> None:
+        rename(source, target)
+        if not second and source == base_of(cache_dir, A):
             second.append(None)
             second[0] = hub.cache.remove([entry])[0]
-        delete(path)
 
-    monkeypatch.setattr("tfhub_cache.store.disk.inventory.remove", at_the_same_time)
+    monkeypatch.setattr(os, "rename", at_the_same_time)
     assert hub.cache.remove([A])[0].error is None
     assert second[0].error is None, second[0].error
 
@@ -851,10 +848,10 @@ def test_a_lock_file_that_can_not_be_read_hides_no_other_model(
     ours(cache_dir, A)
     (cache_dir / f"{key_of('another')}.lock").write_text("elsewhere.1.cache-1")
 
-    def stale(self: Any) -> str:
+    def stale(*_: object) -> bytes:
         raise OSError(116, "Stale file handle")
 
-    monkeypatch.setattr(lock._LockFile, "read", stale)
+    monkeypatch.setattr(os, "pread", stale)  # which is how lock files are read
     assert A in [entry.handle for entry in hub.cache.entries()]
 
 
@@ -881,6 +878,7 @@ def test_a_download_that_is_complete_does_not_fail_for_its_part_files_end(
         self._journal = Failing(self._journal)
         close(self, keep=keep)
 
+    # No system call that a test could reach tells of it: the file is closed by Python's io.
     monkeypatch.setattr(part.PartFile, "close", failing)
     assert read_files(hub.resolve(handle)) == files
 

@@ -33,11 +33,10 @@ import json, os, resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)
 import tfhub_cache as hub
 from tfhub_cache import cli
-from tfhub_cache.fetching import lookup as fetching
 lock, sound, *planted = sys.argv[2:]
 
 def outcome(function, *args):
-    fetching._open_cache.cache_clear()  # as a new process
+    os.environ["TFHUB_CACHE_DIR"] += "/"  # what a process remembers goes by the spelling
     try:
         return function(*args)
     except (OSError, ValueError) as error:
@@ -46,7 +45,7 @@ def outcome(function, *args):
 def offline(handle):
     os.environ["TFHUB_OFFLINE"] = "1"
     try:
-        return hub.resolve(handle)
+        return os.path.normpath(hub.resolve(handle))
     finally:
         del os.environ["TFHUB_OFFLINE"]
 
