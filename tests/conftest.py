@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,27 @@ def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
     caplog.set_level(logging.INFO)
     yield caplog
     absl_logging.set_verbosity(before)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Lets the pauses between attempts pass at once; how long they would have been."""
+    from tfhub_cache.retrying import NETWORK
+    from tfhub_cache.transfer import connection
+
+    sleep, asked = time.sleep, []
+
+    def pass_at_once(seconds: float) -> None:
+        caller = sys._getframe(1).f_globals["__name__"].partition(".")[0]
+        if caller == "tfhub_cache":
+            asked.append(seconds)
+            seconds = min(seconds, 0.001)
+        sleep(seconds)
+
+    monkeypatch.setattr(time, "sleep", pass_at_once)
+    # A connection waits for an event, which comes if the download ends.
+    monkeypatch.setattr(connection, "NETWORK", NETWORK._replace(first_pause=0.0))
+    return asked
 
 
 # Servers.

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from entries import (
     DAY,
     HOUR,
     SHARD,
+    as_another_process,
     foreign,
     key_of,
     left_behind,
@@ -33,16 +35,10 @@ from waiting import SOON
 
 import tfhub_cache as hub
 from tfhub_cache.errors import CacheError, DownloadError
-from tfhub_cache.fetching import lookup as fetching
 
 MODEL = fake_model(size=1000)
 OTHER = fake_model(size=2000, seed=1)
 A, B, C = (f"https://example.com/{name}/1" for name in "abc")
-
-
-def as_another_process() -> None:
-    """Forgets what this process remembers of caches."""
-    fetching._open_cache.cache_clear()
 
 
 def let_others_read(cache: Path) -> None:
@@ -50,11 +46,6 @@ def let_others_read(cache: Path) -> None:
     for folder in [cache, *cache.parents]:
         if folder.owner() == cache.owner() and folder.parts[:-1] != Path(folder.anchor).parts:
             folder.chmod(folder.stat().st_mode | 0o055)
-
-
-@pytest.fixture(autouse=True)
-def _as_another_process() -> None:
-    as_another_process()
 
 
 @contextlib.contextmanager
@@ -97,8 +88,8 @@ def test_a_long_running_process_records_the_use_again_when_an_hour_has_gone(
     entry = ours(cache_dir, A, used=0.75 * HOUR)
     hub.resolve(A)
     assert seconds_since_use(entry) > 0.7 * HOUR
-    now = fetching.time.monotonic()
-    monkeypatch.setattr(fetching.time, "monotonic", lambda: now + 0.3 * HOUR)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 0.3 * HOUR)
     was_used(entry, 1.05 * HOUR)
     hub.resolve(A)
     assert seconds_since_use(entry) < 60

@@ -31,7 +31,6 @@ from servers import (
 import tfhub_cache as hub
 from tfhub_cache.clients import http, session
 from tfhub_cache.errors import ArchiveError, DownloadError, ResolveError
-from tfhub_cache.fetching import interruption
 from tfhub_cache.resolvers import archives as compressed
 
 MODEL = fake_model()
@@ -42,12 +41,6 @@ SECRET = "X-Goog-Signature=5ec2e7"
 @pytest.fixture(autouse=True)
 def _cache(cache_dir: Path) -> None:
     pass
-
-
-@pytest.fixture
-def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits between retries that are counted, not waited for."""
-    monkeypatch.setattr(interruption, "pause", lambda seconds: None)
 
 
 def targets(host: Host) -> list[str]:
@@ -264,7 +257,7 @@ def test_a_tunnel_through_a_proxy_works(
 
 
 def test_a_proxy_that_is_down_is_told(
-    host: Host, monkeypatch: pytest.MonkeyPatch, quick_retries
+    host: Host, monkeypatch: pytest.MonkeyPatch, impatient
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with pytest.raises(DownloadError, match=r"proxy failed.*HTTP_PROXY"):
@@ -364,7 +357,7 @@ def test_answers_that_only_announce_another_one_are_skipped(host: Host, code: in
     ids=["announcements", "trailers", "headers of an announcement"],
 )
 def test_an_answer_that_never_comes_to_its_end_is_given_up(
-    host: Host, endless: bytes, quick_retries
+    host: Host, endless: bytes, impatient
 ) -> None:
     more = endless if endless.endswith(b"\r\n\r\n") else b"X-More: 1\r\n"
     with pytest.raises(ResolveError):
@@ -373,7 +366,7 @@ def test_an_answer_that_never_comes_to_its_end_is_given_up(
 
 @pytest.mark.parametrize("code", [404, 503, 302, 206])
 def test_what_a_terminal_would_obey_is_escaped_in_what_a_server_says(
-    host: Host, code: int, quick_retries, caplog
+    host: Host, code: int, impatient, caplog
 ) -> None:
     answer = raw(
         b"HTTP/1.1 %d \x1b[2J\xff\x9bgone\r\nContent-Range: \x1b[2J\r\nConnection: close\r\n"
@@ -408,7 +401,7 @@ TRICKLES = {
 
 @pytest.mark.parametrize("what", TRICKLES)
 def test_a_server_that_trickles_for_ever_is_given_up(
-    host: Host, monkeypatch: pytest.MonkeyPatch, what: str, quick_retries
+    host: Host, monkeypatch: pytest.MonkeyPatch, what: str, impatient
 ) -> None:
     monkeypatch.setenv("TFHUB_HTTP_TIMEOUT", "0.2")
     start, drop = TRICKLES[what]
@@ -448,7 +441,7 @@ def test_a_server_is_not_too_slow_while_it_has_to_wait_for_the_reader(
 
 
 @pytest.mark.parametrize("code", [429, 500, 502, 503, 504])
-def test_passing_trouble_of_the_server_is_tried_again(host: Host, code: int, quick_retries) -> None:
+def test_passing_trouble_of_the_server_is_tried_again(host: Host, code: int, impatient) -> None:
     handle = host.publish("/m/1", status(code, times=3, then=archive(ARCHIVE)))
     assert read_files(hub.resolve(handle)) == MODEL
     assert len(host.requests) == 4
@@ -456,7 +449,7 @@ def test_passing_trouble_of_the_server_is_tried_again(host: Host, code: int, qui
 
 @pytest.mark.parametrize(("code", "advice"), [(429, "fewer requests"), (503, "in trouble")])
 def test_lasting_trouble_of_the_server_is_told(
-    host: Host, code: int, advice: str, quick_retries
+    host: Host, code: int, advice: str, impatient
 ) -> None:
     handle = host.publish("/m/1", status(code))
     with pytest.raises(DownloadError, match=advice):
@@ -464,25 +457,21 @@ def test_lasting_trouble_of_the_server_is_told(
     assert len(host.requests) == 5
 
 
-def test_retry_after_is_honoured_within_reason(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    waited: list[float] = []
-    monkeypatch.setattr(interruption, "pause", waited.append)
+def test_retry_after_is_honoured_within_reason(host: Host, impatient) -> None:
     first = status(429, {"Retry-After": "7"})
     second = status(503, {"Retry-After": "86400"})
     hub.resolve(host.publish("/m/1", in_turn(first, second, archive(ARCHIVE))))
-    assert waited == [7, http.MAX_RETRY_AFTER]
+    assert impatient == [7, http.MAX_RETRY_AFTER]
 
 
-def test_pauses_between_requests_grow(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    waited: list[float] = []
-    monkeypatch.setattr(interruption, "pause", waited.append)
+def test_pauses_between_requests_grow(host: Host, impatient: list[float]) -> None:
     hub.resolve(host.publish("/m/1", status(503, times=4, then=archive(ARCHIVE))))
-    for pause, most in zip(waited, [0.25, 0.5, 1, 2], strict=True):
+    for pause, most in zip(impatient, [0.25, 0.5, 1, 2], strict=True):
         assert most / 2 <= pause <= most
 
 
 def test_a_server_that_ends_the_connection_without_an_answer_is_asked_three_times(
-    host: Host, quick_retries
+    host: Host, impatient
 ) -> None:
     def hang_up(request: Request) -> None:
         request.cut()
@@ -494,29 +483,27 @@ def test_a_server_that_ends_the_connection_without_an_answer_is_asked_three_time
     assert [request.path for request in host.requests] == 3 * ["/m/1"] + 3 * ["/m/2"]
 
 
-def test_a_server_that_is_busy_and_then_silent_is_asked_again(host: Host, quick_retries) -> None:
+def test_a_server_that_is_busy_and_then_silent_is_asked_again(host: Host, impatient) -> None:
     busy, hang_up = status(503), lambda request: request.cut()
     handle = host.publish("/m/1", in_turn(busy, busy, busy, hang_up, archive(ARCHIVE)))
     assert read_files(hub.resolve(handle)) == MODEL
     assert len(host.requests) == 5
 
 
-def test_a_failure_of_tls_is_not_repeated(tls_host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    waited: list[float] = []
-    monkeypatch.setattr(interruption, "pause", waited.append)
+def test_a_failure_of_tls_is_not_repeated(tls_host: Host, impatient: list[float]) -> None:
     with pytest.raises(DownloadError, match="certificate verify failed"):
         hub.resolve(tls_host.publish("/m/1", ARCHIVE))
-    assert waited == []
+    assert impatient == []
 
 
-def test_no_network_is_told(quick_retries) -> None:
+def test_no_network_is_told(impatient) -> None:
     with pytest.raises(DownloadError, match=r"no connection: .*Check the network") as error:
         hub.resolve("https://nowhere.invalid/google/nnlm/2")
     assert "nowhere.invalid" in str(error.value)
 
 
 def test_a_server_that_does_not_answer_is_given_up(
-    host: Host, monkeypatch: pytest.MonkeyPatch, quick_retries
+    host: Host, monkeypatch: pytest.MonkeyPatch, impatient
 ) -> None:
     monkeypatch.setenv("TFHUB_HTTP_TIMEOUT", "0.2")
     release = threading.Event()
@@ -598,7 +585,7 @@ def test_the_scheme_may_be_written_in_capitals(host: Host) -> None:
     assert read_files(hub.resolve(handle)) == MODEL
 
 
-def test_no_secret_hides_in_what_an_error_refers_to(quick_retries) -> None:
+def test_no_secret_hides_in_what_an_error_refers_to(impatient) -> None:
     with pytest.raises(DownloadError) as error:
         hub.resolve(f"http://127.0.0.1:9/m?{SECRET}")
     link: BaseException | None = error.value
@@ -615,7 +602,7 @@ def test_a_ca_bundle_that_is_not_there_is_told(
         hub.resolve(tls_host.publish("/m/1", ARCHIVE))
 
 
-def test_a_retry_after_that_makes_no_sense_does_not_count(host: Host, quick_retries) -> None:
+def test_a_retry_after_that_makes_no_sense_does_not_count(host: Host, impatient) -> None:
     busy = status(503, {"Retry-After": "soon"})
     assert read_files(hub.resolve(host.publish("/m/1", in_turn(busy, archive(ARCHIVE))))) == MODEL
 
@@ -625,7 +612,7 @@ def test_a_retry_after_that_makes_no_sense_does_not_count(host: Host, quick_retr
     [("foo://127.0.0.1:9", "HTTP_PROXY"), ("socks5://127.0.0.1:9", "SOCKS")],
 )
 def test_a_proxy_that_is_set_wrongly_is_told(
-    host: Host, monkeypatch: pytest.MonkeyPatch, proxy_url: str, advice: str, quick_retries
+    host: Host, monkeypatch: pytest.MonkeyPatch, proxy_url: str, advice: str, impatient
 ) -> None:
     monkeypatch.setenv("http_proxy", proxy_url)
     with pytest.raises(DownloadError, match=advice):

@@ -39,11 +39,8 @@ from tfhub_cache.errors import (
     ResolveError,
     UnsafeArchiveError,
 )
-from tfhub_cache.fetching import interruption
 from tfhub_cache.manifest import Manifest
-from tfhub_cache.retrying import NETWORK
 from tfhub_cache.source import mirrors
-from tfhub_cache.transfer import connection
 
 MODEL = fake_model()
 ARCHIVE = pack_files(MODEL)
@@ -76,10 +73,8 @@ def second() -> Iterator[Host]:
 
 
 @pytest.fixture(autouse=True)
-def _quick(cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits between retries that are counted, not waited for."""
-    monkeypatch.setattr(interruption, "pause", lambda seconds: None)
-    monkeypatch.setattr(connection, "NETWORK", NETWORK._replace(first_pause=0.01))
+def _quick(cache_dir: Path, impatient: list[float]) -> None:
+    pass
 
 
 @pytest.fixture
@@ -306,7 +301,7 @@ HOSTILE = {
 def test_whatever_a_mirror_sends_the_next_one_is_asked_and_without_one_it_is_an_error_of_ours(
     host: Host, second: Host, mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TFHUB_HTTP_TIMEOUT", "5")
+    monkeypatch.setenv("TFHUB_HTTP_TIMEOUT", "2")
     wrong = []
     for number, (name, answer) in enumerate(HOSTILE.items()):
         path = f"/google/nnlm/{number}"
@@ -529,7 +524,6 @@ def test_mirrors_tell_where_the_uncompressed_model_is(
 
     monkeypatch.setenv("TFHUB_MODEL_LOAD_FORMAT", "UNCOMPRESSED")
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", bucket)
-    gcs._file_system.cache_clear()
     gcs.file_system(bucket, 60).pipe_file("test-bucket/nnlm/saved_model.pb", b"model")
     host.publish(PATH, ARCHIVE, gcs="gs://test-bucket/is-not-there")
     second.publish(PATH, ARCHIVE, gcs="gs://test-bucket/nnlm")
@@ -537,7 +531,6 @@ def test_mirrors_tell_where_the_uncompressed_model_is(
     assert hub.resolve(HANDLE) == "gs://test-bucket/nnlm"
     assert targets(host) == targets(second) == [f"{PATH}?tf-hub-format=uncompressed"]
     assert internet.requests == []
-    gcs._file_system.cache_clear()
 
 
 def test_if_no_mirror_tells_it_the_error_names_each(

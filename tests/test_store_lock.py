@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+import filelock
 import pytest
 from processes import dead_pid
 from waiting import until
@@ -142,7 +143,7 @@ def test_a_tensorflow_hub_process_that_is_gone_is_dead_at_once(entry: str) -> No
 def test_a_tensorflow_hub_process_that_lives_is_left_ten_minutes_to_grow_its_folder(
     entry: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "TENSORFLOW_HUB_TIMEOUT", 0.3)
+    monkeypatch.setattr(lock, "TENSORFLOW_HUB_TIMEOUT", 0.3)  # instead of ten minutes
     lock_file(entry).write_text(f"{HERE}.{os.getpid()}.{'0' * 32}")
     staging = Path(f"{entry}.{'0' * 32}.tmp")
     staging.mkdir()
@@ -185,7 +186,10 @@ def test_a_link_in_place_of_the_lock_file_is_not_followed(entry: str, tmp_path: 
 def test_without_locks_of_the_system_having_made_the_file_must_do(
     entry: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "_try_os_lock", lambda descriptor: None)
+    def refused(*_: object, **options: object) -> bool:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(filelock, "lock_descriptor", refused)
     held = LockContender(entry, 60).attempt()
     assert held is not None
     assert LockContender(entry, 60).attempt() is None  # this process is alive

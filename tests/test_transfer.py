@@ -82,12 +82,6 @@ def _cache(cache_dir: Path) -> None:
     pass
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No pauses between attempts."""
-    monkeypatch.setattr(connection, "NETWORK", NETWORK._replace(first_pause=0.0))
-
-
 # Going on in the same process.
 
 
@@ -102,14 +96,12 @@ def test_a_download_that_is_cut_goes_on_where_it_was(host: Host, cache_dir: Path
     assert names(cache_dir) == {"", "manifest.json", "descriptor.txt"}
 
 
-def test_a_download_that_is_cut_again_and_again_gets_there(host: Host, impatient: None) -> None:
+def test_a_download_that_is_cut_again_and_again_gets_there(host: Host, impatient) -> None:
     handle = published(host, cut(ARCHIVE, 1_000_000, reset=True), cut(ARCHIVE, 1_200_000))
     assert read_files(hub.resolve(handle)) == MODEL
 
 
-def test_a_download_from_a_host_that_sends_no_parts_begins_anew(
-    host: Host, impatient: None
-) -> None:
+def test_a_download_from_a_host_that_sends_no_parts_begins_anew(host: Host, impatient) -> None:
     handle = published(
         host, cut(ARCHIVE, AT_90_PERCENT, ranges=False), archive(ARCHIVE, ranges=False)
     )
@@ -118,14 +110,12 @@ def test_a_download_from_a_host_that_sends_no_parts_begins_anew(
     assert len(host.requests) == 3  # one of them to find out
 
 
-def test_an_archive_that_has_changed_on_the_way_is_fetched_anew(
-    host: Host, impatient: None
-) -> None:
+def test_an_archive_that_has_changed_on_the_way_is_fetched_anew(host: Host, impatient) -> None:
     handle = published(host, cut(ARCHIVE, AT_90_PERCENT), archive(OTHER_ARCHIVE))
     assert read_files(hub.resolve(handle)) == OTHER_MODEL
 
 
-def test_a_part_of_another_version_is_not_taken(host: Host, impatient: None) -> None:
+def test_a_part_of_another_version_is_not_taken(host: Host, impatient) -> None:
     """By a host that looks at Range and not at If-Range."""
 
     def careless(request: Request) -> None:
@@ -147,9 +137,7 @@ def first_byte_of(request: Request) -> int:
 
 
 @pytest.mark.parametrize("content_range", ["bytes 5-9/10", "bytes 9-1/3", "nonsense", ""])
-def test_a_part_that_makes_no_sense_is_not_taken(
-    host: Host, impatient: None, content_range: str
-) -> None:
+def test_a_part_that_makes_no_sense_is_not_taken(host: Host, impatient, content_range: str) -> None:
     def confused(request: Request) -> None:
         request.answer(206, b"x" * 100, {"Content-Range": content_range, "ETag": '"a"'})
 
@@ -157,7 +145,7 @@ def test_a_part_that_makes_no_sense_is_not_taken(
     assert read_files(hub.resolve(handle)) == MODEL
 
 
-def test_a_signed_url_that_has_expired_is_asked_for_anew(host: Host, impatient: None) -> None:
+def test_a_signed_url_that_has_expired_is_asked_for_anew(host: Host, impatient) -> None:
     expired = in_turn(cut(ARCHIVE, AT_90_PERCENT), status(403, body="ExpiredToken"))
     old = host.sign("/storage/old", expired)
     new = host.sign("/storage/new", archive(ARCHIVE), SIGNED_QUERY + "&again=1")
@@ -168,7 +156,7 @@ def test_a_signed_url_that_has_expired_is_asked_for_anew(host: Host, impatient: 
     assert first_byte(host.requests[-1]) > AT_90_PERCENT * 0.98
 
 
-def test_the_rest_is_asked_for_where_the_redirects_led(host: Host, impatient: None) -> None:
+def test_the_rest_is_asked_for_where_the_redirects_led(host: Host, impatient) -> None:
     signed = host.sign("/storage/m", in_turn(cut(ARCHIVE, AT_90_PERCENT), archive(ARCHIVE)))
     hub.resolve(published(host, redirect(signed)))
     assert [request.path for request in host.requests] == ["/m/1", "/storage/m", "/storage/m"]
@@ -178,7 +166,7 @@ def test_the_rest_is_asked_for_where_the_redirects_led(host: Host, impatient: No
 
 
 def test_what_has_arrived_of_a_download_that_failed_is_kept(
-    host: Host, cache_dir: Path, impatient: None
+    host: Host, cache_dir: Path, impatient
 ) -> None:
     dead = in_turn(cut(ARCHIVE, AT_90_PERCENT), status(404))
     handle = published(host, dead, dead)
@@ -229,7 +217,7 @@ def interrupted(
     return handle
 
 
-def test_another_version_starts_over(host: Host, cache_dir: Path, impatient: None) -> None:
+def test_another_version_starts_over(host: Host, cache_dir: Path, impatient) -> None:
     handle = interrupted(host, cache_dir, archive(OTHER_ARCHIVE))
     assert read_files(hub.resolve(handle)) == OTHER_MODEL
     assert names(cache_dir) == {"", "manifest.json", "descriptor.txt"}
@@ -247,7 +235,7 @@ NOTES = b'{"format": 3, "handle": "h", "size": %d, "version": "%s", "checksums":
 def test_a_part_file_that_is_not_as_it_was_written_is_noticed(
     host: Host,
     cache_dir: Path,
-    impatient: None,
+    impatient,
     rot: bytes,
     compression: Literal["gz"] | None,
 ) -> None:
@@ -263,7 +251,7 @@ def test_a_part_file_that_is_not_as_it_was_written_is_noticed(
 
 
 def test_what_is_kept_is_used_up_to_where_the_file_ends(
-    host: Host, cache_dir: Path, impatient: None
+    host: Host, cache_dir: Path, impatient
 ) -> None:
     """As a power failure leaves a file whose size was not yet on the disk."""
     handle = interrupted(host, cache_dir, archive(ARCHIVE))
@@ -288,7 +276,7 @@ def test_what_is_kept_is_used_up_to_where_the_file_ends(
     ids=itertools.count(),
 )
 def test_notes_that_make_no_sense_cost_a_download(
-    host: Host, cache_dir: Path, impatient: None, garbage: bytes
+    host: Host, cache_dir: Path, impatient, garbage: bytes
 ) -> None:
     handle = interrupted(host, cache_dir, archive(ARCHIVE))
     (cache_dir / f"{key_of(handle)}.part.json").write_bytes(garbage)
@@ -296,9 +284,7 @@ def test_notes_that_make_no_sense_cost_a_download(
     assert first_byte(host.requests[-1]) == 0
 
 
-def test_notes_that_make_sense_spare_what_they_name(
-    host: Host, cache_dir: Path, impatient: None
-) -> None:
+def test_notes_that_make_sense_spare_what_they_name(host: Host, cache_dir: Path, impatient) -> None:
     handle = interrupted(host, cache_dir, archive(ARCHIVE))
     line = b"[0, %d]\n[1, 5]\n[1, " % zlib.crc32(ARCHIVE[:SEGMENT])
     (cache_dir / f"{key_of(handle)}.part.json").write_bytes(NOTES + line)
@@ -313,7 +299,7 @@ def test_notes_that_make_sense_spare_what_they_name(
 @pytest.mark.parametrize("suffix", ["part", "part.json"])
 @pytest.mark.parametrize("planted", ["link", "fifo", "folder"])
 def test_what_is_planted_in_place_of_the_part_file_is_neither_followed_nor_waited_for(
-    host: Host, cache_dir: Path, tmp_path: Path, impatient: None, suffix: str, planted: str
+    host: Host, cache_dir: Path, tmp_path: Path, impatient, suffix: str, planted: str
 ) -> None:
     handle = interrupted(host, cache_dir, archive(ARCHIVE))
     victim = tmp_path / "victim"
@@ -349,7 +335,7 @@ def test_a_small_archive_is_received_without_a_thread_or_a_part_file(
     assert all("part" not in there for _, there in seen)
 
 
-def test_a_small_archive_that_is_cut_goes_on_where_it_was(host: Host, impatient: None) -> None:
+def test_a_small_archive_that_is_cut_goes_on_where_it_was(host: Host, impatient) -> None:
     small = fake_model(size=100_000)
     packed = pack_files(small)
     handle = published(host, cut(packed, 50_000), archive(packed))
@@ -368,7 +354,7 @@ def test_a_host_that_sends_nothing_but_headers_is_not_pressed(
     assert len(host.requests) <= 6
 
 
-def test_nothing_is_kept_of_a_small_archive(host: Host, cache_dir: Path, impatient: None) -> None:
+def test_nothing_is_kept_of_a_small_archive(host: Host, cache_dir: Path, impatient) -> None:
     small = pack_files(fake_model(size=100_000))
     handle = published(host, cut(small, 50_000), *[status(404)] * 2)
     with pytest.raises(DownloadError, match="Nothing of it was kept"):
@@ -413,7 +399,7 @@ def test_what_several_connections_bring_is_put_together_right(host: Host) -> Non
     assert read_files(hub.resolve(handle)) == model
 
 
-def test_connections_that_are_all_cut_at_once_go_on(host: Host, impatient: None) -> None:
+def test_connections_that_are_all_cut_at_once_go_on(host: Host, impatient) -> None:
     """As when a router restarts, or somebody moves from one network to another."""
     model = fake_model(size=12_000_000, seed=3)
     packed = pack_files(model)
@@ -612,7 +598,7 @@ def test_a_connection_that_trickles_does_not_hold_up_the_others(host: Host) -> N
 
 @pytest.mark.parametrize("code", [400, 403, 501])
 def test_what_is_kept_never_makes_a_handle_impossible_to_resolve(
-    host: Host, cache_dir: Path, impatient: None, code: int
+    host: Host, cache_dir: Path, impatient, code: int
 ) -> None:
     """A host that has sent parts may stop doing so."""
 
@@ -628,7 +614,7 @@ def test_what_is_kept_never_makes_a_handle_impossible_to_resolve(
 
 
 def test_a_captive_portal_does_not_cost_what_is_kept(
-    host: Host, cache_dir: Path, impatient: None
+    host: Host, cache_dir: Path, impatient
 ) -> None:
     handle = interrupted(host, cache_dir, web_page("Please log in"))
     with pytest.raises(ArchiveError, match="web page"):
@@ -639,7 +625,7 @@ def test_a_captive_portal_does_not_cost_what_is_kept(
 
 
 def test_checksums_that_only_the_first_answer_told_are_kept_too(
-    host: Host, cache_dir: Path, impatient: None
+    host: Host, cache_dir: Path, impatient
 ) -> None:
     packed = pack_files(MODEL, compression=None)
     told = {"Content-MD5": base64.b64encode(hashlib.md5(packed).digest()).decode()}
@@ -664,7 +650,7 @@ def test_checksums_that_only_the_first_answer_told_are_kept_too(
     assert read_files(hub.resolve(handle)) == MODEL
 
 
-def test_a_date_that_may_be_of_two_versions_is_no_version(host: Host, impatient: None) -> None:
+def test_a_date_that_may_be_of_two_versions_is_no_version(host: Host, impatient) -> None:
     """RFC 9110, 8.8.2.2: within the second in which it was modified, much can happen."""
     fresh = email.utils.formatdate(usegmt=True)
 
@@ -766,7 +752,7 @@ def test_a_connection_that_is_alone_stays_close_to_the_reader(host: Host, cache_
 
 
 def test_a_connection_does_not_wait_for_what_is_kept_to_be_read(
-    host: Host, cache_dir: Path, impatient: None
+    host: Host, cache_dir: Path, impatient
 ) -> None:
     handle = interrupted(host, cache_dir, archive(BIG), packed=BIG, after=5_000_000)
     received = [0]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import types
 from collections.abc import Iterator
 
 import models
 import pytest
 import requests
-from buckets import FILES, ROOT, Bucket, as_another_process
+from buckets import FILES, ROOT, Bucket
 from servers import Host, bucket_server
 from storage import Storage
 
 from tfhub_cache.store.bucket import claim as bucket_claim
 from tfhub_cache.store.bucket import store as bucket
+
+SPELLINGS = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +34,10 @@ def storage(emulator: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]
     monkeypatch.setattr(_metadata, "_NO_GCE_CHECK", True, raising=False)
     with Storage(emulator) as front:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", front.url)
-        monkeypatch.setenv("TFHUB_CACHE_DIR", ROOT)
-        monkeypatch.setattr(bucket._BucketContender, "poll_seconds", 0.02)
-        as_another_process()
+        # Another spelling for each test: the process remembers caches by it.
+        monkeypatch.setenv("TFHUB_CACHE_DIR", ROOT + "/" * next(SPELLINGS))
+        monkeypatch.setattr(bucket._BucketContender, "poll_seconds", 0.02)  # to be quick
         yield front
-    as_another_process()
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +65,6 @@ def handle(host: Host, storage: Storage) -> str:
 
 @pytest.fixture
 def silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody gives signs of life, as if asleep or cut off."""
+    """No process gives signs of life, as if asleep or cut off; and here all are one."""
     monkeypatch.setattr(bucket_claim.BucketClaim, "_beat", lambda self, seconds: None)
     monkeypatch.setenv("TFHUB_LOCK_TIMEOUT", "0.4")

@@ -15,8 +15,8 @@ from typing import Any
 
 import models
 import pytest
-from buckets import FILES, HERE, ROOT, Bucket, as_another_process
-from entries import key_of
+from buckets import FILES, HERE, ROOT, Bucket
+from entries import as_another_process, key_of
 from processes import dead_pid
 from servers import Host, archive, cut, in_turn, status
 from storage import Storage

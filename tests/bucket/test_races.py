@@ -24,11 +24,10 @@ from buckets import (
     ROOT,
     SHARD,
     Bucket,
-    as_another_process,
     is_file_of,
     is_upload_of,
 )
-from entries import key_of
+from entries import as_another_process, key_of
 from processes import dead_pid
 from servers import Host, archive, cut, in_turn, stall, status
 from storage import Call, Storage

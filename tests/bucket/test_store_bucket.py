@@ -29,11 +29,10 @@ from buckets import (
     ROOT,
     SHARD,
     Bucket,
-    as_another_process,
     is_file_of,
     is_upload_of,
 )
-from entries import key_of
+from entries import as_another_process, key_of
 from logs import warnings
 from processes import dead_pid
 from servers import Host, archive, cut, in_turn, stall, status
@@ -42,7 +41,6 @@ from waiting import SOON, in_background, until
 
 import tfhub_cache as hub
 from tfhub_cache.errors import CacheError, DownloadError, ResolveError
-from tfhub_cache.fetching import lookup as fetching
 from tfhub_cache.manifest import MOST_BYTES
 from tfhub_cache.store.bucket import claim as bucket_claim
 from tfhub_cache.store.bucket import store as bucket
@@ -365,7 +363,7 @@ def test_a_lock_that_nobody_can_read_is_replaced_after_tensorflow_hubs_timeout(
     handle: str, objects: Bucket, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
     """Promise 7: whoever it was."""
-    monkeypatch.setattr(bucket, "TENSORFLOW_HUB_TIMEOUT", 0.3)
+    monkeypatch.setattr(bucket, "TENSORFLOW_HUB_TIMEOUT", 0.3)  # instead of ten minutes
     objects[f"{key_of(handle)}.lock"] = content
     hub.resolve(handle)
     objects.check_whole(handle, FILES)
@@ -400,7 +398,7 @@ def test_a_model_that_tensorflow_hub_is_still_making_is_waited_for(
     host: Host, handle: str, objects: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Promise 8: while its folder grows, its lock holds, and then its model counts."""
-    monkeypatch.setattr(bucket, "TENSORFLOW_HUB_TIMEOUT", 1.0)
+    monkeypatch.setattr(bucket, "TENSORFLOW_HUB_TIMEOUT", 1.0)  # instead of ten minutes
     uid = "0123456789abcdef0123456789abcdef"
     objects[f"{key_of(handle)}.lock"] = f"elsewhere.77.{uid}".encode()
     objects.put(key_of(handle), {"saved_model.pb": FILES["saved_model.pb"]})
@@ -423,7 +421,7 @@ def test_a_tensorflow_hub_that_died_is_replaced_and_its_objects_go(
     handle: str, objects: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Promises 7 and 8: its folder did not grow for ten minutes; what is kept costs money."""
-    monkeypatch.setattr(bucket, "TENSORFLOW_HUB_TIMEOUT", 0.4)
+    monkeypatch.setattr(bucket, "TENSORFLOW_HUB_TIMEOUT", 0.4)  # instead of ten minutes
     uid = "0123456789abcdef0123456789abcdef"
     objects[f"{key_of(handle)}.lock"] = f"elsewhere.77.{uid}".encode()
     objects[f"{key_of(handle)}.{uid}.tmp/saved_model.pb"] = b"half"
@@ -997,11 +995,10 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     files = fsspec.filesystem("memory")
     files.store.clear()
     monkeypatch.setenv("TFHUB_CACHE_DIR", "memory://shared/models")
-    monkeypatch.setattr(bucket._BucketContender, "poll_seconds", 0.02)
-    fetching._open_cache.cache_clear()
+    monkeypatch.setattr(bucket._BucketContender, "poll_seconds", 0.02)  # to be quick
+    as_another_process()
     yield files
     files.store.clear()
-    fetching._open_cache.cache_clear()
 
 
 def _in_memory(files: Any) -> dict[str, bytes]:
@@ -1025,7 +1022,7 @@ def test_any_file_system_of_fsspec_can_hold_the_cache(memory: Any, host: Host) -
         f"{entry}.manifest.json",
         f"{entry}.descriptor.txt",
     }
-    fetching._open_cache.cache_clear()
+    as_another_process()
     assert hub.resolve(handle) == path
     assert len(host.requests) == 1
 

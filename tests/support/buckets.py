@@ -11,23 +11,11 @@ import models
 from entries import key_of
 from storage import Call
 
-from tfhub_cache.clients import gcs
-from tfhub_cache.fetching import lookup as fetching
-
 ROOT = "gs://test-bucket/models"
 FILES = models.fake_model(size=20_000)
 SHARD = "variables/variables.data-00000-of-00001"
 LONG = models.fake_model(size=6_000_000, seed=1)
 HERE = socket.gethostname()
-
-
-def as_another_process() -> None:
-    """Forgets what this process remembers, so that the next resolve is like another process's."""
-    from gcsfs.core import GCSFileSystem
-
-    fetching._open_cache.cache_clear()
-    gcs._file_system.cache_clear()
-    GCSFileSystem.clear_instance_cache()
 
 
 class Bucket:
