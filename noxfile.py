@@ -32,18 +32,16 @@ DEFAULT = f"{sys.version_info.major}.{sys.version_info.minor}"
 def light(session: nox.Session) -> None:
     """Installs the package without TensorFlow, and runs the tests that work without it.
 
-    Those that take long and tell little of an interpreter are run on the default one only.
+    Those that say little of an interpreter, and more of the libraries, are left to the others.
     """
     session.install("--quiet", "--upgrade", "pip>=25.1")
     session.install("--quiet", "--editable", ".", "--group", "test")
-    _run_light_tests(session)
+    _run_tests(session, "not tensorflow and not once and not libraries")
 
 
-def _run_light_tests(session: nox.Session) -> None:
+def _run_tests(session: nox.Session, which: str) -> None:
     workers = ("-n", "auto", "--dist", "loadgroup")
-    session.run(
-        "pytest", *workers, "--quiet", "-m", "not tensorflow and not once", *session.posargs
-    )
+    session.run("pytest", *workers, "--quiet", "-m", which, *session.posargs)
 
 
 @nox.session(python=OLDEST, venv_backend="uv")
@@ -53,4 +51,4 @@ def lowest(session: nox.Session) -> None:
     compiled = ("uv", "pip", "compile", "--quiet", "pyproject.toml", "--output-file", oldest)
     session.run(*compiled, "--resolution", "lowest-direct", "--python-version", OLDEST)
     session.install("--quiet", "--editable", ".", "--group", "test", "--constraint", oldest)
-    _run_light_tests(session)
+    _run_tests(session, "not tensorflow and not once")

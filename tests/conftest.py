@@ -26,11 +26,18 @@ from surroundings import settle_environment, settle_process
 def pytest_configure(config: pytest.Config) -> None:
     settle_process()
     config.addinivalue_line("markers", "tensorflow: needs TensorFlow; skipped where there is none")
-    config.addinivalue_line("markers", "once: takes long, and tells little of other interpreters")
+    config.addinivalue_line("markers", "once: runs on the default interpreter only")
+    config.addinivalue_line("markers", "libraries: depends on libraries rather than on Python")
     # Read by google-auth when it is imported: there is no machine of Google's to ask.
     os.environ["NO_GCE_CHECK"] = "true"
     # Read by TensorFlow's C++ part when it is loaded.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors, as many tests wait for a timeout or for a process."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -482,14 +482,14 @@ def inflate(request: pytest.FixtureRequest) -> Iterator[str]:
 QUIET = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
-@settings(QUIET, max_examples=250)
+@settings(QUIET, max_examples=100)
 @given(data=damaged([name for name in WITH_CHECKSUM if name.startswith("gzip")]))
 def test_any_damage_to_gzip_is_noticed_or_none(inflate: str, data: bytes) -> None:
     """Hostile input: any mutation of the bytes gives the exact tree or an error."""
     assert outcome(data) in (SOUND, None)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(damaged([name for name in WITH_CHECKSUM if not name.startswith("gzip")]))
 def test_any_damage_to_bzip2_and_xz_is_noticed_or_none(data: bytes) -> None:
     """Hostile input: the same, for what else has a checksum."""
@@ -503,7 +503,7 @@ HEADERS = [
 ]
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.sampled_from(HEADERS), st.integers(0, 511), st.integers(0, 7))
 def test_a_flipped_bit_in_a_header_is_noticed(header: int, at: int, bit: int) -> None:
     """Hostile input: a tar without compression has a checksum too, one for each header."""
@@ -548,7 +548,7 @@ MAGIC = [b"", b"\x1f\x8b", b"\x1f\x8b\x08\x00", b"\x1f\x8b\x08\x1f", b"BZh9", b"
          TINY_TAR[:1536]]  # fmt: skip
 
 
-@settings(QUIET, max_examples=200)
+@settings(QUIET, max_examples=100)
 @given(
     magic=st.sampled_from(MAGIC),
     data=st.binary(max_size=2000),
@@ -660,7 +660,7 @@ def hostile_tars(draw: st.DrawFn) -> bytes:
     return b"".join(parts) + draw(st.sampled_from([b"", bytes(512), bytes(1024)]))
 
 
-@settings(max_examples=250)
+@settings(max_examples=100)
 @given(hostile_tars())
 def test_any_headers_are_refused_in_an_orderly_way(data: bytes) -> None:
     """Hostile input: as above, behind the checksums of the headers."""
@@ -713,7 +713,7 @@ def wrong_sizes(draw: st.DrawFn) -> bytes:
     return before + raw_header(b"pax", kind, len(fields)) + padded(fields) + member
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(wrong_sizes(), st.booleans())
 def test_a_size_that_no_file_has_is_refused_before_anything_is_read(
     data: bytes, compressed: bool
@@ -757,7 +757,7 @@ def hopeless_headers(draw: st.DrawFn) -> tuple[bytes, bytes]:
     return draw(st.sampled_from([b"x", b"g", b"X"])), raw_header(b"h", b"x", length), part
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(hopeless_headers(), st.booleans())
 def test_a_pax_header_without_meaning_is_refused_when_little_is_read(
     header: tuple[bytes, bytes, bytes], compressed: bool
@@ -779,7 +779,7 @@ def _mended(header: bytes) -> bytes:
     return header[:148] + b"%06o\0 " % total + header[156:]
 
 
-@settings(max_examples=250)
+@settings(max_examples=100)
 @given(
     st.lists(
         st.tuples(
@@ -1181,7 +1181,7 @@ def test_a_name_beyond_the_encoding_of_the_system_is_the_archives_fault(tmp_path
     assert "name that this file system does not take" in done.stdout, done.stderr
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(CASE_NAMES, st.booleans())
 def test_names_that_collide_are_refused(names: list[str], folders: bool) -> None:
     """Hostile input: names that collide on case-insensitive disks."""

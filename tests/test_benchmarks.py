@@ -20,7 +20,10 @@ from benchmarks.results import CURL, HUB, OURS, Row, Target, shown
 from benchmarks.static_server import StaticServer
 from benchmarks.steps import Step
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the benchmarks need Linux")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="the benchmarks need Linux"),
+    pytest.mark.once,
+]
 
 CONTENT = bytes(range(256)) * 4000
 

@@ -17,6 +17,8 @@ import requests
 import servers
 from servers import Host, Proxy, archive, cut, in_turn, redirect, stall, status
 
+pytestmark = pytest.mark.once
+
 DATA = bytes(range(256)) * 4000
 
 

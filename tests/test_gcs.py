@@ -15,6 +15,8 @@ from storage import Call, Storage
 import tfhub_cache as hub
 from tfhub_cache.errors import ArchiveError, DownloadError, ProtocolError, UnsafeArchiveError
 
+pytestmark = pytest.mark.libraries
+
 FILES = models.fake_model(size=20_000)
 
 

@@ -26,7 +26,7 @@ MANIFEST = Manifest(
     validators={"ETag": '"1"'},
 )
 DATA = json.loads(MANIFEST.to_json())
-many = settings(derandomize=True, deadline=None, database=None, max_examples=300)
+many = settings(derandomize=True, deadline=None, database=None, max_examples=100)
 
 
 def check(text: bytes) -> None:

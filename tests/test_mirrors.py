@@ -42,6 +42,8 @@ from tfhub_cache.errors import (
 from tfhub_cache.manifest import Manifest
 from tfhub_cache.source import mirrors
 
+pytestmark = pytest.mark.libraries
+
 MODEL = fake_model()
 ARCHIVE = pack_files(MODEL)
 OTHER = fake_model(seed=1)

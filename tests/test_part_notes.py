@@ -20,7 +20,7 @@ from tfhub_cache.transfer.spool import Identity
 
 SIZE = 3 << 20
 IDENTITY = Identity("https://example.com/m/1", SIZE, '"1"', {"md5": b"0" * 16})
-many = settings(derandomize=True, deadline=None, database=None, max_examples=200)
+many = settings(derandomize=True, deadline=None, database=None, max_examples=100)
 
 
 @pytest.fixture(scope="module")

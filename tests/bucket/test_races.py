@@ -44,7 +44,7 @@ from tfhub_cache.store.bucket.store import BucketStore
 from tfhub_cache.store.bucket.uploads import Uploads
 from tfhub_cache.store.flaw import ABSENT, Flaw
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.timeout(120), pytest.mark.libraries]
 
 # What makes it look like a model of tensorflow_hub's comes last.
 LAST = {"assets/0.bin": os.urandom(2_000_000), "assets/1.bin": os.urandom(2_000_000), **FILES}

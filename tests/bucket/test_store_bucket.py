@@ -48,7 +48,7 @@ from tfhub_cache.store.bucket import uploads
 from tfhub_cache.store.bucket.store import BucketStore
 from tfhub_cache.store.flaw import ABSENT
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.timeout(120), pytest.mark.libraries]
 
 MANY = {
     **models.fake_model(size=20_000),

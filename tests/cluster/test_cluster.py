@@ -336,7 +336,7 @@ def test_machines_that_start_at_once_all_load_the_same_model(
     handle = host.publish("/small/1", models.pack(small))
     with google_proxy(emulator, ca, ca_pem) as (env, theirs):
         theirs.latency = LATENCY
-        machines = cluster.add(handle, 3, what="load", **env)
+        machines = cluster.add(handle, 2, what="load", **env)
         for machine in machines:
             machine.start()
         seen = [machine.outcome() for machine in machines]

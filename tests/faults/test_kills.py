@@ -97,6 +97,7 @@ def test_killed_at_a_step_of_a_download_nothing_is_there_and_the_next_one_succee
     cache.is_all(handle)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("step", BEFORE_IT_IS_PUBLISHED[1:] + ONLY_IF_DAMAGED)
 def test_killed_while_mending_an_entry_it_is_as_it_was_or_absent_and_the_next_one_mends_it(
     step: str,

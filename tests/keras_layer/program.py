@@ -116,9 +116,12 @@ def train(model: Any, data: Any, loss: Any, epochs: int, rate: float = 0.1) -> A
     return model.fit(data, epochs=epochs, shuffle=False, verbose=0).history
 
 
-def accuracy_of(model: Any, data: Any, classes: bool) -> float:
+def accuracy_of(model: Any, data: Any, classes: bool, predict: bool = False) -> float:
     """The share of right answers: of the best of several classes, or of the sign."""
-    guesses = model.predict(data.map(lambda inputs, _: inputs), verbose=0)
+    if predict:
+        guesses = model.predict(data.map(lambda inputs, _: inputs), verbose=0)
+    else:  # the same, and quicker
+        guesses = np.concatenate([model(inputs) for inputs, _ in data])
     truth = np.concatenate([labels for _, labels in data])
     return float(((guesses.argmax(1) if classes else guesses > 0) == truth).mean())
 
@@ -280,7 +283,7 @@ def trainings_that_learn() -> Any:
             seen[f"{name} {trainable}"] = {
                 "losses": [losses[0], losses[-1]],
                 "before": untrained,
-                "accuracy": accuracy_of(made, data, name == "images"),
+                "accuracy": accuracy_of(made, data, name == "images", predict=trainable),
                 "moved": moved,
             }
     return seen
