@@ -372,7 +372,7 @@ def test_progress_is_shown_on_stderr_when_asked_for(
 def test_progress_is_logged_now_and_then_otherwise(
     host: Host, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, log
 ) -> None:
-    monkeypatch.setattr("tfhub_cache.fetching.progress._LOG_EVERY_SECONDS", 1e-9)
+    monkeypatch.setattr("tfhub_cache.fetching.progress._LOG_EVERY_SECONDS", 1e-9)  # instead of 15
     handle = host.publish("/m/1", ARCHIVE)
     hub.resolve(handle)
     assert f"Downloading {handle}: 0." in log.text

@@ -23,6 +23,7 @@ class Prefix(resolver.Resolver):
 @pytest.fixture
 def chain(monkeypatch: pytest.MonkeyPatch):
     """The registry, which forgets what a test adds."""
+    # What was added can't be removed in a public way.
     monkeypatch.setattr(
         registry.resolver, "_implementations", [*registry.resolver._implementations]
     )

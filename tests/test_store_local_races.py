@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -18,7 +17,7 @@ import pytest
 from entries import ours, seconds_since_use
 from models import fake_model, pack_files, read_files
 from servers import Host, stall, status
-from waiting import SOON, until
+from waiting import SOON, press_ctrl_c, until
 
 import tfhub_cache as hub
 from tfhub_cache.errors import CacheError
@@ -50,10 +49,6 @@ def taken_over(base: str) -> lock.HeldLock:
 def claim_taken_over(cache: Path, handle: str, **options: Any) -> Any:
     contender = LocalStore(str(cache)).contend(key_of(handle), 0.05, 0, **options)
     return until(contender.attempt)
-
-
-def press_ctrl_c() -> None:
-    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
 
 def without_os_locks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -590,6 +585,7 @@ def test_a_model_is_held_against_the_lock_file_by_the_manifest_by_which_it_was_f
         return found
 
     # The two looks are one call, with nothing of the system's in between.
+    # No call of the system's lies between the two looks alone.
     monkeypatch.setattr(LocalStore, "flaw", between)
     monkeypatch.setenv("TFHUB_LOCKFILE", str(file))
     host.publish("/m", pack_files(NEW))
@@ -639,7 +635,7 @@ def test_an_interruption_stays_one_if_the_lock_file_can_not_be_removed(
     host: Host, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A loop over handles that goes on after an OSError must not go on after Ctrl-C."""
-    handle = host.route("/m/1", lambda request: press_ctrl_c())
+    handle = host.route("/m/1", press_ctrl_c)
 
     def refused(function: Any) -> Any:
         def call(path: Any, *args: Any, **options: Any) -> None:

@@ -347,7 +347,7 @@ def test_a_host_that_sends_nothing_but_headers_is_not_pressed(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is asked with growing pauses, and no more often than one that is alone would."""
-    monkeypatch.setattr(connection, "NETWORK", NETWORK._replace(first_pause=0.1))
+    monkeypatch.setattr(connection, "NETWORK", NETWORK._replace(first_pause=0.1))  # to be quick
     handle = host.publish("/m/1", cut(ARCHIVE, 0))
     with pytest.raises(DownloadError):
         hub.resolve(handle)

@@ -123,6 +123,7 @@ def test_ended_at_any_request_it_leaves_no_part_that_looks_whole_and_nothing_tha
     end: type[BaseException],
 ) -> None:
     """Promises 1, 7 and 9."""
+    # One after the other, so that each run makes the same requests in the same order.
     monkeypatch.setattr("tfhub_cache.store.bucket.uploads.UPLOADS", 1)
     monkeypatch.setattr("tfhub_cache.store.bucket.claim.UPLOADS", 1)
     wrong: list[str] = []
@@ -137,6 +138,7 @@ def test_ended_at_any_request_it_leaves_no_part_that_looks_whole_and_nothing_tha
         as_another_process()
         client = Client(point, end)
         with monkeypatch.context() as patch:
+            # A kill of this process, which goes on afterwards, can only be played.
             patch.setattr(gcs, "file_system_of", lambda *_: client)
             with contextlib.suppress(KeyboardInterrupt, Killed):
                 act(handle)

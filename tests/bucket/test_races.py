@@ -31,10 +31,9 @@ from entries import as_another_process, key_of
 from processes import dead_pid
 from servers import Host, archive, cut, in_turn, stall, status
 from storage import Call, Storage
-from waiting import SOON, in_background, until
+from waiting import SOON, in_background, press_ctrl_c, until
 
 import tfhub_cache as hub
-from tfhub_cache.clients import gcs
 from tfhub_cache.errors import CacheError, DownloadError
 from tfhub_cache.fetching import lookup as fetching
 from tfhub_cache.store.bucket import inventory
@@ -71,6 +70,7 @@ def of_long_ago(monkeypatch: pytest.MonkeyPatch, generation: str | None) -> None
         time = written(info)
         return time - 7200 if time and str(info.get("generation")) == generation else time
 
+    # The emulator sets the times of objects itself.
     monkeypatch.setattr(objects_module, "_written", told)
 
 
@@ -143,17 +143,15 @@ def test_a_prune_that_ends_half_way_leaves_nothing_that_looks_like_a_model(
         hub.cache.prune()
         storage.mend()
     else:
-        remove_if = gcs.remove_if
 
-        def interrupted(file_system: Any, path: str, generation: int) -> None:
-            if "vocab" in path:
-                raise KeyboardInterrupt
-            remove_if(file_system, path, generation)
+        def interrupt(call: Call) -> None:
+            press_ctrl_c()
+            call.request.cut()
 
-        with monkeypatch.context() as patch:
-            patch.setattr(gcs, "remove_if", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                hub.cache.prune()
+        storage.fault(lambda call: call.kind == "delete" and "vocab" in call.name, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            hub.cache.prune()
+        storage.mend()
     assert f"{key_of(handle)}/assets/vocab.txt" in objects.names()
     assert flaw_of(handle) == ABSENT
 
@@ -187,21 +185,15 @@ def test_a_model_that_others_may_have_seen_is_not_taken_back(
 
 
 def test_whoever_is_interrupted_when_the_manifest_is_made_leaves_the_model(
-    handle: str, objects: Bucket, monkeypatch: pytest.MonkeyPatch
+    handle: str, objects: Bucket, storage: Storage
 ) -> None:
     """Promises 1 and 9."""
-    create = Objects.create
-
-    def interrupted(self: Objects, name: str, content: bytes) -> int | None:
-        made = create(self, name, content)
-        if name.endswith(".manifest.json"):
-            raise KeyboardInterrupt
-        return made
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Objects, "create", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            hub.resolve(handle)
+    made = f"{key_of(handle)}.manifest.json"
+    storage.fault(
+        lambda call: call.is_creation and call.name.endswith(made), press_ctrl_c, late=True
+    )
+    with pytest.raises(KeyboardInterrupt):
+        hub.resolve(handle)
     assert flaw_of(handle) is None
 
 
@@ -212,16 +204,12 @@ def test_nobody_waits_for_somebody_who_ended_while_taking_the_lock(
     """Promise 9: a notebook lives on, and would wait for itself."""
     lock = f"{key_of(handle)}.lock"
     if how == "interrupted":
-        create = Objects.create
-
-        def interrupted(self: Objects, name: str, content: bytes) -> int | None:
-            create(self, name, content)
-            raise KeyboardInterrupt
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Objects, "create", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                hub.resolve(handle)
+        storage.fault(
+            lambda call: call.is_creation and call.name.endswith(lock), press_ctrl_c, late=True
+        )
+        with pytest.raises(KeyboardInterrupt):
+            hub.resolve(handle)
+        storage.mend()
     else:
         # For as long as gcsfs tries; then the bucket answers again.
         storage.fault(
@@ -702,6 +690,7 @@ def test_a_claim_whose_release_is_interrupted_is_noted_as_released(
                 raise KeyboardInterrupt
             discard(self)
 
+        # A second Ctrl-C, in the step after the first: no request marks that moment.
         patch.setattr(Uploads, "discard", discard_interrupted)
         with pytest.raises(KeyboardInterrupt):
             hub.resolve(handle)

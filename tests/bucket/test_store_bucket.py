@@ -14,7 +14,6 @@ import random
 import tempfile
 import threading
 import time
-import types
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,12 +36,11 @@ from logs import warnings
 from processes import dead_pid
 from servers import Host, archive, cut, in_turn, stall, status
 from storage import Call, Storage
-from waiting import SOON, in_background, until
+from waiting import SOON, in_background, press_ctrl_c, until
 
 import tfhub_cache as hub
 from tfhub_cache.errors import CacheError, DownloadError, ResolveError
 from tfhub_cache.manifest import MOST_BYTES
-from tfhub_cache.store.bucket import claim as bucket_claim
 from tfhub_cache.store.bucket import store as bucket
 from tfhub_cache.store.bucket import uploads
 from tfhub_cache.store.bucket.store import BucketStore
@@ -649,7 +647,8 @@ def test_a_model_that_somebody_deleted_is_noticed_in_the_same_process(
     del objects[f"{key_of(handle)}.manifest.json"]
     assert hub.resolve(handle) == path
     assert len(host.requests) == 1
-    monkeypatch.setattr(bucket, "SEEN_SECONDS", 0.0)
+    now = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: now() + 61)
     assert hub.resolve(handle) == path
     assert len(host.requests) == 2
     objects.check_whole(handle, FILES)
@@ -659,7 +658,7 @@ def test_this_machines_disk_holds_the_largest_file_at_most(
     storage: Storage, host: Host, objects: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Cost: room for the largest file, or for the bytes that may wait for their upload."""
-    monkeypatch.setattr(uploads, "UPLOADING_BYTES", 5 << 20)
+    monkeypatch.setattr(uploads, "UPLOADING_BYTES", 5 << 20)  # or it would take a large model
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
@@ -940,18 +939,11 @@ def test_a_download_that_breaks_off_leaves_nothing_in_the_bucket(
 
 
 def test_an_interrupted_download_leaves_nothing_in_the_bucket(
-    storage: Storage, host: Host, objects: Bucket, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, host: Host, objects: Bucket
 ) -> None:
     """Promise 1: Ctrl-C."""
     handle = host.publish("/long/1", models.pack_files(LONG))
-    create_file = bucket_claim.BucketClaim.create_file
-
-    def interrupted(self: Any, path: str, size: int, **options: Any) -> Any:
-        if path == SHARD:
-            raise KeyboardInterrupt
-        return create_file(self, path, size, **options)
-
-    monkeypatch.setattr(bucket_claim.BucketClaim, "create_file", interrupted)
+    storage.fault(is_upload_of(handle, SHARD), press_ctrl_c, times=1)
     with pytest.raises(KeyboardInterrupt):
         hub.resolve(handle)
     assert objects.names() == set()
@@ -1072,12 +1064,12 @@ def test_a_model_that_tensorflow_hub_has_just_put_is_not_downloaded_by_whoever_w
 # Caring for it.
 
 
+NOW = time.time
+
+
 def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Lets the library believe that so much time has gone, in another process."""
-    clock = types.SimpleNamespace(
-        time=lambda: time.time() + seconds, monotonic=time.monotonic, sleep=time.sleep
-    )
-    monkeypatch.setattr(bucket, "time", clock)
+    monkeypatch.setattr(time, "time", lambda: NOW() + seconds)
     as_another_process()
 
 
@@ -1096,7 +1088,7 @@ def test_the_last_use_is_recorded_with_one_request_an_hour(
             assert hub.resolve(handle) == path
         assert Counter(call.kind for call in storage.calls) == {"list": 1, "read": 1, "write": 1}
         assert objects.generation(f"{key_of(handle)}.used") not in (None, before)
-    age = time.time() - hub.cache.find(handle).used.timestamp()
+    age = NOW() - hub.cache.find(handle).used.timestamp()
     assert 0 <= age < 60
     hub.cache.remove([handle])
     assert objects.names() == set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -35,3 +36,8 @@ def in_background(function: Callable[..., Any], *args: Any) -> concurrent.future
 
     threading.Thread(target=run, daemon=True).start()
     return done
+
+
+def press_ctrl_c(*_: object) -> None:
+    """Interrupts the main thread, as of the next moment; from whichever thread."""
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
