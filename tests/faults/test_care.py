@@ -11,6 +11,7 @@ import pytest
 from checker import Checker
 from entries import DAY, left_behind, names, ours
 from models import pack_files, read_files
+from processes import END_AT_STEP
 from servers import Host
 
 import tfhub_cache as hub
@@ -43,17 +44,7 @@ def test_whoever_is_killed_while_removing_leaves_a_whole_model_or_none(
 ) -> None:
     """At each step that changes something; what is left is swept by the next one."""
     handle = host.publish("/demo/model/1", pack_files(model))
-    code = (
-        "import os, sys, tfhub_cache as hub\n"
-        "step = 0\n"
-        "def watch(event, args):\n"
-        "    global step\n"
-        "    if event in ('os.rename', 'os.remove', 'os.rmdir', 'shutil.rmtree'):\n"
-        "        step += 1\n"
-        "        if step == int(sys.argv[2]): os._exit(99)\n"
-        "sys.addaudithook(watch)\n"
-        "assert hub.cache.remove([sys.argv[1]])[0].error is None"
-    )
+    code = END_AT_STEP + "assert hub.cache.remove([sys.argv[1]])[0].error is None"
     gone = 0
     for step in range(1, 100):
         hub.resolve(handle)

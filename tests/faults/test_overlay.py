@@ -12,7 +12,7 @@ import pytest
 from checker import Checker
 from entries import foreign, key_of, left_behind, names, ours
 from models import fake_model, pack_files, read_files
-from processes import Finished
+from processes import END_AT_STEP, Finished
 from servers import Host
 
 import tfhub_cache as hub
@@ -131,17 +131,7 @@ def test_whoever_is_killed_while_a_baked_model_is_replaced_leaves_the_old_one_th
     with_manifest: bool,
 ) -> None:
     """Promise 1, at each step: what readers see then is what they see between two steps."""
-    code = (
-        "import os, sys, tfhub_cache as hub\n"
-        "step = 0\n"
-        "def watch(event, args):\n"
-        "    global step\n"
-        "    if event in ('os.rename', 'os.remove', 'os.rmdir', 'shutil.rmtree'):\n"
-        "        step += 1\n"
-        "        if step == int(sys.argv[2]): os._exit(99)\n"
-        "sys.addaudithook(watch)\n"
-        "hub.cache.refresh(sys.argv[1])"
-    )
+    code = END_AT_STEP + "hub.cache.refresh(sys.argv[1])"
     handles = [host.publish(f"/demo/{number}", pack_files(NEW)) for number in range(60)]
     for handle in handles:
         entry = ours(cache_dir, handle, OLD)
