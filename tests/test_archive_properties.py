@@ -1088,18 +1088,13 @@ def test_an_endless_body_is_given_up(
 def test_a_thousand_empty_streams_are_too_many_whatever_compressed_them(
     compress: Callable[[bytes], bytes], before: int, inflate: str
 ) -> None:
-    """Hostile input: empty streams in a row, which cost time and give nothing."""
+    """Hostile input: empty streams, which cost time and give nothing, wherever they stand."""
     whole = compress(TINY_TAR)
-    for empty, expected in (999, TINY), (1001, None):
+    for empty, expected in (999, TINY), (1002, None):
         data = compress(b"") * empty
         assert outcome(data + whole if before else whole + data) == expected
-        # What is in between begins the count anew.
-        assert (
-            outcome(
-                compress(TINY_TAR[:700]) + compress(b"") * 999 + compress(TINY_TAR[700:]) + data
-            )
-            == expected
-        )
+    many = [compress(b"") * 100 + compress(TINY_TAR[at : at + 1]) for at in range(20)]
+    assert outcome(b"".join(many) + compress(TINY_TAR[20:])) is None
 
 
 @pytest.mark.parametrize("size", [100, 65536, 1_000_000])

@@ -892,6 +892,11 @@ def test_a_password_that_is_not_escaped_is_not_told_either(
     assert told[name] == shown
 
 
+def test_a_query_is_not_shown_whatever_scheme_its_url_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TFHUB_CACHE_DIR", "simplecache::https://u:pw@host/folder?token=s3cret")
+    assert "s3cret" not in str(hub.cache.environment())
+
+
 @settings(deadline=None, derandomize=True, database=None)
 @given(
     st.sampled_from(["", "//", "/", "\\\\", "http://", "HTTP:/", "socks5h:", "~", "."]),

@@ -415,6 +415,24 @@ def test_a_server_that_trickles_for_ever_is_given_up(
         hub.resolve(host.publish("/m/1", answer))
 
 
+@pytest.mark.parametrize(
+    "drop", [b"x", b"x: y\r\n" * 1000], ids=["a letter now and then", "fields without an end"]
+)
+def test_a_proxy_that_never_ends_its_answer_to_connect_is_given_up(
+    host: Host, monkeypatch: pytest.MonkeyPatch, drop: bytes, impatient
+) -> None:
+    def answer(request: Request) -> None:
+        request.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        while not request.closing.wait(0.02):
+            request.wfile.write(drop)
+
+    host.route("hub.invalid:443", answer)
+    monkeypatch.setenv("HTTPS_PROXY", host.url)
+    monkeypatch.setenv("TFHUB_HTTP_TIMEOUT", "0.2")
+    with pytest.raises(DownloadError):
+        hub.resolve("https://hub.invalid/m/1")
+
+
 @pytest.mark.parametrize("rate", ["0", "10"])
 def test_a_slow_server_is_waited_for_where_the_least_rate_allows_it(
     host: Host, monkeypatch: pytest.MonkeyPatch, rate: str

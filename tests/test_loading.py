@@ -352,3 +352,15 @@ def test_a_tensorflow_that_cannot_read_the_bucket_is_told_and_the_way_out_named(
     monkeypatch.setattr("tfhub_cache.loading.exists", lambda path: "tfhub_module" not in path)
     with pytest.raises(errors.ResolveError, match=r"can't read hdfs://.*COMPRESSED"):
         hub.load("https://tfhub.dev/google/nnlm/2")
+
+
+def test_a_scheme_means_the_same_in_upper_case(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = host.publish("/upper/1", models.pack_files(models.fake_model(size=100)))
+    cache = tmp_path / "cache"
+    for spelling in f"FILE://{cache}", f"File://localhost{cache}":
+        monkeypatch.setenv("TFHUB_CACHE_DIR", spelling)
+        assert hub.resolve(handle).removeprefix("file://").startswith(str(cache))
+    assert len(host.requests) == 1
+    assert hub.resolve(f"FILE://{tmp_path}") == f"file://{tmp_path}"

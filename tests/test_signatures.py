@@ -10,6 +10,7 @@ import pytest
 from entries import ours
 
 import tfhub_cache as hub
+from tfhub_cache import signatures
 from tfhub_cache.signatures import (
     MOST_TEXT,
     DamagedModel,
@@ -214,3 +215,26 @@ def test_info_of_a_model_that_is_too_large_says_so(cache_dir: Path) -> None:
         None,
         "saved_model.pb is too large to describe: it has more than 200000 fields",
     )
+
+
+def test_tags_that_each_signature_repeats_are_too_large_to_describe() -> None:
+    tag, signature = b"\x22\x00", b"\x2a\x02\x0a\x00"
+    info = tag * 5000
+    graph = b"\x0a" + varint(len(info)) + info + signature * 5000
+    with pytest.raises(signatures.TooLarge):
+        signatures.read_signatures(io.BytesIO(b"\x12" + varint(len(graph)) + graph))
+
+
+@pytest.mark.tensorflow
+def test_text_that_is_nested_too_deeply_is_too_large_to_describe() -> None:
+    deep = "meta_graphs { graph_def { library { " + "function { attr { value { func { " * 1000
+    with pytest.raises((signatures.TooLarge, signatures.DamagedModel)):
+        signatures.parse_text(deep)
+
+
+def varint(number: int) -> bytes:
+    found = bytearray()
+    while number > 127:
+        found.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*found, number])

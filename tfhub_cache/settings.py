@@ -23,6 +23,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar
 from absl import flags
 
 from tfhub_cache import grammar, units
+from tfhub_cache.urls import with_plain_scheme
 
 
 class ModelLoadFormat(enum.Enum):
@@ -123,6 +124,10 @@ def _load_format(text: str) -> ModelLoadFormat:
         ) from None
 
 
+def _folder(text: str) -> str:
+    return with_plain_scheme(text) if "://" in text else os.path.expanduser(text)
+
+
 def _connections(text: str) -> int:
     return min(grammar.parse_count(text), _MOST_CONNECTIONS)
 
@@ -138,7 +143,7 @@ SETTINGS = (
     CACHE_DIR := Setting[str | None](
         "TFHUB_CACHE_DIR",
         "",
-        os.path.expanduser,
+        _folder,
         "Where models are kept: a folder, `gs://bucket/folder`, or another fsspec URL; by default "
         "`tfhub_modules` in the system's temporary folder.",
         flag="tfhub_cache_dir",

@@ -108,6 +108,8 @@ def parse_text(text: str) -> list[Signature]:
         model = text_format.Parse(text, saved_model_pb2.SavedModel())
     except text_format.ParseError as error:
         raise DamagedModel(f"it is no text of a SavedModel: {error}") from error
+    except RecursionError:
+        raise TooLarge("messages that are nested too deeply") from None
     return read_signatures(io.BytesIO(model.SerializeToString()))
 
 
@@ -177,6 +179,7 @@ def _signatures(reader: _Reader, graph: _Span) -> list[Signature]:
         elif number == _META_GRAPH_SIGNATURES:
             entries.append(_span(value))
     found = []
+    all_tags = tuple(sorted(tags))
     for entry in entries:
         name, signature = _map_entry(reader, entry)
         if name.startswith(_OF_TENSORFLOW):
@@ -188,8 +191,8 @@ def _signatures(reader: _Reader, graph: _Span) -> list[Signature]:
         inputs, outputs = (
             tuple(sorted(some, key=lambda tensor: tensor.name)) for some in tensors.values()
         )
-        reader.count_names(sum(map(len, tags)))  # each signature has them
-        found.append(Signature(name, inputs, outputs, tuple(sorted(tags))))
+        reader.count_names(sum(len(tag) + 1 for tag in all_tags))  # each signature shows them
+        found.append(Signature(name, inputs, outputs, all_tags))
     return found
 
 

@@ -105,11 +105,24 @@ def key_of(handle: str) -> str:
 def as_meant(handle: str) -> str:
     """`handle` without white space around it, as the end of a line that was read from a file.
 
-    A path on a disk stays as it is, since names of folders may end in a blank.
+    A path on a disk stays as it is, since names of folders may end in a blank. The scheme of a
+    file system gets lower case, since TensorFlow's are told apart by case.
     """
     meant = handle.strip()
-    scheme, separator, _ = meant.partition("://")
-    return meant if separator and scheme.lower() != "file" else handle
+    scheme, separator, rest = meant.partition("://")
+    if separator and scheme.lower() == "file":
+        return with_plain_scheme(handle)
+    if separator and scheme.lower() == "gs":
+        return f"gs://{rest}"
+    return meant if separator else handle
+
+
+def with_plain_scheme(url: str) -> str:
+    """A URL of a file system with its scheme in lower case, which means the same (RFC 3986)."""
+    scheme, separator, rest = url.partition("://")
+    if scheme.lower() == "file" and rest.startswith("localhost/"):
+        rest = rest.removeprefix("localhost")
+    return f"{scheme.lower()}{separator}{rest}"
 
 
 def request_target(url: str) -> str:

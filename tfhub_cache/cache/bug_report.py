@@ -116,4 +116,5 @@ def _shown(name: str, text: str) -> str:
     if not all("@" not in part or is_plain.fullmatch(part) for part in parts):
         # A password in which a character is not escaped: it is not known where it begins.
         parts = [re.sub(r"^([A-Za-z0-9+.-]+://)?.*@", r"\1", text, flags=re.DOTALL)]
-    return ",".join(without_secrets(re.sub(r"^[^/@]*@", "", part)) for part in parts)
+    shown = (without_secrets(re.sub(r"^[^/@]*@", "", part)) for part in parts)
+    return ",".join(part.partition("?")[0] for part in shown)

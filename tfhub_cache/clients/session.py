@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import http.client
 import io
+import math
 import time
 from typing import Any
 
@@ -19,6 +20,8 @@ from tfhub_cache.version import __version__
 
 CONNECT_TIMEOUT = 10.0
 MAX_INTERIM_ANSWERS = 20
+_TUNNEL_RATE, _LONGEST_TUNNEL = 100.0, 256e3
+"""Bytes per second, and bytes, of a proxy's answer to CONNECT, which http.client does not bound."""
 TARGET_HEADER = "X-Tfhub-Cache-Target"
 PACE_HEADER = "X-Tfhub-Cache-Pace"
 """Headers for the connections below, which send neither."""
@@ -47,10 +50,13 @@ class TooSlowError(http.client.HTTPException):
 class _Measured(io.RawIOBase):
     """What a server sends, as long as it sends enough while it is waited for."""
 
-    def __init__(self, received: io.RawIOBase, min_rate: float, window: float) -> None:
+    def __init__(
+        self, received: io.RawIOBase, min_rate: float, window: float, most: float = math.inf
+    ) -> None:
         self._raw = received
         self._min_rate = min_rate
         self._window = window
+        self._left = most
         self._bytes = 0
         self._waited = 0.0
 
@@ -63,6 +69,9 @@ class _Measured(io.RawIOBase):
         # Only the time in here counts: while the reader does something else, the server can't send.
         self._waited += time.monotonic() - began
         self._bytes += count or 0
+        self._left -= count or 0
+        if self._left < 0:
+            raise TooSlowError("it does not come to an end")
         if self._waited >= self._window:
             if self._bytes < self._min_rate * self._waited:
                 raise TooSlowError(
@@ -114,6 +123,7 @@ class _Connection:
     process: urllib3 would normalise its escapes.
     """
 
+    timeout: float | None
     _target: str | None = None
     _pace: str | None = None
 
@@ -132,10 +142,17 @@ class _Connection:
 
     def response_class(self, *args: Any, **kwargs: Any) -> _Answer:
         answer = _Answer(*args, **kwargs)
-        if self._pace is not None:
-            min_rate, window = map(float, self._pace.split())
-            measured = _Measured(answer.fp.detach(), min_rate, window)
-            answer.fp = io.BufferedReader(measured)
+        if self._target is None:  # nothing has been requested yet: a proxy answers to CONNECT
+            bounds: tuple[float, ...] = (
+                _TUNNEL_RATE,
+                3 * (self.timeout or CONNECT_TIMEOUT),
+                _LONGEST_TUNNEL,
+            )
+        elif self._pace is not None:
+            bounds = (*map(float, self._pace.split()), math.inf)
+        else:
+            return answer
+        answer.fp = io.BufferedReader(_Measured(answer.fp.detach(), *bounds))
         return answer
 
 

@@ -43,6 +43,8 @@ class PlainStream:
             self._head += more
         self._new = _decompressor(self._head)
         self._decompressor: _Decompressor | None = None
+        self._is_empty = True  # the stream that is being decompressed, so far
+        self._empty_streams = 0
         self._block = _SMALLEST
         self.is_compressed = self._new is not None
         self.received = 0
@@ -73,7 +75,7 @@ class PlainStream:
 
     def _decompress(self, new: Callable[[], _Decompressor], size: int) -> bytes:
         self._decompressor = decompressor = self._decompressor or new()
-        start, streams = self.received, 0
+        start = self.received
         while True:
             data = b""
             if decompressor.eof:
@@ -82,16 +84,18 @@ class PlainStream:
                     data = more.lstrip(b"\0")
                 if not data:
                     return b""
-                streams += 1
-                if streams > _MOST_EMPTY_STREAMS:
+                self._empty_streams += self._is_empty
+                if self._empty_streams > _MOST_EMPTY_STREAMS:
                     raise ArchiveError(f"more than {_MOST_EMPTY_STREAMS} streams in it are empty")
                 self._decompressor = decompressor = new()
+                self._is_empty = True
                 self._block = _SMALLEST
             elif decompressor.needs_input:
                 data = self._receive_block(start)
                 if not data:
                     raise EOFError("it ends too early")
             if plain := decompressor.decompress(data, size):
+                self._is_empty = False
                 return plain
 
     def _receive_block(self, start: int) -> bytes:
