@@ -37,6 +37,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from test_archive import Folder, Stream, special, tar
+from waiting import until
 
 from tfhub_cache.errors import ArchiveError, UnsafeArchiveError
 from tfhub_cache.store.contract import Staging
@@ -196,8 +197,7 @@ def outcome(
         assert stream.closed, "a stream was left open"
         return None
     finally:
-        left = set(threading.enumerate()) - threads
-        assert not left, f"a thread was left running: {left}"
+        until(lambda: not set(threading.enumerate()) - threads, what="the end of all threads")
     tree = folder.tree()
     assert len(tree) <= (limits or Limits()).members
     key = folder.key if isinstance(folder, Memory) else str
