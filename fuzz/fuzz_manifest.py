@@ -33,7 +33,7 @@ from collections.abc import Iterator
 
 from running import fuzz
 
-from tfhub_cache.units import format_size
+from tfhub_cache.notation import format_size
 
 
 def test_one_input(data: bytes) -> None:

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfhub_cache.fetching.eviction import by_last_use
+from tfhub_cache.notation import format_age
 from tfhub_cache.store.entry import Entry, at, origin_of
-from tfhub_cache.units import format_age
 
 HANDLE = "https://example.com/m/1"
 KEY = key_of(HANDLE)

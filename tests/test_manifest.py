@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfhub_cache.manifest import MOST_BYTES, File, Manifest, Origin, UnknownFormat, digest_of
-from tfhub_cache.units import format_size
+from tfhub_cache.notation import format_size
 
 MANIFEST = Manifest(
     handle="https://example.com/m/1",

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tfhub_cache as hub
-from tfhub_cache import grammar, resolver, settings
+from tfhub_cache import notation, resolver, settings
 from tfhub_cache.settings import Setting
 
 PACKAGE = Path(hub.__file__).parent
@@ -273,4 +273,4 @@ def test_a_flag_that_means_nothing_is_refused_when_flags_are_parsed(
 
 
 def test_a_mirror_without_a_value_is_the_handles_own_host() -> None:
-    assert settings.MIRROR.value() == (grammar.DIRECT,)
+    assert settings.MIRROR.value() == (notation.DIRECT,)

@@ -22,7 +22,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from absl import flags
 
-from tfhub_cache import grammar, units
+from tfhub_cache import notation
 from tfhub_cache.urls import with_plain_scheme
 
 
@@ -129,11 +129,11 @@ def _folder(text: str) -> str:
 
 
 def _connections(text: str) -> int:
-    return min(grammar.parse_count(text), _MOST_CONNECTIONS)
+    return min(notation.parse_count(text), _MOST_CONNECTIONS)
 
 
 def _timeout(text: str) -> float:
-    seconds = units.parse_duration(text)
+    seconds = notation.parse_duration(text)
     if not seconds:
         raise ValueError(f"invalid duration {text!r}: it must be more than 0")
     return min(seconds, _LONGEST_TIMEOUT)
@@ -159,7 +159,7 @@ SETTINGS = (
     DOWNLOAD_PROGRESS := Setting[bool | None](
         "TFHUB_DOWNLOAD_PROGRESS",
         "",
-        grammar.is_not_no,
+        notation.is_not_no,
         "`0`, `no`, `false` or `off`: no progress bar; anything else: always one. By default there "
         "is one on a terminal and in a notebook, for what takes longer than a second; elsewhere a "
         "log line reports the progress every 15 seconds.",
@@ -180,7 +180,7 @@ SETTINGS = (
     HTTP_MIN_RATE := Setting(
         "TFHUB_HTTP_MIN_RATE",
         "1kB",
-        units.parse_size,
+        notation.parse_size,
         "How many bytes a second a server must send, on average over five times "
         "`TFHUB_HTTP_TIMEOUT`: a size; `0`: any number.",
     ),
@@ -194,25 +194,25 @@ SETTINGS = (
     UNPACK_MAX_RATIO := Setting(
         "TFHUB_UNPACK_MAX_RATIO",
         "200",
-        grammar.parse_count,
+        notation.parse_count,
         "How many times larger than its archive a model may be; it applies above 4 GiB unpacked.",
     ),
     UNPACK_MAX_FILES := Setting(
         "TFHUB_UNPACK_MAX_FILES",
         "100000",
-        grammar.parse_count,
+        notation.parse_count,
         "How many files and folders an archive may hold.",
     ),
     UNPACK_KEEP_FREE := Setting(
         "TFHUB_UNPACK_KEEP_FREE",
         "0",
-        units.parse_size,
+        notation.parse_size,
         "How much of the disk must stay free: a size.",
     ),
     CACHE_MAX_SIZE := Setting[int | None](
         "TFHUB_CACHE_MAX_SIZE",
         "",
-        units.parse_size,
+        notation.parse_size,
         "How large the cache may be after a download: a size, such as `20GB`. The least recently "
         "used models are removed until it fits. By default there is no limit.",
         flag="tfhub_cache_max_size",
@@ -220,21 +220,21 @@ SETTINGS = (
     CACHE_KEEP_USED := Setting(
         "TFHUB_CACHE_KEEP_USED",
         "1h",
-        units.parse_duration,
+        notation.parse_duration,
         "How long a model stays after its last use, however large the cache is: a duration, such "
         "as `12h`; `0`: not at all.",
     ),
     OFFLINE := Setting(
         "TFHUB_OFFLINE",
         "no",
-        grammar.parse_boolean,
+        notation.parse_boolean,
         "`yes`: use no network; a model that is not in the cache is an error.",
         flag="tfhub_offline",
     ),
     MIRROR := Setting(
         "TFHUB_MIRROR",
-        grammar.DIRECT,
-        grammar.parse_mirrors,
+        notation.DIRECT,
+        notation.parse_mirrors,
         "Where models of the public hosts are asked for, in order: URLs and `direct`, such as "
         "`https://hub.example.com,direct`.",
     ),
@@ -248,7 +248,7 @@ SETTINGS = (
     DISABLE_CERT_VALIDATION := Setting(
         "TFHUB_DISABLE_CERT_VALIDATION",
         "no",
-        grammar.parse_boolean,
+        notation.parse_boolean,
         "`yes`: don't check TLS certificates. Everyone between you and the host can then send you "
         "another model; `REQUESTS_CA_BUNDLE` is the better way.",
     ),
@@ -281,7 +281,7 @@ for _setting in SETTINGS:
             _setting.default or None,
             _setting.help.replace("`", ""),
             serializer=flags.ArgumentSerializer(),
-            boolean=_setting.parse is grammar.parse_boolean,
+            boolean=_setting.parse is notation.parse_boolean,
             # Both libraries may live in one process and define the same flags, in either order.
             allow_override=True,
         )

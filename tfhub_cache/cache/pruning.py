@@ -10,8 +10,8 @@ from tfhub_cache.cache.listing import Current, current, entries
 from tfhub_cache.cache.removing import removal_error
 from tfhub_cache.errors import CacheError
 from tfhub_cache.fetching.eviction import Plan, last_use, take_away
+from tfhub_cache.notation import parse_duration, parse_size
 from tfhub_cache.store.entry import Entry, InUse
-from tfhub_cache.units import parse_duration, parse_size
 
 
 @dataclass

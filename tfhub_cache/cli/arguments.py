@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
-from tfhub_cache import grammar, settings
+from tfhub_cache import notation, settings
 from tfhub_cache.printing import printable
 
 _Parsed = TypeVar("_Parsed")
@@ -158,7 +158,7 @@ def add_jobs(command: argparse.ArgumentParser, text: str) -> None:
     command.add_argument(
         "--jobs",
         metavar="N",
-        type=value(grammar.parse_count),
+        type=value(notation.parse_count),
         default=4,
         help=f"{text} (default: %(default)s)",
     )

@@ -16,7 +16,7 @@ from tfhub_cache.cli.arguments import (
     value,
     wanted,
 )
-from tfhub_cache.units import format_size
+from tfhub_cache.notation import format_size
 
 
 def add(commands: Commands) -> None:

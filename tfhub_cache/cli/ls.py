@@ -10,7 +10,7 @@ from tfhub_cache import cache, settings
 from tfhub_cache.cli import output
 from tfhub_cache.cli.arguments import Commands, add_command, add_flags
 from tfhub_cache.cli.output import Colored, Part, moment, name_of
-from tfhub_cache.units import format_size
+from tfhub_cache.notation import format_size
 from tfhub_cache.urls import without_secrets
 
 if TYPE_CHECKING:

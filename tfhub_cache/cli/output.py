@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from absl import logging as absl_logging
 
 from tfhub_cache import settings
+from tfhub_cache.notation import format_age, format_size
 from tfhub_cache.printing import printable
-from tfhub_cache.units import format_age, format_size
 from tfhub_cache.urls import argument, redact, without_secrets
 
 if TYPE_CHECKING:

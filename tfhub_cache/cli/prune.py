@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from tfhub_cache import cache, units
+from tfhub_cache import cache
 from tfhub_cache.cli import output
 from tfhub_cache.cli.arguments import Commands, add_command, add_flags, value
 from tfhub_cache.cli.output import moment, name_of
-from tfhub_cache.units import format_size
+from tfhub_cache.notation import format_size, parse_duration, parse_size
 
 
 def add(commands: Commands) -> None:
@@ -29,13 +29,13 @@ def add(commands: Commands) -> None:
     command.add_argument(
         "--max-size",
         metavar="SIZE",
-        type=value(units.parse_size),
+        type=value(parse_size),
         help="how large the models may be together, such as 20GB or 500MiB",
     )
     command.add_argument(
         "--unused-for",
         metavar="AGE",
-        type=value(units.parse_duration),
+        type=value(parse_duration),
         help="remove what was not used for so long, such as 30d or 12h",
     )
     add_flags(command, dry_run="only show what would be removed")

@@ -8,9 +8,9 @@ from typing import Literal
 
 from absl import logging
 
+from tfhub_cache.notation import format_size
 from tfhub_cache.store.contract import Store
 from tfhub_cache.store.entry import RECORD_SECONDS, Entry, InUse
-from tfhub_cache.units import format_size
 from tfhub_cache.urls import redact
 
 _LONG_AGO = datetime.datetime.fromtimestamp(0, datetime.timezone.utc)

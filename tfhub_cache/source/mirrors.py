@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 from absl import logging
 
 from tfhub_cache.errors import CacheError, ProtocolError, ResolveError, UnsafeArchiveError
-from tfhub_cache.grammar import DIRECT
+from tfhub_cache.notation import DIRECT
 from tfhub_cache.urls import Origin, append_query, origin, redact, request_target
 
 PUBLIC_HOSTS = frozenset(

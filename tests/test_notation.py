@@ -1,8 +1,8 @@
-"""Sizes and durations as people write them."""
+"""Sizes, durations and ages as people write and read them."""
 
 import pytest
 
-from tfhub_cache.units import format_age, format_size, parse_duration, parse_size
+from tfhub_cache.notation import format_age, format_size, parse_duration, parse_size
 
 
 @pytest.mark.parametrize(

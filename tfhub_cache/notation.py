@@ -1,0 +1,176 @@
+"""How values are written: sizes, durations, counts, booleans and lists of mirrors.
+
+A parser takes the text of a setting, a flag or an option, which is not empty. Upper and lower case
+mean the same, and white space around the text is ignored. For invalid text it raises a ValueError
+that quotes the text and says what is allowed.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from tfhub_cache.urls import flaw_of, redact
+
+DIRECT = "direct"
+"""In a list of mirrors: the host that the handle names."""
+_YES = frozenset({"1", "true", "yes", "on"})
+_NO = frozenset({"0", "false", "no", "off"})
+_BYTES: dict[str, int] = {
+    "": 1,
+    **{letter: 1000**power for power, letter in enumerate("KMGTP", 1)},
+    **{f"{letter}I": 1024**power for power, letter in enumerate("KMGTP", 1)},
+}
+_UNITS = {
+    1: ("", "s", "sec", "secs", "second", "seconds"),
+    60: ("min", "mins", "minute", "minutes"),  # not m, which could be a month
+    3600: ("h", "hour", "hours"),
+    86400: ("d", "day", "days"),
+    7 * 86400: ("w", "week", "weeks"),
+}
+_SECONDS = {name: seconds for seconds, names in _UNITS.items() for name in names}
+_NUMBER = re.compile(
+    # The number of digits is limited, since converting takes time that grows with its square.
+    r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?|\.[0-9]{1,18})\s*([A-Za-z]*)\s*",
+    re.ASCII,
+)
+
+
+def parse_size(text: str) -> int:
+    """Parse a size.
+
+    Args:
+        text: a number of bytes, or a number and a unit: `B`; `kB`, `MB`, `GB`, `TB`, `PB`, which
+            are powers of 1000; or `KiB`, `MiB`, `GiB`, `TiB`, `PiB`, which are powers of 1024. The
+            `B` may be left out.
+
+    Returns:
+        The number of bytes.
+
+    Raises:
+        ValueError: if it is not a size.
+
+    Example:
+        ```python
+        assert parse_size("20GB") == parse_size("20G") == parse_size("20000000000")
+        assert parse_size("1.5GiB") == 1_610_612_736
+        ```
+    """
+    match = _NUMBER.fullmatch(text)
+    factor = _BYTES.get(match[2].upper().removesuffix("B")) if match else None
+    # A fraction of a byte does not exist, so in 1.5 the unit is missing.
+    if match is None or factor is None or (factor == 1 and float(match[1]) % 1):
+        raise ValueError(
+            f"invalid size {text!r}: write a number of bytes, or a number and a unit, such as 20GB "
+            "(10^9 bytes each) or 500MiB (2^20 bytes each)"
+        )
+    number = match[1]
+    # A float would round large whole numbers.
+    return round(float(number) * factor) if "." in number else int(number) * factor
+
+
+def parse_duration(text: str) -> float:
+    """Parse a duration.
+
+    Args:
+        text: a number of seconds, or a number and a unit: `s`, `min`, `h`, `d` (24 hours) or `w`
+            (7 days), or `second`, `minute`, `hour`, `day`, `week` and their plurals.
+
+    Returns:
+        The number of seconds.
+
+    Raises:
+        ValueError: if it is not a duration.
+
+    Example:
+        ```python
+        assert parse_duration("12h") == parse_duration("43200")
+        ```
+    """
+    match = _NUMBER.fullmatch(text)
+    factor = _SECONDS.get(match[2].lower()) if match else None
+    if match is None or factor is None:
+        raise ValueError(
+            f"invalid duration {text!r}: write a number of seconds, or a number and a unit of s, "
+            "min, h, d or w, such as 30d or 12h"
+        )
+    return float(match[1]) * factor
+
+
+def parse_count(text: str) -> int:
+    """Parse a whole number of at least 1.
+
+    Raises:
+        ValueError: if it is not such a number.
+    """
+    if not re.fullmatch(r"\s*0*[1-9][0-9]{0,14}\s*", text):
+        raise ValueError(f"invalid number {text!r}: write a whole number of at least 1")
+    return int(text)
+
+
+def parse_boolean(text: str) -> bool:
+    """Parse a boolean: `1`, `true`, `yes` or `on`; `0`, `false`, `no` or `off`.
+
+    Raises:
+        ValueError: if it is none of these words.
+    """
+    word = text.strip().lower()
+    if word not in _YES | _NO:
+        raise ValueError(
+            f"invalid value {text!r}: write 1, true, yes or on, or else 0, false, no or off"
+        )
+    return word in _YES
+
+
+def is_not_no(text: str) -> bool:
+    """Whether the text is anything but one of the words for no."""
+    return text.strip().lower() not in _NO
+
+
+def parse_mirrors(text: str) -> tuple[str, ...]:
+    """Parse a list of mirrors: http(s) URLs and `direct`, separated by commas.
+
+    Returns:
+        The parts in their order, each once; URLs without a slash at their end.
+
+    Raises:
+        ValueError: if a part is neither. The message names the part and shows no password.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    for number, part in enumerate(parts, 1):
+        flaw = flaw_of(part)
+        if "?" in part or "#" in part:
+            flaw = "a mirror has a path at most, and no query"
+        if part and part != DIRECT and flaw:
+            # Text that is not a URL can contain a password all the same, or half of one.
+            shown = redact(part).partition("?")[0].rpartition("@")[2]
+            shown = re.sub("(?<!/):(?!//)[^/]*", ":...", shown)
+            raise ValueError(f"part {number}, {shown!r}, is neither a URL nor 'direct': {flaw}")
+    mirrors = tuple(dict.fromkeys(part.rstrip("/") for part in parts if part))
+    if not mirrors:
+        raise ValueError("it names no mirror")
+    return mirrors
+
+
+def format_size(size: int) -> str:
+    """Write a number of bytes in powers of 1000: `0 B`, `999 B`, `1.2 GB`."""
+    if size < 1000:
+        return f"{size} B"
+    value = float(size)
+    for unit in "kB", "MB", "GB", "TB", "PB":
+        value /= 1000
+        # What would be shown as 1000 is 1 of the next unit.
+        if value < 999.5 or unit == "PB":
+            break
+    return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
+
+
+def format_age(seconds: float) -> str:
+    """Write how long ago something was: `just now`, `5 min ago`, `3 days ago`."""
+    if seconds < 60:
+        return "just now"
+    if seconds < 3600:
+        return f"{math.floor(seconds / 60)} min ago"
+    if seconds < 2 * 86400:
+        return f"{math.floor(seconds / 3600)} h ago"
+    return f"{math.floor(seconds / 86400)} days ago"
