@@ -27,8 +27,7 @@ import tfhub_cache as hub
 from tfhub_cache.cli import main
 from tfhub_cache.errors import ResolveError
 from tfhub_cache.manifest import File, Manifest, Origin
-from tfhub_cache.printing import printable
-from tfhub_cache.urls import argument, key_of, redact
+from tfhub_cache.urls import argument, key_of, printable, redact
 
 MODEL = fake_model(size=100)
 PLAIN = "x"

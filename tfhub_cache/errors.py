@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from tfhub_cache.printing import printable
+from tfhub_cache.urls import printable
 
 
 class ResolveError(OSError):

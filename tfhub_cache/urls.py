@@ -1,6 +1,10 @@
-"""URLs: where they lead to, adding a query parameter, and hiding what must not be shown.
+"""URLs: where they lead to, adding a query parameter, and what may be shown of them.
 
-Each is parsed once, by `origin`, with the parser of the library that connects. Nothing is put
+`printable` is for all other text from outside, too: handles, names of files and hosts, answers of
+servers. Such text may hold line ends that make a false line, escape sequences that a terminal
+obeys, and characters that reverse what follows them.
+
+A URL is parsed once, by `origin`, with the parser of the library that connects. Nothing is put
 together again from its parts: a signed URL is only valid byte for byte.
 """
 
@@ -11,8 +15,6 @@ import re
 import shlex
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
-
-from tfhub_cache.printing import printable
 
 _LONGEST_SHOWN = 500
 _LONGEST_NAME = 253
@@ -84,6 +86,13 @@ def append_query(url: str, name: str, value: str) -> str:
     url = url.partition("#")[0]
     separator = "" if url.endswith(("?", "&")) else "&" if "?" in url else "?"
     return f"{url}{separator}{name}={value}"
+
+
+def printable(text: str) -> str:
+    r"""`text` on one line, with other than printable characters escaped as in Python (`\n`)."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def redact(url: str) -> str:

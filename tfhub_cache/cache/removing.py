@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from tfhub_cache.cache.listing import Current, current, find
 from tfhub_cache.errors import CacheError, reason
 from tfhub_cache.fetching.eviction import name_of
-from tfhub_cache.printing import printable
 from tfhub_cache.store.entry import Entry, InUse
-from tfhub_cache.urls import redact
+from tfhub_cache.urls import printable, redact
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
 from tfhub_cache import notation, settings
-from tfhub_cache.printing import printable
+from tfhub_cache.urls import argument, printable
 
 _Parsed = TypeVar("_Parsed")
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -141,7 +141,6 @@ def add_cached(command: argparse.ArgumentParser, name: str, number: str | None) 
 
 def _cached_handles(**options: Any) -> Iterable[str]:
     from tfhub_cache import cache
-    from tfhub_cache.urls import argument
 
     given = getattr(options.get("parsed_args"), "cache_dir", None)
     with settings.overridden({settings.CACHE_DIR: given}):

@@ -16,8 +16,7 @@ from absl import logging as absl_logging
 
 from tfhub_cache import settings
 from tfhub_cache.notation import format_age, format_size
-from tfhub_cache.printing import printable
-from tfhub_cache.urls import argument, redact, without_secrets
+from tfhub_cache.urls import argument, printable, redact, without_secrets
 
 if TYPE_CHECKING:
     from tfhub_cache.cache import Entry

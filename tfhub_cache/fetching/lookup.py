@@ -25,12 +25,11 @@ from tfhub_cache.fetching.contents import Contents
 from tfhub_cache.fetching.options import FetchOptions
 from tfhub_cache.fetching.progress import Progress
 from tfhub_cache.pins import Locked
-from tfhub_cache.printing import printable
 from tfhub_cache.retrying import Policy
 from tfhub_cache.source.contract import Source
 from tfhub_cache.store.contract import Claim, Contender, Store, open_store
 from tfhub_cache.store.flaw import ABSENT, Flaw, FlawKind
-from tfhub_cache.urls import as_meant, key_of, redact
+from tfhub_cache.urls import as_meant, key_of, printable, redact
 
 _LONG_WAIT = 10.0
 _TAKEN_OVER = Policy(attempts=5, first_pause=0.25, longest_pause=4.0)

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from tfhub_cache.manifest import Manifest
-from tfhub_cache.printing import printable
 from tfhub_cache.store.flaw import ABSENT, Flaw
-from tfhub_cache.urls import key_of
+from tfhub_cache.urls import key_of, printable
 
 State: TypeAlias = Literal["ok", "foreign", "downloading", "incomplete"]
 
