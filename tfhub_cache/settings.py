@@ -1,19 +1,18 @@
-"""The settings, as one table: for each its names, its default, what its text means, and its help.
+"""The settings, as one table: the names, the default, the parser and the help of each.
 
-A value is looked for among the options of a command, then in the environment, then among absl's
-flags; then the setting has its default. An empty value counts as not set. Names, flags and the
-order of the last three are tensorflow_hub's.
+A setting is read from the options of a command, then the environment, then absl's flags; otherwise
+it has its default. Empty text counts as not set. Names, flags and the order of the last three are
+tensorflow_hub's.
 
-This is the only module that reads the environment and the flags, and it does so at each call, so a
-program may change `os.environ` at any time. A flag is read without demanding that flags were
-parsed, since notebooks never parse theirs.
+This is the only module that reads the environment and the flags. It reads them at each call, so a
+program may change `os.environ` at any time. A flag is read whether or not flags were parsed, since
+notebooks never parse theirs.
 """
 
 from __future__ import annotations
 
 import contextlib
 import enum
-import functools
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -42,9 +41,9 @@ _Value = TypeVar("_Value", covariant=True)
 
 _FORMATS = {load_format.value: load_format for load_format in ModelLoadFormat}
 _MOST_CONNECTIONS = 8
-"""More than browsers have to one host is not polite."""
+"""Browsers open about as many to one host."""
 _LONGEST_TIMEOUT = 1e6
-"""Seconds; some systems can't count further."""
+"""Seconds; some systems have no longer timeouts."""
 
 _options: dict[Setting[Any], str] = {}
 
@@ -55,10 +54,10 @@ class Setting(Generic[_Value]):
 
     Attributes:
         env: the environment variable.
-        default: the text that counts where no other is given; empty: the value is None then.
-        parse: what a text means; it raises ValueError if it means nothing.
-        help: what it is for, in Markdown. The first sentence stands alone in README and in flags.
-        flag: the flag that sets it as well, without its dashes.
+        default: the text if none is given. If it is empty, the value is None.
+        parse: makes the value from the text, or raises ValueError.
+        help: the meaning, in Markdown. README shows the first sentence only.
+        flag: the flag that also sets it, without its dashes.
     """
 
     env: str
@@ -68,28 +67,24 @@ class Setting(Generic[_Value]):
     flag: str | None = None
 
     def value(self) -> _Value:
-        """The value in force now.
+        """The value now.
 
         Raises:
-            ValueError: if the text makes no sense. It says where that stands, and what is allowed.
+            ValueError: if the text is invalid. The message names its source and says what is
+                allowed.
         """
-        text = (  # the same order as in `read`, without its detours: every resolve comes here
-            (_options and _options.get(self))
-            or os.environ.get(self.env)
-            or (self.flag and (given := flags.FLAGS[self.flag].value) and str(given))
-            or self.default
-        )
+        text, source = self.read()
         if not text:
             return None  # type: ignore[return-value]  # its type includes None, without a default
         try:
             return self.parse(text)
         except ValueError as error:
-            name = f"--{self.flag}" if self.read()[1] == "flag" else self.env
+            name = f"--{self.flag}" if source == "flag" else self.env
             raise ValueError(f"{name}: {error}.") from None
 
     def read(self) -> tuple[str, Source]:
-        """The text in force now, empty if there is none, and where it comes from."""
-        if text := _options.get(self):
+        """The text now, which is empty if there is none, and its source."""
+        if _options and (text := _options.get(self)):
             return text, "option"
         if text := os.environ.get(self.env):
             return text, "environment"
@@ -100,28 +95,26 @@ class Setting(Generic[_Value]):
 
 @contextlib.contextmanager
 def overridden(options: Mapping[Setting[Any], str | None]) -> Iterator[None]:
-    """Sets what a command's options say, in this process, before all other sources.
+    """Set options of a command, which come before all other sources, in this process.
 
     Args:
-        options: texts; None and an empty one change nothing.
+        options: texts; None and an empty text change nothing.
     """
-    before = dict(_options)
-    _options.update({setting: text for setting, text in options.items() if text})
+    global _options
+    before = _options
+    _options = {**before, **{setting: text for setting, text in options.items() if text}}
     try:
         yield
     finally:
-        _options.clear()
-        _options.update(before)
+        _options = before
 
 
-@functools.lru_cache(maxsize=4)  # every resolve asks
 def _load_format(text: str) -> ModelLoadFormat:
-    try:
-        return _FORMATS[text]
-    except KeyError:
+    if text not in _FORMATS:
         raise ValueError(
             f"unknown model load format {text!r}: it must be one of {', '.join(_FORMATS)}"
-        ) from None
+        )
+    return _FORMATS[text]
 
 
 def _folder(text: str) -> str:
@@ -175,7 +168,7 @@ SETTINGS = (
         "60s",
         _timeout,
         "How long a server or a bucket may send nothing before a request is given up: a duration. "
-        "For making the connection it is 10 seconds, or this if it is less.",
+        "Connecting times out after 10 seconds, or after this if it is less.",
     ),
     HTTP_MIN_RATE := Setting(
         "TFHUB_HTTP_MIN_RATE",
@@ -188,7 +181,7 @@ SETTINGS = (
         "TFHUB_LOCK_TIMEOUT",
         "60s",
         _timeout,
-        "How long another machine's download may show no sign of life before it is taken over: a "
+        "How long another machine's download may go without a heartbeat before it is taken over: a "
         "duration. Use the same value on all machines that share a cache.",
     ),
     UNPACK_MAX_RATIO := Setting(
@@ -235,8 +228,8 @@ SETTINGS = (
         "TFHUB_MIRROR",
         notation.DIRECT,
         notation.parse_mirrors,
-        "Where models of the public hosts are asked for, in order: URLs and `direct`, such as "
-        "`https://hub.example.com,direct`.",
+        "Which servers are asked for models of the public hosts, in order: URLs and `direct`, such "
+        "as `https://hub.example.com,direct`.",
     ),
     LOCKFILE := Setting[str | None](
         "TFHUB_LOCKFILE",
@@ -249,8 +242,8 @@ SETTINGS = (
         "TFHUB_DISABLE_CERT_VALIDATION",
         "no",
         notation.parse_boolean,
-        "`yes`: don't check TLS certificates. Everyone between you and the host can then send you "
-        "another model; `REQUESTS_CA_BUNDLE` is the better way.",
+        "`yes`: don't check TLS certificates. Anyone between you and the host can then send you "
+        "another model; set `REQUESTS_CA_BUNDLE` instead.",
     ),
     STORAGE_EMULATOR_HOST := Setting[str | None](
         "STORAGE_EMULATOR_HOST",
@@ -262,7 +255,7 @@ SETTINGS = (
 
 
 class _FlagParser(flags.ArgumentParser):  # type: ignore[misc]  # absl has no types
-    """Refuses a flag that makes no sense where flags are parsed. It stays text, or a boolean."""
+    """Refuses an invalid flag when flags are parsed, but keeps its text, except of a boolean."""
 
     def __init__(self, parse: Callable[[str], object]) -> None:
         super().__init__()
@@ -282,18 +275,18 @@ for _setting in SETTINGS:
             _setting.help.replace("`", ""),
             serializer=flags.ArgumentSerializer(),
             boolean=_setting.parse is notation.parse_boolean,
-            # Both libraries may live in one process and define the same flags, in either order.
+            # Both libraries may define these flags in one process, in either order.
             allow_override=True,
         )
 
 
 def cache_dir() -> str:
-    """The cache folder as the user wrote it, `~` expanded; local, file:// or gs://."""
+    """The cache folder as the user wrote it, with `~` expanded: a path or a URL."""
     return CACHE_DIR.value() or os.path.join(tempfile.gettempdir(), "tfhub_modules")
 
 
 def of_requests() -> dict[str, str]:
-    """The settings of requests that are set in the environment, by their names there."""
+    """The environment variables of requests that are set."""
     names = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"]
     names += ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NETRC"]
     spellings = [spelling for name in names for spelling in (name, name.lower())]
@@ -301,12 +294,12 @@ def of_requests() -> dict[str, str]:
 
 
 def allows_color() -> bool:
-    """Whether a terminal may be written to in colours; see https://no-color.org."""
+    """Whether to write colors to a terminal; see https://no-color.org."""
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def environment_with_path(folder: str) -> dict[str, str]:
-    """The environment of a Python process that finds modules in a folder before all others."""
+    """The environment for a Python process that looks for modules in a folder first."""
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")])),
@@ -314,12 +307,12 @@ def environment_with_path(folder: str) -> dict[str, str]:
 
 
 def is_completing() -> bool:
-    """Whether a shell asks for the ways in which a command line may go on."""
+    """Whether a shell runs this process to complete a command line."""
     return "_ARGCOMPLETE" in os.environ
 
 
 def problems() -> list[str]:
-    """What is wrong with the settings in force, one sentence each."""
+    """The errors of all settings that are invalid now, one sentence each."""
     found = []
     for setting in SETTINGS:
         try:
