@@ -127,7 +127,7 @@ def test_a_model_in_text_is_read_with_tensorflow(text_embedding: Path) -> None:
     model = saved_model_pb2.SavedModel()
     model.ParseFromString((text_embedding / "saved_model.pb").read_bytes())
     assert parse_text(text_format.MessageToString(model)) == read(text_embedding)
-    with pytest.raises(DamagedModel, match="no text of a SavedModel"):
+    with pytest.raises(DamagedModel, match="not the text of a SavedModel"):
         parse_text("meta_graphs { nonsense")
 
 
