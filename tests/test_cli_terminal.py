@@ -1,4 +1,8 @@
-"""The command on a terminal: tables, colours, questions, progress bars."""
+"""The command on a terminal: tables, colours, questions, progress bars.
+
+Where only the text counts, it runs in the process of the test, and what it takes for a terminal is
+a file.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from command import run_command
 from entries import DAY, HOUR, SHARD, foreign, key_of, ours
 from models import fake_model, pack_files
 from servers import Host, archive, delayed, stall
@@ -118,31 +123,37 @@ def test_ls_shows_a_table_with_headings_and_colours(
 
 @pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_there_are_no_colours_where_they_are_not_wanted(
-    terminal: Callable[..., Terminal], cache_dir: Path, env: dict[str, str]
+    cache_dir: Path, env: dict[str, str]
 ) -> None:
     ours(cache_dir, A)
-    shown = terminal("ls", **env)
-    assert shown.end() == 0
-    assert "\x1b" not in shown.text
-    assert "HANDLE" in shown.text
+    assert "\x1b[32mok" in run_command("ls", env={"TERM": "xterm"}, is_terminal=True).stdout
+    shown = run_command("ls", env={"TERM": "xterm", **env}, is_terminal=True).check().stdout
+    assert "\x1b" not in shown
+    assert "HANDLE" in shown
 
 
-@pytest.mark.parametrize(
-    ("answer", "removed"), [("y\n", True), ("yes\n", True), ("n\n", False), ("\n", False)]
-)
-def test_rm_asks_before_it_removes(
-    terminal: Callable[..., Terminal], cache_dir: Path, answer: str, removed: bool
-) -> None:
+def test_rm_asks_before_it_removes(terminal: Callable[..., Terminal], cache_dir: Path) -> None:
     ours(cache_dir, A)
     ours(cache_dir, B)
     shown = terminal("rm", A, B)
     shown.wait_for("Remove these 2, 20 kB? [y/N] ")
     assert A in shown.text
     assert (cache_dir / key_of(A)).exists()
-    shown.type(answer)
-    assert shown.end() == (0 if removed else 1)
+    shown.type("y\n")
+    assert shown.end() == 0
+    assert not (cache_dir / key_of(A)).exists()
+
+
+@pytest.mark.parametrize(
+    ("answer", "removed"),
+    [("Y\n", True), ("yes\n", True), ("n\n", False), ("\n", False), ("", False)],
+)
+def test_rm_removes_only_after_a_yes(cache_dir: Path, answer: str, removed: bool) -> None:
+    ours(cache_dir, A)
+    done = run_command("rm", A, is_terminal=True, stdin=answer)
+    assert done.returncode == (0 if removed else 1)
     assert (cache_dir / key_of(A)).exists() is not removed
-    assert ("nothing was removed" in shown.text) is not removed
+    assert ("nothing was removed" in done.stderr) is not removed
 
 
 def test_ctrl_c_at_the_question_removes_nothing(
@@ -157,11 +168,10 @@ def test_ctrl_c_at_the_question_removes_nothing(
     assert (cache_dir / key_of(A)).exists()
 
 
-def test_rm_does_not_ask_when_told_so(terminal: Callable[..., Terminal], cache_dir: Path) -> None:
+def test_rm_does_not_ask_with_yes(cache_dir: Path) -> None:
     ours(cache_dir, A)
-    shown = terminal("rm", "--all", "--yes")
-    assert shown.end() == 0
-    assert "[y/N]" not in shown.text
+    done = run_command("rm", "--all", "--yes", is_terminal=True).check()
+    assert "[y/N]" not in done.stderr
     assert not (cache_dir / key_of(A)).exists()
 
 

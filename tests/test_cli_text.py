@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
-import io
 import json
-import logging
 import os
 import re
 import shlex
@@ -18,13 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command import run_command
 from entries import ours
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from models import fake_model, write_files
+from processes import Finished
 
 import tfhub_cache as hub
-from tfhub_cache.cli import main
 from tfhub_cache.errors import ResolveError
 from tfhub_cache.manifest import File, Manifest, Origin
 from tfhub_cache.urls import argument, key_of, printable, redact
@@ -50,50 +48,6 @@ COMMANDS = (
     *(["resolve", "HANDLE"], ["resolve", "OTHER"], ["info", "OTHER"], ["rm", "--yes", "OTHER"]),
     *(["verify", "OTHER"], ["lock", "-o", "LOCKFILE", "OTHER"], ["rm", "--yes", "HANDLE"]),
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Done:
-    status: int
-    stdout: str
-    stderr: str
-
-    @property
-    def lines(self) -> tuple[int, int, int]:
-        """How it ended, and how many lines a person sees."""
-        return self.status, len(self.stdout.splitlines()), len(self.stderr.splitlines())
-
-
-class Screen(io.TextIOWrapper):
-    """What a process writes to: a terminal, or a pipe."""
-
-    def __init__(self, is_terminal: bool) -> None:
-        super().__init__(tempfile.TemporaryFile(), encoding="utf-8", newline="")  # noqa: SIM115
-        self._is_terminal = is_terminal
-
-    def isatty(self) -> bool:
-        return self._is_terminal
-
-    def text(self) -> str:
-        self.flush()
-        self.buffer.seek(0)
-        return self.buffer.read().decode("utf-8")
-
-
-def run(*arguments: str, is_terminal: bool = False) -> Done:
-    """Runs the command in this process."""
-    root = logging.getLogger()
-    handlers = root.handlers[:]
-    with (
-        Screen(is_terminal) as out,
-        Screen(is_terminal) as err,
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-    ):
-        try:
-            return Done(main(arguments), out.text(), err.text())
-        finally:
-            root.handlers[:] = handlers
 
 
 @contextlib.contextmanager
@@ -159,11 +113,16 @@ def is_seen(letter: str) -> bool:
     )
 
 
-def outcomes(text: str, *, is_terminal: bool) -> list[Done]:
+def lines(done: Finished) -> tuple[int, int, int]:
+    """How it ended, and how many lines a person sees."""
+    return done.returncode, len(done.stdout.splitlines()), len(done.stderr.splitlines())
+
+
+def outcomes(text: str, *, is_terminal: bool) -> list[Finished]:
     done = []
     with cache_of(text) as known:
         for command in COMMANDS:
-            done.append(run(*words(command, known), is_terminal=is_terminal))
+            done.append(run_command(*words(command, known), is_terminal=is_terminal))
     return done
 
 
@@ -182,7 +141,7 @@ def test_no_text_makes_a_line_or_steers_a_terminal(
         ):
             shown = found.stdout + found.stderr
             assert not [letter for letter in shown if not (is_seen(letter) or letter in "\n\t")]
-            assert found.lines == expected.lines, (command, expected, found)
+            assert lines(found) == lines(expected), (command, expected, found)
 
     for text in EVIL:
         holds = example(text)(holds)
@@ -210,7 +169,7 @@ def test_a_suggested_command_means_the_handle_whatever_it_holds(text: str) -> No
             "resolve OTHER": {known["OTHER"].strip()},
         }
         for command, right in meant.items():
-            done = run(*words(command.split(), known))
+            done = run_command(*words(command.split(), known))
             for line in (done.stdout + done.stderr).split("\n"):
                 for match in SUGGESTED.finditer(line):
                     suggested = match[1] or match[2]
@@ -226,9 +185,9 @@ def test_a_suggested_command_means_the_handle_whatever_it_holds(text: str) -> No
 @example(EVIL[5])
 def test_json_holds_every_text_as_it_is(text: str) -> None:
     with cache_of(text) as known:
-        listed = json.loads(run("ls", "--json").stdout)["entries"]
+        listed = json.loads(run_command("ls", "--json").stdout)["entries"]
         assert known["HANDLE"] in {entry["handle"] for entry in listed}
-        shown = json.loads(run("info", "--json", known["KEY"]).stdout)
+        shown = json.loads(run_command("info", "--json", known["KEY"]).stdout)
         assert shown["handle"] == known["HANDLE"]
         assert shown["manifest"]["downloaded"]["host"] == f"host{text}"
         assert shown["manifest"]["validators"] == {f"validator{text}": text}
@@ -259,27 +218,22 @@ def test_a_path_is_written_to_a_program_as_it_is(
 ) -> None:
     folder = tmp_path / "a\u202e b\x1b\n"
     folder.mkdir()
-    assert run("resolve", str(folder)).stdout == f"{folder}\n"
-    shown = run("resolve", str(folder), is_terminal=True).stdout
+    assert run_command("resolve", str(folder)).stdout == f"{folder}\n"
+    shown = run_command("resolve", str(folder), is_terminal=True).stdout
     assert shown == f"{tmp_path}/a\\u202e b\\x1b\\n\n"
     shutil.rmtree(folder)
 
 
-def test_a_word_that_is_refused_moves_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["ls", "\x1b[2J\nfalse line"])
-    shown = capsys.readouterr().err
+def test_a_word_that_is_refused_moves_no_terminal() -> None:
+    shown = run_command("ls", "\x1b[2J\nfalse line").stderr
     assert "\x1b" not in shown
     assert "\nfalse line" not in shown
 
 
-def test_a_validator_with_a_long_name_widens_no_column(
-    cache_dir: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_validator_with_a_long_name_widens_no_column(cache_dir: Path) -> None:
     entry = ours(cache_dir, "https://example.com/wide/1")
     file = Path(f"{entry}.manifest.json")
     manifest = json.loads(file.read_text())
     manifest["validators"] = {"x" * 60_000: "1", **{str(number): "1" for number in range(200)}}
     file.write_text(json.dumps(manifest))
-    assert main(["info", "https://example.com/wide/1"]) == 0
-    assert len(capsys.readouterr().out) < 100_000
+    assert len(run_command("info", "https://example.com/wide/1").check().stdout) < 100_000

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 import tarfile
 import textwrap
 import threading
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command import run_command
 from entries import SHARD, foreign, key_of, names
 from logs import warnings
 from models import fake_model, member, pack_files, read_files, write_files
@@ -716,32 +716,12 @@ def test_a_file_that_is_not_valid_is_an_error_that_says_how_to_write_it(
 # The command.
 
 
-@pytest.fixture
-def run() -> Callable[..., Finished]:
-    """Runs the command."""
-
-    def run(*arguments: str | Path, env: dict[str, str] | None = None) -> Finished:
-        done = subprocess.run(
-            [sys.executable, "-m", "tfhub_cache", *map(str, arguments)],
-            env={**os.environ, **(env or {})},
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            timeout=60,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr
-        return Finished(done.stdout, done.stderr, done.returncode)
-
-    return run
-
-
 def test_the_commands_lock_and_resolve_the_same_models(
-    host: Host, file: Path, tmp_path: Path, cache_dir: Path, run
+    host: Host, file: Path, tmp_path: Path, cache_dir: Path
 ) -> None:
     handles = [host.publish("/b/1", ARCHIVE), host.publish("/a/1", OTHER_ARCHIVE)]
     (tmp_path / "models.txt").write_text("# ours\n" + "\n\n".join(handles))
-    done = run("lock", "-r", tmp_path / "models.txt", "-o", file, "--quiet").check()
+    done = run_command("lock", "-r", tmp_path / "models.txt", "-o", file, "--quiet").check()
     size = f"{(pin(MODEL).size + pin(OTHER).size) / 1000:.0f} kB"
     assert done.stdout == f"{file}: 2 models, {size}\n"
     assert done.stderr == ""
@@ -749,44 +729,44 @@ def test_the_commands_lock_and_resolve_the_same_models(
 
     # Another machine: all that is locked, in the order of the file; or the handles given.
     other = {"TFHUB_CACHE_DIR": str(tmp_path / "other")}
-    done = run("resolve", "--quiet", "--locked", file, env=other).check()
+    done = run_command("resolve", "--quiet", "--locked", file, env=other).check()
     assert done.stdout.split() == [str(tmp_path / "other" / key_of(h)) for h in handles[::-1]]
     assert read_files(tmp_path / "other" / key_of(handles[0])) == MODEL
-    done = run("resolve", "--quiet", "--locked", file, handles[0], HANDLE, env=other)
+    done = run_command("resolve", "--quiet", "--locked", file, handles[0], HANDLE, env=other)
     assert done.returncode == 1
     assert done.stdout == f"{tmp_path / 'other' / key_of(handles[0])}\n"
     assert f"tfhub-cache: {HANDLE} is not in the lock file {file}" in done.stderr
 
 
 def test_the_commands_report_what_failed_with_status_1(
-    host: Host, file: Path, cache_dir: Path, run
+    host: Host, file: Path, cache_dir: Path
 ) -> None:
     handle = host.publish("/m/1", ARCHIVE)
-    done = run("lock", "-q", f"{host.url}/missing/1", handle, "-o", file)
+    done = run_command("lock", "-q", f"{host.url}/missing/1", handle, "-o", file)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"tfhub-cache: {file} is not written, as 1 of 2 models are un")
     assert not file.exists()
     write(file, {handle: OTHER})
-    done = run("resolve", "-q", "--locked", file)
+    done = run_command("resolve", "-q", "--locked", file)
     assert (done.returncode, done.stdout) == (1, "")
     assert "is not the one that is locked: expected" in done.stderr
-    done = run("resolve", "-q", "--locked", file.with_name("missing"))
+    done = run_command("resolve", "-q", "--locked", file.with_name("missing"))
     assert done.returncode == 1
     assert "can't be read: No such file or directory" in done.stderr
 
 
 def test_the_lock_file_of_the_option_comes_before_the_environments(
-    handle: str, file: Path, tmp_path: Path, cache_dir: Path, run
+    handle: str, file: Path, tmp_path: Path, cache_dir: Path
 ) -> None:
     write(file, {handle: MODEL})
     env = {"TFHUB_LOCKFILE": str(tmp_path / "is-not-there.lock")}
-    done = run("resolve", "-q", "--locked", file, env=env).check()
+    done = run_command("resolve", "-q", "--locked", file, env=env).check()
     assert done.stdout == f"{cache_dir / key_of(handle)}\n"
-    assert "is-not-there.lock can't be read" in run("resolve", handle, env=env).stderr
+    assert "is-not-there.lock can't be read" in run_command("resolve", handle, env=env).stderr
 
 
-def test_a_lock_without_handles_is_an_error_with_status_2(run, cache_dir: Path) -> None:
-    assert run("lock").returncode == 2
+def test_a_lock_without_handles_is_an_error_with_status_2(cache_dir: Path) -> None:
+    assert run_command("lock").returncode == 2
 
 
 def test_an_error_of_this_kind_is_of_the_documented_family(host: Host, use) -> None:
