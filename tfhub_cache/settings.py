@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import functools
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -109,6 +110,7 @@ def overridden(options: Mapping[Setting[Any], str | None]) -> Iterator[None]:
         _options = before
 
 
+@functools.lru_cache(maxsize=4)  # each resolve asks
 def _load_format(text: str) -> ModelLoadFormat:
     if text not in _FORMATS:
         raise ValueError(
