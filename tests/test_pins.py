@@ -26,8 +26,6 @@ from tfhub_cache.clients import gcs
 from tfhub_cache.errors import DownloadError, LockfileError, OfflineError, ResolveError
 from tfhub_cache.manifest import Manifest
 from tfhub_cache.pins import Pin
-from tfhub_cache.retrying import NETWORK
-from tfhub_cache.transfer import connection
 
 MODEL = fake_model()
 ARCHIVE = pack_files(MODEL)
@@ -546,10 +544,9 @@ def test_a_mirror_that_sends_more_than_is_locked_is_cut_off_and_skipped(
 
 
 def test_what_a_tampered_mirror_began_is_discarded_in_the_end(
-    host: Host, ca, ca_pem: Path, use, monkeypatch: pytest.MonkeyPatch
+    host: Host, ca, ca_pem: Path, use, impatient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has the size and the ETag of the locked archive, and breaks off before its end."""
-    monkeypatch.setattr(connection, "NETWORK", NETWORK._replace(first_pause=0.01))
     files = fake_model(size=6_000_000)
     good = pack_files(files, compression=None)
     position = good.index(files["saved_model.pb"][:64])
@@ -600,7 +597,6 @@ def test_gs_archives_and_a_cache_in_a_bucket_are_locked_too(
 ) -> None:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", bucket)
     monkeypatch.setenv("TFHUB_CACHE_DIR", "gs://test-bucket/cache")
-    gcs._file_system.cache_clear()
     storage = gcs.file_system(bucket, 60)
     storage.pipe_file("test-bucket/m/1.tar.gz", ARCHIVE)
     handle = "gs://test-bucket/m/1.tar.gz"
@@ -616,7 +612,6 @@ def test_gs_archives_and_a_cache_in_a_bucket_are_locked_too(
     with pytest.raises(LockfileError, match="is not as locked"):
         hub.resolve(handle)
     assert storage.cat_file(f"{path}/saved_model.pb") == OTHER["saved_model.pb"]
-    gcs._file_system.cache_clear()
 
 
 def test_what_tensorflow_hub_has_put_into_a_bucket_is_read_once_and_not_downloaded(
