@@ -46,10 +46,7 @@ BEFORE_IT_IS_PUBLISHED = (
     "rename <key>.<uid>.tmp to <key>",
 )
 ONLY_IF_DAMAGED = ("rename <key> to <key>.<uid>.old.tmp",)
-AFTER_IT_IS_PUBLISHED = (
-    "rename <key>.<uid>.tmp to <key>.<uid>.gone.tmp",
-    "remove <key>.lock",
-)
+AFTER_IT_IS_PUBLISHED = ("remove <key>.lock",)
 ONLY_IF_DAMAGED_AFTERWARDS = (
     "rename <key>.<uid>.old.tmp to <key>.<uid>.old.gone.tmp",
     "open <key>.<uid>.old.gone.tmp",
