@@ -57,3 +57,16 @@ def test_imports_point_down_the_list() -> None:
         if part != part_of(path) and LISTED.index(part) <= LISTED.index(part_of(path))
     }
     assert up == set()
+
+
+def test_packages_only_gather_names() -> None:
+    """What a package does is in its modules, which say in their names what that is."""
+    for path in sources():
+        if path.name == "__init__.py":
+            defined = [
+                node.end_lineno - node.lineno + 1
+                for node in ast.parse(path.read_text("utf-8")).body
+                if isinstance(node, ast.FunctionDef | ast.ClassDef)
+                and node.name not in ("__getattr__", "__dir__")
+            ]
+            assert sum(defined) <= 30, path

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from tfhub_cache import settings
-from tfhub_cache.stand_in import FOLDER
+from tfhub_cache.stand_in.installing import FOLDER
 
 HELP = """\
 usage: python -m tfhub_cache run script.py [argument ...]

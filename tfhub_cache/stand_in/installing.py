@@ -1,0 +1,80 @@
+"""Putting the stand-in's folder on `sys.path` of a process."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from importlib.machinery import PathFinder
+from types import ModuleType
+
+NAME = "tensorflow_hub"
+FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "site-packages")
+"""Put in front of `sys.path`, or into PYTHONPATH, it makes `import tensorflow_hub` give ours."""
+
+
+def install_as_tensorflow_hub() -> None:
+    """Makes `import tensorflow_hub` give this library, everywhere in this process.
+
+    Call it before anything imports tensorflow_hub, so at the top of the program. Packages that use
+    tensorflow_hub then work unchanged, whether it is installed or not. Both names lead to the same
+    objects: a resolver that is added through one of them is asked through the other. Processes
+    that `multiprocessing` starts stand in as well; other programs that this one starts do not.
+
+    Calling it again does nothing. It can't be undone within the process. Neither it nor
+    `import tensorflow_hub` imports TensorFlow; `tensorflow_hub.KerasLayer` does.
+
+    `tensorflow_hub.__version__` is then "0.16.1", the version whose interface is there.
+
+    Raises:
+        RuntimeError: if tensorflow_hub, or a part of it, has been imported already. Modules that
+            hold it would go on using it.
+
+    Example:
+        ```python
+        import tfhub_cache
+
+        tfhub_cache.install_as_tensorflow_hub()
+
+        import package_that_uses_tensorflow_hub
+        ```
+    """
+    for name, module in list(sys.modules.items()):
+        if (name == NAME or name.startswith(f"{NAME}.")) and not _is_ours(module):
+            raise RuntimeError(_already_imported(name, module))
+    if NAME not in sys.modules:
+        _put_folder_first()
+    # Now, so that nothing can get before it in sys.path.
+    module = importlib.import_module(NAME)
+    if not _is_ours(module):
+        raise RuntimeError(
+            f"tfhub_cache can't stand in for tensorflow_hub: {_origin(module)} is imported "
+            "whatever is in sys.path. Something in sys.meta_path must have found it."
+        )
+
+
+def _is_ours(module: ModuleType | None) -> bool:
+    return str(getattr(module, "__file__", None)).startswith(FOLDER + os.sep)
+
+
+def _put_folder_first() -> None:
+    """Before the first folder in which anything may be, by whatever way ours got there."""
+    rest = [entry for entry in sys.path if entry != FOLDER]
+    # Programs rely on the first entry being the folder of the script.
+    position = 0 if PathFinder.find_spec(NAME, rest[:1]) else 1
+    sys.path[:] = [*rest[:position], FOLDER, *rest[position:]]
+
+
+def _already_imported(name: str, module: ModuleType | None) -> str:
+    return (
+        f"tfhub_cache can't stand in for tensorflow_hub: {name} is imported already "
+        f"({_origin(module)}), "
+        "and what holds it would go on using it. Call install_as_tensorflow_hub() at the top of "
+        "the program, before any import that may bring tensorflow_hub along (in a notebook, "
+        "restart the kernel first), or start the program with: "
+        "python -m tfhub_cache run script.py"
+    )
+
+
+def _origin(module: ModuleType | None) -> str:
+    return getattr(module, "__file__", None) or "something without a file"
