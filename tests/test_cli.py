@@ -422,7 +422,7 @@ def test_ls_shows_states_sizes_times_and_handles(
     assert re.fullmatch(
         rf"4 models, 3\d kB, in {re.escape(str(cache_dir))}; [\d.]+ .B are free there\.", summary
     )
-    assert "`tfhub-cache prune` removes it" in left
+    assert "which `tfhub-cache prune` removes" in left
     assert "\x1b" not in done.stdout + done.stderr
 
     data = listed(run("ls", "--json"))

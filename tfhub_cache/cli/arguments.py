@@ -1,16 +1,25 @@
-"""Arguments that several commands have, and how the help shows them."""
+"""Arguments: how a command is made of its module, and those that several commands have."""
 
 from __future__ import annotations
 
 import argparse
+import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NoReturn, TypeAlias, TypeVar
+from types import ModuleType
+from typing import Any, NoReturn
 
 from tfhub_cache import notation, settings
 from tfhub_cache.urls import argument, printable
 
-_Parsed = TypeVar("_Parsed")
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+class Options(argparse.Namespace):
+    """What a command line says. Those named here have a value in any case."""
+
+    cache_dir: str | None = None
+    load_format: str | None = None
+    locked: str | None = None
+    verbose = debug = False
 
 
 class Parser(argparse.ArgumentParser):
@@ -20,7 +29,7 @@ class Parser(argparse.ArgumentParser):
         super().error(printable(message))
 
 
-class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Fills the description, and leaves the examples as they are."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
@@ -29,90 +38,115 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
         return argparse.HelpFormatter._fill_text(self, text, width, indent)
 
 
-def add_command(
-    commands: Commands,
-    name: str,
-    run: Callable[[argparse.Namespace], int],
-    summary: str,
-    description: str,
-    *examples: str,
-) -> argparse.ArgumentParser:
-    """Adds a command.
+def add_command(commands: Any, module: ModuleType, common: Parser) -> None:
+    """Adds the command of a module.
 
     Args:
-        commands: those that there are.
-        name: what it is called.
-        run: what it does; returns the exit status.
-        summary: what it does, in the list of commands.
-        description: the same in its help.
-        examples: command lines.
+        commands: what argparse's `add_subparsers` returned.
+        module: it has the name of the command; a docstring of a summary, a description, and
+            indented examples; `add_arguments(command)`; and `run(options)`, which returns the exit
+            status.
+        common: the options that all commands have.
     """
-    command = commands.add_parser(
-        name,
-        help=summary,
-        description=description,
-        epilog="".join(["examples:\n", *(f"  {example}\n" for example in examples)]),
-        formatter_class=HelpFormatter,
-    )
-    add_common(command, with_defaults=False)
-    command.set_defaults(run=run, command=command)
-    return command
+    name = module.__name__.rpartition(".")[2]
+    summary = _paragraphs(module)[0].rstrip(".")
+    command = commands.add_parser(name, help=summary, parents=[common], **help_of(module))
+    command.set_defaults(run=module.run, command=command)
+    module.add_arguments(command)
 
 
-def add_common(parser: argparse.ArgumentParser, *, with_defaults: bool) -> None:
-    """Adds options that may stand before the command and after it; the latter counts."""
-    default: Any = None if with_defaults else argparse.SUPPRESS
-    common = parser.add_argument_group("common options")
-    common.add_argument(
-        "--cache-dir",
-        metavar="DIR",
-        type=value(not_empty),
-        default=default,
-        help="the cache: a folder, or gs://bucket/folder (default: TFHUB_CACHE_DIR)",
+def help_of(module: ModuleType) -> dict[str, Any]:
+    """The help that a parser has from a module's docstring: description and examples."""
+    _, description, examples = _paragraphs(module)
+    return {
+        "description": description,
+        "epilog": "examples:\n" + re.sub("(?m)^ +", "  ", examples),
+        "formatter_class": _HelpFormatter,
+    }
+
+
+def _paragraphs(module: ModuleType) -> list[str]:
+    # Under `python -OO` there are no docstrings.
+    return (module.__doc__ or "\n\n\n\n").split("\n\n")
+
+
+def common_options() -> Parser:
+    """The options that may stand before the command and after it; the latter counts."""
+    parser = Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    group = parser.add_argument_group("common options")
+    add_option(
+        group,
+        "--cache-dir DIR",
+        not_empty,
+        "the cache: a folder, or gs://bucket/folder (default: TFHUB_CACHE_DIR)",
     )
-    common.add_argument(
+    group.add_argument(
         "--load-format",
         choices=[one.value for one in settings.ModelLoadFormat],
-        default=default,
         help="how models are reached (default: TFHUB_MODEL_LOAD_FORMAT)",
     )
-    default = False if with_defaults else argparse.SUPPRESS
-    common.add_argument(
-        "-v", "--verbose", action="store_true", default=default, help="report each step"
-    )
-    common.add_argument(
-        "--debug", action="store_true", default=default, help="show where an error comes from"
-    )
+    add_flag(group, "-v --verbose", "report each step")
+    add_flag(group, "--debug", "show where an error comes from")
+    return parser
 
 
-def add_wanted(command: argparse.ArgumentParser, text: str) -> None:
-    """Adds handles of models that need not be in the cache; `wanted` reads them."""
-    command.add_argument("handles", metavar="HANDLE", nargs="*", help=text)
-    command.add_argument(
-        "-r",
+def add_option(
+    command: argparse._ActionsContainer,
+    spelling: str,
+    parse: Callable[[str], object],
+    text: str,
+    **more: Any,
+) -> None:
+    """Adds an option with a value, such as `--jobs N`. Errors of `parse` say what is wrong."""
+
+    def parsed(value: str) -> object:
+        try:
+            return parse(value)
+        except ValueError as error:  # argparse would not show its text
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    name, metavar = spelling.split()
+    command.add_argument(name, metavar=metavar, type=parsed, help=text, **more)
+
+
+def add_flag(command: argparse._ActionsContainer, names: str, text: str) -> None:
+    """Adds an option without a value, such as `-q --quiet`."""
+    command.add_argument(*names.split(), action="store_true", help=text)
+
+
+def add_jobs(command: Parser, text: str) -> None:
+    """Adds `--jobs N`."""
+    text += " (default: %(default)s)"
+    add_option(command, "--jobs N", notation.parse_count, text, default=4)
+
+
+def add_wanted(command: Parser, handles: str, jobs: str, refresh: str) -> None:
+    """Adds handles, which `wanted` reads, and how they are downloaded; each with its help."""
+    command.add_argument("handles", metavar="HANDLE", nargs="*", help=handles)
+    add_option(
+        command,
+        "-r FILE",
+        str,
+        "read handles from FILE, one a line; what follows a # is a comment; - is stdin. There "
+        "may be several",
         dest="files",
-        metavar="FILE",
         action="append",
         default=[],
-        help="read handles from FILE, one a line; what follows a # is a comment; - is stdin. There "
-        "may be several",
     )
+    add_jobs(command, jobs)
+    add_flag(command, "--refresh", f"download again what is in the cache{refresh}")
+    add_flag(command, "-q --quiet", "no progress on stderr")
 
 
-def wanted(options: argparse.Namespace) -> list[str]:
+def wanted(options: Options) -> list[str]:
     """The handles of a command line, and of the files that it names."""
-    handles = [*options.handles]
-    for file in options.files:
-        handles += _read_handles(file)
+    handles = [*options.handles, *(handle for file in options.files for handle in _read(file))]
     if not handles and not options.files:
         options.command.error("no handles: give some, or a file of them with -r")
     return handles
 
 
-def _read_handles(file: str) -> Iterator[str]:
-    import re
-    import sys
-
+def _read(file: str) -> Iterator[str]:
     if file == "-":
         text = sys.stdin.read().removeprefix("\ufeff")
     else:
@@ -123,26 +157,21 @@ def _read_handles(file: str) -> Iterator[str]:
                 raise ValueError(f"{file} is not text in UTF-8: {error.reason}.") from error
     for line in text.split("\n"):  # handles may have what splitlines() takes for ends, too
         # A # in the middle of a word belongs to it: URLs may have one.
-        handle = re.sub(r"(^|\s)#.*", "", line).strip()
-        if handle:
+        if handle := re.sub(r"(^|\s)#.*", "", line).strip():
             yield handle
 
 
-def add_cached(command: argparse.ArgumentParser, name: str, number: str | None) -> None:
+def add_cached(command: Parser, name: str, **more: Any) -> None:
     """Adds handles of models that are in the cache, which a shell can complete."""
-    action = command.add_argument(
-        name,
-        metavar="HANDLE",
-        nargs=number,
-        help="a handle as it was resolved, or the name of the model's folder in the cache",
-    )
+    text = "a handle as it was resolved, or the name of the model's folder in the cache"
+    action = command.add_argument(name, metavar="HANDLE", help=text, **more)
     action.completer = _cached_handles  # type: ignore[attr-defined]  # argcomplete's
 
 
-def _cached_handles(**options: Any) -> Iterable[str]:
+def _cached_handles(parsed_args: argparse.Namespace, **_: Any) -> Iterable[str]:
     from tfhub_cache import cache
 
-    given = getattr(options.get("parsed_args"), "cache_dir", None)
+    given = getattr(parsed_args, "cache_dir", None)
     with settings.overridden({settings.CACHE_DIR: given}):
         # argcomplete quotes them for the shell.
         return [
@@ -150,37 +179,6 @@ def _cached_handles(**options: Any) -> Iterable[str]:
             for entry in cache.entries()
             if entry.handle and entry.is_there
         ]
-
-
-def add_jobs(command: argparse.ArgumentParser, text: str) -> None:
-    """Adds `--jobs N`."""
-    command.add_argument(
-        "--jobs",
-        metavar="N",
-        type=value(notation.parse_count),
-        default=4,
-        help=f"{text} (default: %(default)s)",
-    )
-
-
-def add_flags(command: argparse.ArgumentParser, **flags: str) -> None:
-    """Adds options without a value, each with its help; one of a single letter has it as well."""
-    short = {"quiet": "-q", "yes": "-y"}
-    for name, text in flags.items():
-        names = [*filter(None, [short.get(name)]), f"--{name.replace('_', '-')}"]
-        command.add_argument(*names, action="store_true", help=text)
-
-
-def value(parse: Callable[[str], _Parsed]) -> Callable[[str], _Parsed]:
-    """A parser of values, for argparse, whose errors say what is wrong."""
-
-    def parsed(text: str) -> _Parsed:
-        try:
-            return parse(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return parsed
 
 
 def not_empty(text: str) -> str:

@@ -1,8 +1,14 @@
-"""What all commands share: the parser, settings from options, exit statuses, interruptions."""
+"""Look after the cache of TensorFlow Hub models.
+
+Downloads models beforehand, shows what is there, checks it, and makes room.
+
+    tfhub-cache resolve https://tfhub.dev/google/nnlm-en-dim128/2
+    tfhub-cache ls --sort size
+    tfhub-cache prune --unused-for 30d --max-size 20GB
+"""
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import sys
@@ -12,39 +18,25 @@ from absl import logging as absl_logging
 
 from tfhub_cache import settings
 from tfhub_cache.cli import env, info, lock, ls, output, prune, resolve, rm, run, verify
-from tfhub_cache.cli.arguments import HelpFormatter, Parser, add_common
+from tfhub_cache.cli.arguments import Options, Parser, add_command, common_options, help_of
 from tfhub_cache.version import __version__
 
 _COMMANDS = (resolve, lock, ls, info, verify, rm, prune, env, run)
-FAILED = 1
-INTERRUPTED = 130
-PIPE_CLOSED = 141
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """The parser of the whole command line, from which docs/command-line.md is made."""
-    parser = Parser(
-        prog="tfhub-cache",
-        description="Looks after the cache of TensorFlow Hub models: downloads them beforehand, "
-        "shows what is there, checks it, and makes room.",
-        epilog="""\
-examples:
-  tfhub-cache resolve https://tfhub.dev/google/nnlm-en-dim128/2
-  tfhub-cache ls --sort size
-  tfhub-cache prune --unused-for 30d --max-size 20GB
-""",
-        formatter_class=HelpFormatter,
-    )
+    common = common_options()
+    parser = Parser(prog="tfhub-cache", **help_of(sys.modules[__name__]), parents=[common])
     parser.add_argument("--version", action="version", version=f"tfhub-cache {__version__}")
-    add_common(parser, with_defaults=True)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in _COMMANDS:
-        command.add(commands)
+    for module in _COMMANDS:
+        add_command(commands, module, common)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command.
+    """Runs the command: settings from options, exit statuses, interruptions.
 
     Args:
         arguments: those of the command line; None: the process's own.
@@ -67,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         argcomplete.autocomplete(parser)
     output.set_up()
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(arguments, Options())
     try:
         status = _run(options)
         sys.stdout.flush()
@@ -75,18 +67,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # Or Python would complain when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return PIPE_CLOSED
+        return 141
     except KeyboardInterrupt:
         output.complain("interrupted.")
-        return INTERRUPTED
+        return 130
     except output.EXPECTED as error:
         if options.debug:
             raise
         output.complain(error)
-        return FAILED
+        return 1
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: Options) -> int:
     is_verbose = options.verbose or options.debug
     absl_logging.set_verbosity(absl_logging.INFO if is_verbose else absl_logging.WARNING)
     if not is_verbose:
@@ -95,7 +87,7 @@ def _run(options: argparse.Namespace) -> int:
     given = {
         settings.CACHE_DIR: options.cache_dir,
         settings.LOAD_FORMAT: options.load_format,
-        settings.LOCKFILE: getattr(options, "locked", None),
+        settings.LOCKFILE: options.locked,
     }
     with settings.overridden(given):
         status: int = options.run(options)

@@ -10,29 +10,28 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from absl import logging as absl_logging
 
-from tfhub_cache import settings
+from tfhub_cache import cache, settings
 from tfhub_cache.notation import format_age, format_size
 from tfhub_cache.urls import argument, printable, redact, without_secrets
-
-if TYPE_CHECKING:
-    from tfhub_cache.cache import Entry
 
 EXPECTED: Final = (OSError, ValueError, RuntimeError, ImportError)
 """Errors that say what to do; any other is a bug, and comes with its traceback."""
 
 _ERASE_REST = "\x1b[K"
 _PATHS = "tfhub-cache.paths"
-STATE_COLORS = {"ok": "green", "foreign": "cyan", "downloading": "yellow", "incomplete": "red"}
+_STATES = {"ok": "green", "foreign": "cyan", "downloading": "yellow", "incomplete": "red"}
 _COLORS = {"red": 31, "green": 32, "yellow": 33, "cyan": 36, "bold": 1, "dim": 2}
 
 
 def set_up() -> None:
     """Prepares stdout for any text, and stderr for log lines."""
-    _replace_closed_streams()
+    for name, mode in ("stdin", "r"), ("stdout", "w"), ("stderr", "w"):
+        if getattr(sys, name) is None:  # It is closed, and `print` would take another one.
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
     for stream in sys.stdout, sys.stderr:
         if hasattr(stream, "reconfigure"):
             # A handle that the terminal has no letters for must not make it fail.
@@ -43,13 +42,6 @@ def set_up() -> None:
         sys.stdout.reconfigure(errors=_PATHS)
     logging.getLogger().handlers[:] = [_Lines()]
     absl_logging.get_absl_logger().handlers.clear()
-
-
-def _replace_closed_streams() -> None:
-    """Discards what is written to a closed stream; `print` would take another one."""
-    for name, mode in ("stdin", "r"), ("stdout", "w"), ("stderr", "w"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _encode_path(error: UnicodeError) -> tuple[str | bytes, int]:
@@ -93,13 +85,9 @@ def path(text: str) -> None:
 
 def complain(problem: object) -> None:
     """Writes a problem to stderr: a line, and those that it has below."""
-    lines = str(problem).split("\n")
-    _write(
-        "\n  ".join(
-            ["tfhub-cache: " + printable(lines[0]), *(printable(one.strip()) for one in lines[1:])]
-        ),
-        sys.stderr,
-    )
+    first, *others = str(problem).split("\n")
+    lines = [f"tfhub-cache: {printable(first)}", *(printable(other.strip()) for other in others)]
+    _write("\n  ".join(lines), sys.stderr)
 
 
 def remark(text: str) -> None:
@@ -115,9 +103,9 @@ def ask(subjects: Iterable[str], question: str) -> str:
     return sys.stdin.readline().strip()
 
 
-def write_json(data: Any) -> None:
-    """Writes data to stdout, for programs."""
-    _write(json.dumps(data, indent=2), sys.stdout)
+def write_json(**data: Any) -> None:
+    """Writes data to stdout, for programs. What is documented stays; more may be added."""
+    _write(json.dumps({"format": 1, **data}, indent=2), sys.stdout)
 
 
 def is_terminal() -> bool:
@@ -135,33 +123,33 @@ def table(
         rows: what is in them: the parts of each cell.
         right: the columns that are aligned at their right end.
     """
+    cells = [[_shown(cell) for cell in row] for row in rows]
     if not is_terminal():
-        for row in rows:
-            _write("\t".join(map(_shown, row)), sys.stdout)
+        for row in cells:
+            _write("\t".join(row), sys.stdout)
         return
-    titles = [[Colored(heading, "bold")] for heading in headings]
-    cells = [[_shown(cell) for cell in row] for row in (titles, *rows)]
-    widths = [max(_width(row[column]) for row in cells) for column in range(len(headings))]
+    cells.insert(0, [_shown([Colored(heading, "bold")]) for heading in headings])
+    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
     for row in cells:
-        shown = []
-        for column, cell in enumerate(row):
-            space = " " * (widths[column] - _width(cell))
-            shown.append(space + cell if column in right else cell + space)
-        _write("  ".join(shown).rstrip(), sys.stdout)
+        spaces = [" " * (width - _width(cell)) for width, cell in zip(widths, row, strict=True)]
+        padded = [
+            space + cell if column in right else cell + space
+            for column, (space, cell) in enumerate(zip(spaces, row, strict=True))
+        ]
+        _write("  ".join(padded).rstrip(), sys.stdout)
 
 
 def _shown(parts: Iterable[Part]) -> str:
     """Parts as they are written."""
-    has_colors = is_terminal() and settings.allows_color()
-    return "".join(
-        f"\x1b[{_COLORS[part.name]}m{printable(part.text)}\x1b[0m"
-        if isinstance(part, Colored) and has_colors
-        else printable(part.text if isinstance(part, Colored) else part)
-        for part in parts
-    )
+    has_colors, shown = is_terminal() and settings.allows_color(), ""
+    for part in parts:
+        text, color = part if isinstance(part, Colored) else (part, None)
+        text = printable(text)
+        shown += f"\x1b[{_COLORS[color]}m{text}\x1b[0m" if color and has_colors else text
+    return shown
 
 
-def name_of(entry: Entry) -> str:
+def name_of(entry: cache.Entry) -> str:
     """An entry's handle without secrets; where it is not known, the name of its folder."""
     if entry.handle is None:
         return entry.key
@@ -169,15 +157,20 @@ def name_of(entry: Entry) -> str:
     return f"{shown}?..." if "?" in entry.handle else shown
 
 
-def path_of(entry: Entry) -> str:
+def path_of(entry: cache.Entry) -> str:
     """An entry's path without the credentials that the URL of a cache may have."""
     # What is on this machine has none, and programs want it as it is.
     return entry.path if entry.path.startswith("file://") else without_secrets(entry.path)
 
 
-def argument_of(entry: Entry) -> str:
+def argument_of(entry: cache.Entry) -> str:
     """What names an entry in a shell, and holds no secret."""
     return (entry.handle and argument(entry.handle)) or entry.key
+
+
+def state(entry: cache.Entry) -> Colored:
+    """An entry's state, in its colour."""
+    return Colored(entry.state, _STATES[entry.state])
 
 
 def moment(time: datetime.datetime | None) -> str:
@@ -194,7 +187,7 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def received(entry: Entry) -> str:
+def received(entry: cache.Entry) -> str:
     """How far a download is, or was when it was interrupted."""
     return f"{format_size(entry.received or 0)} of {format_size(entry.expected or 0)}"
 
@@ -213,8 +206,8 @@ def progress(*, quiet: bool) -> Iterator[None]:
         yield
 
 
-def entry_json(entry: Entry) -> dict[str, Any]:
-    """An entry as it stands in JSON. What is documented stays; more may be added."""
+def entry_json(entry: cache.Entry) -> dict[str, Any]:
+    """An entry as it stands in JSON."""
     return {
         "handle": entry.handle,
         "versioned": entry.is_versioned,
