@@ -236,7 +236,7 @@ def test_a_cache_in_a_bucket_is_an_error_that_names_the_way_out(
     handle = host.publish("/m", ARCHIVE)  # without a version: looked at each time
     hub.resolve(handle)
     monkeypatch.setenv("TFHUB_OFFLINE", "true")
-    with pytest.raises(OfflineError, match="set TFHUB_CACHE_DIR to a folder here"):
+    with pytest.raises(OfflineError, match="set TFHUB_CACHE_DIR to a local folder"):
         hub.resolve(handle)
     with pytest.raises(OfflineError, match="TFHUB_OFFLINE"):
         hub.cache.entries()

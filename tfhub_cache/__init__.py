@@ -1,16 +1,13 @@
-"""tfhub_cache: TensorFlow Hub models by their handles, from a cache that looks after itself.
-
-A drop-in replacement for `tensorflow_hub`:
+"""tfhub_cache: a drop-in replacement for TensorFlow Hub (`tensorflow_hub`).
 
     import tfhub_cache as hub
 
     model = hub.load("https://tfhub.dev/google/nnlm-en-dim128/2")
     layer = hub.KerasLayer("https://tfhub.dev/google/nnlm-en-dim128/2", trainable=True)
 
-`hub.cache` looks after what was downloaded.
+`hub.cache` has functions that list, check and remove the models in the cache.
 
-Importing it is cheap: TensorFlow, Keras, requests and gcsfs are imported when they are first
-needed.
+TensorFlow, Keras, requests and gcsfs are imported when they are first needed.
 """
 
 import importlib
@@ -27,7 +24,7 @@ if TYPE_CHECKING:
     from tfhub_cache import keras_layer as keras_layer
     from tfhub_cache.keras_layer import KerasLayer as KerasLayer
 
-# Without the names that bring TensorFlow along: `from tfhub_cache import *` would ask for them.
+# Without the names that import TensorFlow, which `from tfhub_cache import *` would import.
 __all__ = [
     "__version__",
     "cache",
@@ -50,6 +47,6 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    # help() and inspect get all that is listed, and would fail of what can't be imported.
+    # help() and inspect get every name in the list, so each must be importable.
     known = sys.modules.get("tensorflow") or importlib.util.find_spec("tensorflow")
     return sorted([*__all__, *(("KerasLayer", "keras_layer") if known else ())])

@@ -1,4 +1,4 @@
-"""JSON that others may have written: what is read is bounded, and only a `ValueError` comes out."""
+"""JSON from outside, parsed within bounds; every error is a `ValueError`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _LONGEST_NUMBER = 40
 
 
 def parse(text: str | bytes) -> Any:
-    """The value that a text is, without what JSON leaves open and what takes long to read.
+    """Parse JSON, without what is ambiguous or takes long to parse.
 
     Raises:
-        ValueError: if it is not JSON, nests deeper than Python reads it, has a number of more than
-            40 characters, `NaN` or `Infinity`, or an object with the same name twice.
+        ValueError: if it is not JSON, is nested too deep for Python, has a number of more than 40
+            characters, `NaN` or `Infinity`, or an object with the same name twice.
     """
     try:
         return json.loads(
@@ -30,7 +30,7 @@ def parse(text: str | bytes) -> Any:
 
 
 def _short(digits: str) -> str:
-    # Python takes time that grows with the square of their number, or has a limit of its own.
+    # Conversion takes time that grows with the square of the length, or Python refuses it.
     if len(digits) > _LONGEST_NUMBER:
         raise ValueError(f"it has a number of {len(digits)} characters")
     return digits
@@ -41,7 +41,7 @@ def _refuse(constant: str) -> None:
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """JSON lets a name stand twice, as a careless merge leaves it; which one is meant?"""
+    """Refuses an object with the same name twice, as a wrong merge leaves it."""
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:

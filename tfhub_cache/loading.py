@@ -1,4 +1,4 @@
-"""`load`: resolve a handle and hand the path to TensorFlow."""
+"""`resolve` and `load`."""
 
 from __future__ import annotations
 
@@ -34,28 +34,29 @@ a folder on this machine."""
 def resolve(handle: str) -> str:
     """Resolves a handle into the path of a model.
 
-    The model is downloaded and unpacked into the cache if it is not there yet; a cached model
-    needs no network. It works without TensorFlow, and follows `tensorflow_hub.resolve`.
+    It downloads a model that is not in the cache and unpacks it there. A cached model needs no
+    network. It does not need TensorFlow, and follows `tensorflow_hub.resolve`.
 
     Args:
         handle: one of
 
-            - the URL of a model's page on tfhub.dev, kaggle.com or any host of the same
+            - the URL of a model's page on tfhub.dev, kaggle.com or another host with the same
               protocol, such as `https://tfhub.dev/google/spice/2`;
             - the URL of a `.tar`, `.tar.gz` or `.tgz` archive, over http(s) or in `gs://`;
             - a path that TensorFlow can read: a local folder, `file://` or `gs://`.
 
     Returns:
-        The path as a string: for a download, the cache folder as configured, joined with the
-        entry's name; for a path, the path itself.
+        The path: for a URL, the cache folder as configured, joined with the entry's name; for a
+        path, the path itself.
 
     Raises:
-        ValueError: if `handle` is not a string; if the archive is unsafe
-            (`tfhub_cache.errors.UnsafeArchiveError`); if the load format is unknown, or the host
-            does not serve the model uncompressed (`tfhub_cache.errors.ProtocolError`).
-        OSError: if the model can't be had. It is a `tfhub_cache.errors.ResolveError`, whose
-            subclass tells the network (`DownloadError`) from the archive (`ArchiveError`) and
-            the cache (`CacheError`); the message says what to do.
+        ValueError: if `handle` is not a string, the archive is unsafe
+            (`tfhub_cache.errors.UnsafeArchiveError`), a setting is invalid, or the host does not
+            serve the model uncompressed (`tfhub_cache.errors.ProtocolError`).
+        OSError: if the model is unavailable. It is a `tfhub_cache.errors.ResolveError`: a
+            `DownloadError`, an `ArchiveError` or a `CacheError`, for example. The message says
+            what to do.
+        RuntimeError: if no resolver supports the handle.
 
     Example:
         ```python
@@ -80,22 +81,22 @@ def load(
     graph mode.
 
     Args:
-        handle: what `resolve` takes.
-        tags: the graph variant to load, as `tf.saved_model.load` has it. For the TF1 Hub format
-            the default is the variant without tags.
-        options: passed on untouched. With
+        handle: a handle for `resolve`.
+        tags: the graph variant to load; see `tf.saved_model.load`. For the TF1 Hub format the
+            default is the variant without tags.
+        options: options for `tf.saved_model.load`. With
             `tf.saved_model.LoadOptions(experimental_io_device='/job:localhost')` a model in the
-            local cache can be put on a worker that does not see this machine's disk, such as a
+            local cache can be loaded on a worker that can't read this machine's disk, such as a
             TPU in Colab.
 
     Returns:
-        The object that TensorFlow loads; its attribute `_is_hub_module_v1` tells the TF1 Hub
+        The object that TensorFlow loads. Its attribute `_is_hub_module_v1` is True for the TF1 Hub
         format.
 
     Raises:
         ImportError: if TensorFlow is not installed; the message says what to install.
-        ValueError: if the path holds no SavedModel, and as `resolve` raises it.
-        OSError: as `resolve` raises it.
+        ValueError: if the path holds no SavedModel; see `resolve` for others.
+        OSError: if the handle can't be resolved; see `resolve`.
 
     Example:
         ```python
@@ -132,7 +133,7 @@ def load(
 
 
 def import_tensorflow(purpose: str) -> ModuleType:
-    """TensorFlow, or an error that says what to install for this purpose."""
+    """Import TensorFlow, or raise an ImportError that says what to install for this purpose."""
     try:
         import tensorflow as tf
     except ModuleNotFoundError as error:
@@ -146,7 +147,7 @@ def import_tensorflow(purpose: str) -> ModuleType:
 
 
 def _is_unseen_by_worker(folder: str, error: Exception) -> bool:
-    """Whether loading failed since a worker can't read a folder which is sound on this machine."""
+    """Whether loading failed because a worker can't read a folder that this machine can read."""
     message = str(error)
     if "File system scheme '[local]' not implemented" in message:
         return True
@@ -159,5 +160,5 @@ def _is_unseen_by_worker(folder: str, error: Exception) -> bool:
 def _add_note(error: Exception, note: str) -> None:
     if hasattr(error, "add_note"):
         error.add_note(note)
-    else:  # Python 3.10 has no notes, so a traceback does not show it
+    else:  # Python 3.10 has no notes
         logging.error("%s", note)

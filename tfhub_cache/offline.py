@@ -1,6 +1,6 @@
-"""`TFHUB_OFFLINE`: what would need the network is refused, with what to do instead.
+"""`TFHUB_OFFLINE`: refuses what needs the network, and says what to do instead.
 
-Nothing is asked, so nothing is waited for. Models in a cache on this machine are used as ever.
+Models in a cache on this machine are used as usual.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from tfhub_cache.errors import OfflineError
 from tfhub_cache.urls import argument, redact
 
 _ON_THIS_MACHINE = frozenset({"", "file", "local", "memory", "ram"})
-"""Schemes of which it is certain. Another one may be that of a disk, but nothing here knows."""
+"""Schemes that are known to need no network. Others might not need one either."""
 
 
 def refusal(handle: str, root: str) -> OfflineError:
-    """What is raised in place of a download into a cache."""
+    """The error in place of a download into a cache."""
     shown = redact(handle)
     hint = " (with the query of the handle, which is not shown here)" if "?" in handle else ""
     word = argument(handle)
@@ -28,7 +28,7 @@ def refusal(handle: str, root: str) -> OfflineError:
 
 
 def refusal_of_unreadable(handle: str, path: str) -> OfflineError:
-    """What is raised where a model is in the cache, and somebody else's."""
+    """The error for a cached model that another user owns and this one may not read."""
     return OfflineError(
         "It is not downloaded, as TFHUB_OFFLINE is set. Have its owner let others read it: "
         f"chmod -R a+rX {shlex.quote(path)}",
@@ -37,7 +37,7 @@ def refusal_of_unreadable(handle: str, path: str) -> OfflineError:
 
 
 def refusal_of_uncompressed(handle: str) -> OfflineError:
-    """What is raised where a host would have to be asked for a model's folder."""
+    """The error in place of a request for a model's folder in UNCOMPRESSED mode."""
     shown, word = redact(handle), argument(handle) or "HANDLE"
     return OfflineError(
         f"{shown} is read over the network in UNCOMPRESSED mode, and TFHUB_OFFLINE is set. Set "
@@ -48,17 +48,17 @@ def refusal_of_uncompressed(handle: str) -> OfflineError:
 
 
 def check_path(path: str) -> None:
-    """Refuses a path, as a handle or as a cache, that is not on this machine.
+    """Refuses the path of a handle or a cache that is not on this machine.
 
     Raises:
-        OfflineError: if it is not.
+        OfflineError: if the path has the scheme of another machine, or an unknown one.
     """
     scheme = path.partition("://")[0].lower() if "://" in path else ""
     if scheme not in _ON_THIS_MACHINE:
         shown = redact(path)
         raise OfflineError(
-            f"{shown} is not on this machine, and TFHUB_OFFLINE is set. Use a copy in a "
-            "folder here; if it is the cache, set TFHUB_CACHE_DIR to a folder here, and fill it "
+            f"{shown} is not on this machine, and TFHUB_OFFLINE is set. Use a copy in a local "
+            "folder. If it is the cache, set TFHUB_CACHE_DIR to a local folder and fill it "
             "beforehand, where there is a network, with tfhub-cache resolve.",
             handle=shown,
         )

@@ -1,4 +1,4 @@
-"""The chain of resolvers: the newest that supports a handle serves it.
+"""The chain of resolvers: the one added last, of those that support a handle, resolves it.
 
 Programs written for tensorflow_hub add their own with `registry.resolver.add_implementation`.
 """
@@ -19,36 +19,37 @@ from tfhub_cache.urls import as_meant
 
 
 class Registry:
-    """An ordered collection of resolvers that is called like one of them."""
+    """A list of resolvers that is called like a resolver."""
 
     def __init__(self, name: str, implementations: Iterable[Resolver] = ()) -> None:
         self._name = name
         self._implementations = list(implementations)
 
     def add_implementation(self, impl: Resolver) -> None:
-        """Adds a resolver, which is asked before all that were added earlier.
+        """Adds a resolver, which comes before all that were added earlier.
 
         Args:
-            impl: anything with `is_supported(handle)` and `__call__(handle)`, as described by
+            impl: an object with `is_supported(handle)` and `__call__(handle)`; see
                 `tfhub_cache.resolver.Resolver`.
         """
         self._implementations.append(impl)
 
     def clear_implementations(self) -> None:
-        """Removes all resolvers, the built-in ones included."""
+        """Removes all resolvers, including the built-in ones."""
         self._implementations.clear()
 
     def __call__(self, handle: str) -> str:
-        """Resolves `handle` with the newest resolver that supports it.
+        """Resolves `handle` with the resolver that was added last of those that support it.
 
         Args:
-            handle: the handle as the user wrote it. White space around a URL is left out.
+            handle: the handle as the user wrote it. White space around a URL is ignored.
 
         Returns:
             The path that the resolver returns.
 
         Raises:
-            RuntimeError: if no resolver supports the handle; it names those that were tried.
+            RuntimeError: if no resolver supports the handle; the message lists the resolvers.
+            OSError, ValueError: see `tfhub_cache.resolve`.
         """
         meant = as_meant(handle)
         implementation = self._implementation(meant)
@@ -56,22 +57,22 @@ class Registry:
         return as_written or implementation(meant)
 
     def refresh(self, handle: str) -> str:
-        """Resolves `handle` and fetches anew what would otherwise come from the cache.
+        """Resolves `handle`, and downloads the model again even if it is in the cache.
 
         Args:
             handle: the handle as the user wrote it.
 
         Returns:
-            The path that the resolver returns. The model there is replaced when the new one is
+            The path that the resolver returns. The cached model is replaced once the new one is
             complete.
 
         Raises:
             RuntimeError: if no resolver supports the handle.
-            OSError: if it can't be fetched. What was cached can still be used.
+            OSError: if the download fails. The cached model stays usable.
         """
         meant = as_meant(handle)
         implementation = self._implementation(meant)
-        # Resolvers that were written for tensorflow_hub know nothing of it.
+        # Resolvers written for tensorflow_hub don't have the method.
         return getattr(implementation, "refresh", implementation)(meant)
 
     def _implementation(self, handle: str) -> Resolver:

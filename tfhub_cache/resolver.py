@@ -1,7 +1,7 @@
-"""The contract of a resolver, for those built in and for those that programs bring along.
+"""The contract of a resolver, for those built in and those that programs add.
 
-The names are tensorflow_hub's, so that a custom resolver written for it works here after
-changing its import line.
+The names are tensorflow_hub's, so that a custom resolver written for it only needs another import
+line.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class Resolver(abc.ABC):
 
     @abc.abstractmethod
     def is_supported(self, handle: str) -> bool:
-        """Whether the handle has the form that this resolver serves.
+        """Whether this resolver can resolve handles of this form.
 
         Args:
             handle: the handle as the user wrote it.
 
         Returns:
-            True if `__call__` is to be asked; it says nothing about whether the model exists.
+            True if `__call__` takes the handle, whether or not the model exists.
         """
 
     @abc.abstractmethod
@@ -60,20 +60,22 @@ class Resolver(abc.ABC):
             A path that TensorFlow can load from.
 
         Raises:
-            OSError: if there is no such model, or it can't be had now.
+            OSError: if there is no such model, or it is unavailable.
         """
 
     def refresh(self, handle: str) -> str:
-        """The path of the model behind a handle, fetched anew where it comes from a cache.
+        """The path of the model behind a handle, downloaded again even if it is in the cache.
+
+        For a resolver without a cache it is the same as `__call__`.
 
         Args:
             handle: a handle for which `is_supported` returned True.
 
         Returns:
-            As `__call__`, which this is for resolvers without a cache.
+            A path that TensorFlow can load from.
 
         Raises:
-            OSError: as `__call__`. What was cached can still be used.
+            OSError: see `__call__`. The cached model stays usable.
         """
         return self(handle)
 
@@ -86,16 +88,16 @@ class HttpResolverBase(Resolver):
         return handle[:8].lower().startswith(("http://", "https://"))
 
     def is_supported(self, handle: str) -> bool:
-        """Whether the handle is an http(s) URL; subclasses narrow it down."""
+        """Whether the handle is an http(s) URL; subclasses may support fewer."""
         return self.is_http_protocol(handle)
 
 
 def tfhub_cache_dir(default_cache_dir: str | None = None, use_temp: bool = False) -> str | None:
-    """The cache folder in force, as `tensorflow_hub.resolver.tfhub_cache_dir` tells it.
+    """The cache folder; compatible with `tensorflow_hub.resolver.tfhub_cache_dir`.
 
     Args:
-        default_cache_dir: returned when neither the environment nor the flag names a folder.
-        use_temp: whether to fall back to the folder in the system's temporary folder.
+        default_cache_dir: the result if neither the environment nor the flag names a folder.
+        use_temp: whether the result is otherwise the folder in the system's temporary folder.
 
     Returns:
         The folder as the user wrote it, or None.
@@ -106,5 +108,9 @@ def tfhub_cache_dir(default_cache_dir: str | None = None, use_temp: bool = False
 
 
 def model_load_format() -> str:
-    """The load format in force, as text, as `tensorflow_hub.resolver.model_load_format`."""
+    """The load format; compatible with `tensorflow_hub.resolver.model_load_format`.
+
+    Raises:
+        ValueError: if it is unknown.
+    """
     return settings.LOAD_FORMAT.value().value

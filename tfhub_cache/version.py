@@ -1,3 +1,3 @@
-"""The one place where the version stands; packaging and `tfhub_cache.__version__` read it here."""
+"""The version, which packaging and `tfhub_cache.__version__` read here."""
 
 __version__ = "0.1.0"

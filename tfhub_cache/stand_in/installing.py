@@ -10,25 +10,25 @@ from types import ModuleType
 
 NAME = "tensorflow_hub"
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "site-packages")
-"""Put in front of `sys.path`, or into PYTHONPATH, it makes `import tensorflow_hub` give ours."""
+"""At the front of `sys.path`, or in PYTHONPATH, it makes `import tensorflow_hub` import this."""
 
 
 def install_as_tensorflow_hub() -> None:
-    """Makes `import tensorflow_hub` give this library, everywhere in this process.
+    """Makes `import tensorflow_hub` import this library, everywhere in this process.
 
-    Call it before anything imports tensorflow_hub, so at the top of the program. Packages that use
-    tensorflow_hub then work unchanged, whether it is installed or not. Both names lead to the same
-    objects: a resolver that is added through one of them is asked through the other. Processes
-    that `multiprocessing` starts stand in as well; other programs that this one starts do not.
+    Call it at the top of the program, before anything imports tensorflow_hub. Packages that use
+    tensorflow_hub then work unchanged, whether or not it is installed. Both names lead to the same
+    objects: a resolver that is added through one of them is used through the other. Processes that
+    `multiprocessing` starts stand in as well; other programs that this one starts do not.
 
-    Calling it again does nothing. It can't be undone within the process. Neither it nor
+    A second call does nothing. The effect can't be undone within the process. Neither it nor
     `import tensorflow_hub` imports TensorFlow; `tensorflow_hub.KerasLayer` does.
 
-    `tensorflow_hub.__version__` is then "0.16.1", the version whose interface is there.
+    `tensorflow_hub.__version__` is then "0.16.1", the version with the same interface.
 
     Raises:
-        RuntimeError: if tensorflow_hub, or a part of it, has been imported already. Modules that
-            hold it would go on using it.
+        RuntimeError: if tensorflow_hub, or a module of it, has been imported already, since
+            modules that hold it would keep using it.
 
     Example:
         ```python
@@ -44,12 +44,12 @@ def install_as_tensorflow_hub() -> None:
             raise RuntimeError(_already_imported(name, module))
     if NAME not in sys.modules:
         _put_folder_first()
-    # Now, so that nothing can get before it in sys.path.
+    # Import it now, before the program changes sys.path.
     module = importlib.import_module(NAME)
     if not _is_ours(module):
         raise RuntimeError(
             f"tfhub_cache can't stand in for tensorflow_hub: {_origin(module)} is imported "
-            "whatever is in sys.path. Something in sys.meta_path must have found it."
+            "regardless of sys.path, so a finder in sys.meta_path must have found it."
         )
 
 
@@ -58,9 +58,9 @@ def _is_ours(module: ModuleType | None) -> bool:
 
 
 def _put_folder_first() -> None:
-    """Before the first folder in which anything may be, by whatever way ours got there."""
+    """Puts the folder at the front of `sys.path`, wherever it was before."""
     rest = [entry for entry in sys.path if entry != FOLDER]
-    # Programs rely on the first entry being the folder of the script.
+    # Programs rely on the folder of the script being the first entry.
     position = 0 if PathFinder.find_spec(NAME, rest[:1]) else 1
     sys.path[:] = [*rest[:position], FOLDER, *rest[position:]]
 
@@ -69,12 +69,12 @@ def _already_imported(name: str, module: ModuleType | None) -> str:
     return (
         f"tfhub_cache can't stand in for tensorflow_hub: {name} is imported already "
         f"({_origin(module)}), "
-        "and what holds it would go on using it. Call install_as_tensorflow_hub() at the top of "
-        "the program, before any import that may bring tensorflow_hub along (in a notebook, "
+        "and modules that hold it would keep using it. Call install_as_tensorflow_hub() at the "
+        "top of the program, before any import that may import tensorflow_hub (in a notebook, "
         "restart the kernel first), or start the program with: "
         "python -m tfhub_cache run script.py"
     )
 
 
 def _origin(module: ModuleType | None) -> str:
-    return getattr(module, "__file__", None) or "something without a file"
+    return getattr(module, "__file__", None) or "a module without a file"

@@ -1,7 +1,7 @@
-"""`run`: a program started by the Python interpreter, with tfhub_cache in place of tensorflow_hub.
+"""`run`: run a program with tfhub_cache in place of tensorflow_hub.
 
 This process is replaced by `python <arguments>` with the stand-in's folder first in `PYTHONPATH`.
-So a program sees what Python shows it, and the programs that it starts find the stand-in, too.
+So Python itself runs the program, and Python programs that it starts also find the stand-in.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ usage: python -m tfhub_cache run script.py [argument ...]
        python -m tfhub_cache run -m module [argument ...]
        python -m tfhub_cache run -c code [argument ...]
 
-Runs a program as python does, with tfhub_cache in place of tensorflow_hub: wherever the program, a
-package that it uses, or a Python program that it starts says `import tensorflow_hub`, it gets this
+Runs a program as python does, with tfhub_cache in place of tensorflow_hub: if the program, a
+package that it uses, or a Python program that it starts imports tensorflow_hub, it gets this
 library. Nothing has to be changed, and tensorflow_hub need not be installed.
 
 examples:
@@ -35,21 +35,21 @@ What follows `run` is what would follow `python`, options of python included:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Replaces this process with Python running a program, tensorflow_hub being this library.
+    """Replaces this process with Python, which runs a program with the stand-in.
 
     Args:
         arguments: what would follow `python` on the command line.
 
     Returns:
-        The exit status, only if no program is started: 0 after `--help`, 2 if the arguments name no
-        program or Python is not allowed to read `PYTHONPATH`. On Windows, where a process can't be
-        replaced, the program's own status.
+        The exit status if no program is started: 0 after `--help`, 2 if the arguments name no
+        program or Python ignores `PYTHONPATH`. On Windows, where a process can't be replaced, the
+        program's exit status.
     """
     if arguments and arguments[0] in ("-h", "--help"):
         print(HELP, end="")
         return 0
     if not arguments:
-        return _refuse(f"no program is named.\n{HELP}")
+        return _refuse(f"name a program.\n{HELP}")
     if sys.flags.ignore_environment:
         return _refuse(
             "python -I and python -E ignore PYTHONPATH, which `run` needs. Leave the option out, "
@@ -63,9 +63,9 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _interpreter_options() -> list[str]:
-    """The options with which Python itself was started, such as `-u`."""
+    """The options of the Python interpreter that runs this process, such as `-u`."""
     options = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv)]
-    # Of `-m tfhub_cache run ...`, `sys.argv` has one word where `sys.orig_argv` has two.
+    # For `-m tfhub_cache`, `sys.argv` has one word and `sys.orig_argv` two.
     return options[:-1] if options[-1:] == ["-m"] else options
 
 
