@@ -1,9 +1,9 @@
-"""Makes Keras know `hub.KerasLayer` by name, while neither is imported for it.
+"""Registers `hub.KerasLayer` with Keras by name, without importing either.
 
-A saved model names the classes of its layers, and Keras finds the class of a name only if it was
-registered before. So that `import tfhub_cache` is enough for `load_model`, a stand-in is
-registered as soon as this library and Keras are both imported, in either order. It imports the
-layer when a model that has one is loaded.
+A saved model names the classes of its layers, and Keras finds only classes that are registered. So
+that `import tfhub_cache` suffices for `load_model`, a placeholder is registered as soon as this
+library and Keras are both imported, in either order. It imports the layer when Keras loads a model
+that has one.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from types import ModuleType
 from typing import Any
 
 PACKAGE = "tfhub_cache"
-"""The package under which the layer is registered: it is `tfhub_cache>KerasLayer`."""
+"""The package in the registered name, `tfhub_cache>KerasLayer`."""
 _KERAS = ("keras", "tf_keras")
 
 
 def register() -> None:
-    """Registers the layer with each Keras: those imported now, the others when they are."""
+    """Registers the layer with each Keras that is imported, now or later."""
     for name in _KERAS:
         keras = sys.modules.get(name)
         if getattr(getattr(keras, "__spec__", None), "_initializing", False):
-            # Another thread is importing it, or this one is, and it came to import this library.
+            # Another thread is importing it, or it imports this library.
             threading.Thread(target=_register_soon, args=[name], daemon=True).start()
         elif keras is not None and _register_with(keras):
             continue
@@ -37,21 +37,21 @@ def register() -> None:
 
 
 def is_keras_3(keras: ModuleType) -> bool:
-    """Whether it is Keras 3. Not each Keras 2 tells its version."""
+    """Whether the module is Keras 3. Some versions of Keras 2 don't have a `__version__`."""
     return str(getattr(keras, "__version__", "2")).startswith("3.")
 
 
 def _register_soon(name: str) -> None:
-    with contextlib.suppress(ImportError):  # it is told where the import began
-        _register_with(importlib.import_module(name))  # waits for the import that goes on
+    with contextlib.suppress(ImportError):  # raised in the thread that began the import
+        _register_with(importlib.import_module(name))  # waits for that thread
 
 
 def _register_with(keras: ModuleType) -> bool:
-    """Whether that is done. A module of the same name need not be Keras."""
+    """Registers the layer; returns False if the module of this name is not Keras."""
     layer = "keras3" if is_keras_3(keras) else "keras2"
 
     class KerasLayer:
-        """Stands in for the layer until that is imported, which registers itself instead."""
+        """A placeholder; once the layer is imported, it registers itself instead."""
 
         @staticmethod
         def from_config(config: dict[str, Any]) -> Any:
@@ -60,30 +60,30 @@ def _register_with(keras: ModuleType) -> bool:
 
     try:
         keras.utils.get_custom_objects().setdefault(f"{PACKAGE}>KerasLayer", KerasLayer)
-    except Exception:  # whatever it is: nobody's import may fail of this
+    except Exception:  # an unknown module may raise anything, and its import must not fail
         return False
     return True
 
 
 class _WhenImported:
-    """Registers with a module once it is imported; how to import it, it leaves to the others."""
+    """A finder that registers the layer with a module once another finder has imported it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._asks_the_others = False
+        self._is_searching = False
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name != self.name or self._asks_the_others:
+        if name != self.name or self._is_searching:
             return None
-        self._asks_the_others = True
+        self._is_searching = True
         try:
             spec = importlib.util.find_spec(name)
-        except ValueError:  # it is to be reloaded, and has no spec
+        except ValueError:  # a reload of a module without a spec
             return None
         finally:
-            self._asks_the_others = False
+            self._is_searching = False
         if spec is None or not hasattr(spec.loader, "exec_module"):
             return None
         spec.loader = _Loader(spec.loader, self)  # type: ignore[assignment]
@@ -91,7 +91,7 @@ class _WhenImported:
 
 
 class _Loader:
-    """Loads a module as its own loader does, and then registers with it."""
+    """Loads a module with its own loader, and then registers the layer with it."""
 
     def __init__(self, loader: Any, finder: _WhenImported) -> None:
         self._loader = loader
@@ -102,7 +102,7 @@ class _Loader:
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
         self._loader.exec_module(module)
-        # Till then the finder stays, as some look for a module and don't import it.
+        # Not earlier, since a program may look for a module without importing it.
         if _register_with(module) and self._finder in sys.meta_path:
             sys.meta_path.remove(self._finder)
 

@@ -1,4 +1,4 @@
-"""The layer for Keras 2: `tf.keras` where that is Keras 2, and the package tf_keras elsewhere."""
+"""The layer for Keras 2: `tf.keras` if that is Keras 2, otherwise the package tf_keras."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ else:
 
 @keras.utils.register_keras_serializable(PACKAGE)
 class KerasLayer(HubLayer, keras.layers.Layer):  # type: ignore[misc]
-    """The same as the layer for Keras 3, in `tfhub_cache.keras_layer.keras3`."""
+    """The layer for Keras 2; see `tfhub_cache.keras_layer.keras3.KerasLayer`."""
 
     def _dtype_of_layer(self, model: HubModel, dtype: Any) -> Any:
         policy = keras.mixed_precision.global_policy() if dtype is None else dtype
@@ -52,7 +52,7 @@ class KerasLayer(HubLayer, keras.layers.Layer):  # type: ignore[misc]
         return keras.backend.learning_phase()
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """The shape of the output: by `output_shape` if it was given, else by asking the model."""
+        """The shape of the output: the argument `output_shape`, or what tracing the model finds."""
         batch_size = tf.nest.flatten(input_shape)[0]
         shape = self._model.output_shape(batch_size)
         return super().compute_output_shape(input_shape) if shape is None else shape

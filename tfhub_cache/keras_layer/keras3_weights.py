@@ -1,7 +1,7 @@
-"""A model's variables as weights of Keras 3: the variables themselves, and none of them twice.
+"""A model's variables as weights of Keras 3: the variables themselves, not copies.
 
-Keras knows a weight by its identity. So there is one for each variable in all layers of the
-process, and one more that stands in for it in what a frozen layer lists.
+Keras identifies a weight by its object. So all layers of the process share one weight for each
+variable, and one more that frozen layers list in its place.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import tensorflow as tf
 
 
 class _Weight(keras.Variable):  # type: ignore[misc]
-    """A weight of Keras whose value is a variable of the model itself, and not a copy."""
+    """A weight of Keras whose value is a variable of the model itself."""
 
     def __init__(self, variable: tf.Variable, **kwargs: Any) -> None:
         self._variable = variable
         shape = variable.shape
-        if not shape.is_fully_defined():  # Keras asks for one, so it is the one of the moment
+        if not shape.is_fully_defined():  # Keras needs one: the present shape
             with tf.init_scope():
                 shape = variable.read_value().shape
         super().__init__(
@@ -33,7 +33,7 @@ class _Weight(keras.Variable):  # type: ignore[misc]
                 "not reach it. Use another version of Keras."
             )
 
-    # By either of them, as it depends on its version, Keras would make a variable of its own.
+    # Keras would make its own variable in one of these methods; in which depends on its version.
 
     def _initialize(self, value: Any) -> None:
         self._value = self._variable
@@ -43,12 +43,12 @@ class _Weight(keras.Variable):  # type: ignore[misc]
 
 
 _weights: WeakValueDictionary[tuple[int, bool], _Weight] = WeakValueDictionary()
-"""By the variable's id and whether it is trained, as Keras trains a weight once that it is told of
-twice. While a weight is there, it keeps its variable, so the id is not used again."""
+"""By the variable's id and whether it is trained: Keras trains a weight once, however many layers
+list it. A weight keeps its variable alive, so the id is not reused while the weight exists."""
 
 
 def weight_of(variable: Any, name: str, trainable: bool) -> Any:
-    """The only weight for this variable, in all layers."""
+    """The weight for this variable, the same one in all layers."""
     if isinstance(variable, keras.Variable):
         if variable.trainable == trainable:
             return variable
@@ -66,7 +66,7 @@ def weight_of(variable: Any, name: str, trainable: bool) -> Any:
 
 
 class StandIns:
-    """What a layer lists for its weights while it is frozen, out of sight of Keras's tracking."""
+    """What a layer lists for its weights while it is frozen, hidden from Keras's tracking."""
 
     def __init__(self) -> None:
         self._made: dict[int, _Weight] = {}
@@ -78,7 +78,7 @@ class StandIns:
 
 
 def names(variables: Iterable[Any]) -> Iterator[str]:
-    """A name for each that Keras allows, and no name twice."""
+    """A name for each variable that Keras allows, and none twice."""
     seen: Counter[str] = Counter()
     for variable in variables:
         name = getattr(variable, "name", "variable").partition(":")[0].replace("/", "_")

@@ -1,7 +1,7 @@
-"""What the layers of both Keras worlds have in common, as a class to be put before Keras's own.
+"""What the layers for Keras 3 and Keras 2 share: a class to put before Keras's own `Layer`.
 
-It calls the model, and says what may be trained. How variables and losses become those of a layer
-is for the subclass, as there the two worlds differ.
+It calls the model and decides what is trained. How variables and losses become those of a layer
+differs between the two, so the subclasses do that.
 """
 
 from __future__ import annotations
@@ -37,30 +37,34 @@ class HubLayer:
         load_options: tf.saved_model.LoadOptions | None = None,
         **kwargs: Any,
     ) -> None:
+        self._prepare(kwargs)
         model = HubModel(
             handle,
-            arguments,
-            tags=tags,
-            signature=signature,
-            signature_outputs_as_dict=signature_outputs_as_dict,
-            output_key=output_key,
-            output_shape=output_shape,
-            load_options=load_options,
+            dict(arguments or {}),
+            tags,
+            signature,
+            signature_outputs_as_dict,
+            output_key,
+            output_shape,
+            load_options,
         )
         dtype = self._dtype_of_layer(model, kwargs.pop("dtype", None))
         super().__init__(trainable=trainable, dtype=dtype, **kwargs)  # type: ignore[call-arg]
         self._model = model
-        # TensorFlow saves what hangs on a layer, so tables and assets do. tensorflow_hub's name,
-        # as it is in checkpoints.
+        # TensorFlow saves the attributes of a layer, and so the tables and assets of the model.
+        # The name is tensorflow_hub's, since it is part of checkpoints.
         self._func = model.resolved
-        self._told_of_no_weights = False
+        self._has_warned_of_no_weights = False
         self._adopt(model)
 
+    def _prepare(self, kwargs: dict[str, Any]) -> None:
+        """Checks Keras before the model is loaded, and removes arguments that Keras refuses."""
+
     def _dtype_of_layer(self, model: HubModel, dtype: Any) -> Any:
-        """The dtype, or the policy, that the layer gets where this one was given.
+        """The dtype or policy of the layer, given the argument `dtype`.
 
         Keras casts floating-point inputs to it. The dtypes in a model are fixed, so of a mixed
-        precision policy it is that of the variables.
+        precision policy it is the dtype of the variables.
         """
         raise NotImplementedError
 
@@ -69,12 +73,12 @@ class HubLayer:
         raise NotImplementedError
 
     def _training_by_default(self) -> Any:
-        """Whether this call is for training, where the caller did not say."""
+        """Whether a call without `training` is for training."""
         raise NotImplementedError
 
     @property
     def resolved_object(self) -> Any:
-        """The object that the handle stands for: what was loaded, or the callable itself."""
+        """The object behind the handle: what was loaded, or the callable itself."""
         return self._func
 
     def call(self, inputs: Any, training: Any = None) -> Any:
@@ -87,7 +91,7 @@ class HubLayer:
         return self._model(inputs, training)
 
     def get_config(self) -> dict[str, Any]:
-        """What makes the same layer again, for Keras; see `from_config`.
+        """The config from which `from_config` makes the same layer.
 
         Raises:
             NotImplementedError: if the handle is not a string.
@@ -97,7 +101,7 @@ class HubLayer:
         return config | self._model.config()
 
     def _check_trainable(self) -> None:
-        """Refuses what would train something else than was meant."""
+        """Refuses to train what can't be trained."""
         if not self.trainable:
             return
         if self._model.is_tf1:
@@ -108,11 +112,11 @@ class HubLayer:
         if self._model.signature:
             raise ValueError(
                 "Setting hub.KerasLayer.trainable = True is unsupported when calling a SavedModel "
-                "signature: it has no way to be told that it is trained. Leave out signature if "
-                "the model can be called itself."
+                "signature, which takes no argument training. Leave out signature if the model "
+                "itself can be called."
             )
-        if not self.trainable_weights and not self._told_of_no_weights:
-            self._told_of_no_weights = True
+        if not self.trainable_weights and not self._has_warned_of_no_weights:
+            self._has_warned_of_no_weights = True
             logging.error(
                 "hub.KerasLayer is trainable but has zero trainable weights: the model lists no "
                 "trainable_variables."

@@ -1,8 +1,8 @@
-"""What a layer wraps: the model behind a handle, and the function in it that is called.
+"""The model behind a layer, and the function of the model that the layer calls.
 
-Nothing in here knows Keras. The conventions are those of reusable SavedModels: an object that can
-be called, may take `training`, and may list its `variables`, its `trainable_variables` and its
-`regularization_losses`. Where there is no such object, a signature is called.
+This module does not use Keras. It follows the conventions of reusable SavedModels: the object can
+be called, may take `training`, and may have `variables`, `trainable_variables` and
+`regularization_losses`. Of other SavedModels a signature is called.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import functools
 import inspect
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import InitVar, dataclass
 from typing import Any
 
 import tensorflow as tf
@@ -21,60 +22,58 @@ from tfhub_cache.loading import load
 _TF1_DEFAULT = "default"
 
 
+@dataclass(eq=False, repr=False)
 class HubModel:
     """A model, and how it is called.
 
     Attributes:
-        handle: what it was made from.
-        resolved: the object that the handle stands for.
+        handle: the handle, or a callable.
+        arguments: keyword arguments of each call.
+        tags: the tags of the graph to load.
+        signature: the name of the signature to call; None to call the object itself.
+        as_dict: whether to return all outputs of the signature.
+        output_key: the output to return, of several.
+        shape: the shapes of the outputs without the batch size.
+        load_options: options of TensorFlow for loading.
+        resolved: the object behind the handle.
         is_tf1: whether it is in the TF1 Hub format.
-        signature: the name of the signature that is called; None if the object itself is.
-        takes_training: whether what is called wants to know if it is trained.
     """
 
-    def __init__(
-        self,
-        handle: str | Callable[..., Any],
-        arguments: Mapping[str, Any] | None = None,
-        *,
-        tags: Collection[str] | None = None,
-        signature: str | None = None,
-        signature_outputs_as_dict: bool | None = None,
-        output_key: str | None = None,
-        output_shape: Any = None,
-        load_options: tf.saved_model.LoadOptions | None = None,
-    ) -> None:
-        self.handle = handle
-        self.resolved = _resolved(handle, tags, load_options)
+    handle: str | Callable[..., Any]
+    arguments: Mapping[str, Any]
+    tags: Collection[str] | None
+    signature: str | None
+    as_dict: bool | None
+    output_key: str | None
+    shape: Any
+    load_options: InitVar[tf.saved_model.LoadOptions | None]
+
+    def __post_init__(self, load_options: tf.saved_model.LoadOptions | None) -> None:
+        self.resolved = _resolved(self.handle, self.tags, load_options)
         self.is_tf1: bool = getattr(self.resolved, "_is_hub_module_v1", False)
         if self.is_tf1:
-            signature = signature or _TF1_DEFAULT
-            if not signature_outputs_as_dict:
-                output_key = output_key or _TF1_DEFAULT
-        if signature and (output_key is not None) == bool(signature_outputs_as_dict):
+            self.signature = self.signature or _TF1_DEFAULT
+            if not self.as_dict:
+                self.output_key = self.output_key or _TF1_DEFAULT
+        if self.signature and (self.output_key is not None) == bool(self.as_dict):
             raise ValueError(
                 f"When using a signature, either output_key or signature_outputs_as_dict=True "
                 f"should be set, and not both: {self.name} is called by its signature "
-                f"{signature!r}."
+                f"{self.signature!r}."
             )
-        if signature_outputs_as_dict and not signature:
+        if self.as_dict and not self.signature:
             raise ValueError(
                 "signature_outputs_as_dict is only valid if specifying a signature (or using the "
                 "TF1 Hub format). Set signature as well, or leave it out."
             )
-        self.signature = signature
-        self._arguments = dict(arguments or {})
-        self._tags = tags
-        self._as_dict = signature_outputs_as_dict
-        self._output_key = output_key
         # An empty shape counts as none, as in tensorflow_hub.
-        self._output_shape = _to_shapes(output_shape) if output_shape else None
+        self.shape = _to_shapes(self.shape) if self.shape else None
         self._function = self._find_function()
-        self.takes_training = _takes_training(self._function)
+        self._takes_training = _takes_training(self._function)
 
     @property
     def input_dtypes(self) -> set[tf.DType]:
-        """The dtypes of the tensors that it takes; none if it does not tell."""
+        """The dtypes of the model's inputs; empty if they are not known."""
         if self.signature:
             functions = [self._function]
         else:
@@ -84,22 +83,22 @@ class HubModel:
 
     @property
     def trainable_variables(self) -> list[tf.Variable]:
-        """The variables that may be trained, if the model lists them."""
+        """The variables to train, if the model lists them."""
         return list(getattr(self.resolved, "trainable_variables", ()))
 
     @property
     def other_variables(self) -> list[tf.Variable]:
-        """The variables that it lists besides."""
+        """The other variables that the model lists."""
         trainable = {id(variable) for variable in self.trainable_variables}
         variables = getattr(self.resolved, "variables", ())
         return [variable for variable in variables if id(variable) not in trainable]
 
     @property
     def regularization_losses(self) -> Sequence[Callable[[], Any]]:
-        """What training should add to its loss, as functions without arguments.
+        """Functions without arguments; training adds what they return to its loss.
 
         Raises:
-            ValueError: if one of them is none.
+            ValueError: if one can't be called.
         """
         losses = list(getattr(self.resolved, "regularization_losses", ()))
         if not all(callable(loss) for loss in losses):
@@ -113,17 +112,17 @@ class HubModel:
         """Calls the model.
 
         Args:
-            inputs: a tensor or a nest of them. For a signature, a dict holds its arguments.
-            training: a bool or a tensor of one; not passed on if the model does not take it.
+            inputs: a tensor or a nest of tensors. For a signature, a dict holds its arguments.
+            training: a bool or a tensor of one; ignored if the model does not take it.
         """
-        arguments = dict(self._arguments)
+        arguments = dict(self.arguments)
         positional: tuple[Any, ...] = (inputs,)
         if self.signature and isinstance(inputs, dict):
             positional = ()
             arguments.update(inputs)
         call = functools.partial(self._function, *positional, **arguments)
-        if self.takes_training:
-            # SavedModels have one function for True and one for False, but none for a tensor.
+        if self._takes_training:
+            # A SavedModel has a function for True and one for False, but not for a tensor.
             static = tf.get_static_value(training) if tf.is_tensor(training) else training
             if static is None:
                 outputs = tf.cond(
@@ -138,55 +137,55 @@ class HubModel:
         return self._with_shapes(inputs, self._item(outputs))
 
     def output_shape(self, batch_size: int | None) -> Any:
-        """The shapes given as `output_shape` behind a batch size, in their nest, or None."""
-        if self._output_shape is None:
+        """The argument `output_shape` with the batch size in front of each shape; None without."""
+        if self.shape is None:
             return None
         batch = tf.TensorShape([batch_size])
-        return tf.nest.map_structure(batch.concatenate, self._output_shape)
+        return tf.nest.map_structure(batch.concatenate, self.shape)
 
     def config(self) -> dict[str, Any]:
-        """What makes the same model again, as JSON can hold it.
+        """The arguments that make the same model, for JSON.
 
         Raises:
-            NotImplementedError: if it was not made from a string.
-            ValueError: if an argument is nothing for JSON.
+            NotImplementedError: if the handle is not a string.
+            ValueError: if one of `arguments` can't be written as JSON.
         """
         if not isinstance(self.handle, str):
-            # TensorFlow takes this type as a sign that it has to save the layer without a config.
+            # At an error of this type, TensorFlow saves the layer without a config.
             raise NotImplementedError(
                 "Can only generate a valid config for `hub.KerasLayer(handle, ...)` that uses a "
                 f"string `handle`. This one is a {type(self.handle).__name__}. Save the model "
                 "with model.export() or tf.saved_model.save(), or its weights alone."
             )
         config: dict[str, Any] = {"handle": self.handle}
-        if self._output_shape is not None:
-            shapes = tf.nest.map_structure(lambda shape: tuple(shape.as_list()), self._output_shape)
+        if self.shape is not None:
+            shapes = tf.nest.map_structure(lambda shape: tuple(shape.as_list()), self.shape)
             config["output_shape"] = shapes
-        for key, value in self._arguments.items():
+        for key, value in self.arguments.items():
             if not _is_json(value):
                 raise ValueError(
                     "`hub.KerasLayer(..., arguments)` contains non json-serializable values in "
                     f"key: {key}. Pass numbers, strings, lists and dicts, not {value!r}."
                 )
         rest = {
-            "arguments": self._arguments,
-            "tags": self._tags and sorted(self._tags),
+            "arguments": self.arguments,
+            "tags": self.tags and sorted(self.tags),
             "signature": self.signature,
-            "output_key": self._output_key,
-            "signature_outputs_as_dict": self._as_dict,
+            "output_key": self.output_key,
+            "signature_outputs_as_dict": self.as_dict,
         }
         return config | {name: value for name, value in rest.items() if value}
 
     @property
     def name(self) -> str:
-        """The handle as it may be shown."""
+        """The handle without secrets, for messages."""
         return urls.redact(self.handle) if isinstance(self.handle, str) else repr(self.handle)
 
     def _find_function(self) -> Any:
         if callable(self.resolved) and not self.signature:
             return self.resolved
         signatures = getattr(self.resolved, "signatures", None)
-        if signatures is None:  # a callable, since all that is loaded has some, if only none
+        if signatures is None:  # only of a callable handle: loaded objects have the attribute
             raise ValueError(
                 f"Loaded object has no signatures, so {self.name} can't be called by its "
                 f"signature {self.signature!r}. Leave out signature."
@@ -206,23 +205,23 @@ class HubModel:
         return signatures[self.signature]
 
     def _item(self, outputs: Any) -> Any:
-        if not self._output_key:
+        if not self.output_key:
             return outputs
         if not isinstance(outputs, dict):
             raise ValueError(
                 f"Specifying `output_key` is forbidden if output type {type(outputs)} is not a "
                 f"dict. {self.name} returns it; leave out output_key."
             )
-        if self._output_key not in outputs:
+        if self.output_key not in outputs:
             raise ValueError(
-                f"KerasLayer output does not contain the output key {self._output_key} "
+                f"KerasLayer output does not contain the output key {self.output_key} "
                 f"(available: {', '.join(map(repr, outputs))})."
             )
-        return outputs[self._output_key]
+        return outputs[self.output_key]
 
     def _with_shapes(self, inputs: Any, outputs: Any) -> Any:
-        """Tells TensorFlow the output shapes, which a function of a SavedModel may not know."""
-        if self._output_shape is None:
+        """Sets the output shapes, which a function of a SavedModel may not know."""
+        if self.shape is None:
             return outputs
         shapes = self.output_shape(tf.nest.flatten(inputs)[0].shape[0])
         tf.nest.map_structure(lambda tensor, shape: tensor.set_shape(shape), outputs, shapes)
@@ -244,24 +243,24 @@ def _resolved(
 
 
 def _takes_training(function: Any) -> bool:
-    # What a SavedModel's object takes is known to its __call__ alone.
+    # Only the __call__ of a SavedModel's object has the signature.
     for target in (function, function.__call__):
         try:
             if "training" in inspect.signature(target).parameters:
                 return True
-        except (TypeError, ValueError):  # built in, and tells nothing
+        except (TypeError, ValueError):  # built in, without a signature
             continue
     return False
 
 
 def _to_shapes(nest: Any) -> Any:
-    """A nest of tuples and lists of int or None becomes a nest of shapes."""
+    """Converts a nest of tuples and lists of int or None into a nest of shapes."""
     if isinstance(nest, Mapping):
         return {key: _to_shapes(value) for key, value in nest.items()}
     try:
         return tf.TensorShape(nest)
     except TypeError:
-        pass  # then it is a sequence of shapes
+        pass  # a sequence of shapes
     if isinstance(nest, (list, tuple)):
         return type(nest)([_to_shapes(value) for value in nest])
     raise TypeError(
