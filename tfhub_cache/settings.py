@@ -18,7 +18,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
 
 from absl import flags
 
@@ -78,7 +78,8 @@ class Setting(Generic[_Value]):
         if not text:
             return None  # type: ignore[return-value]  # its type includes None, without a default
         try:
-            return self.parse(text)
+            # `~` depends on the environment; all else means the same each time.
+            return self.parse(text) if "~" in text else cast(_Value, _parsed(self.parse, text))
         except ValueError as error:
             name = f"--{self.flag}" if source == "flag" else self.env
             raise ValueError(f"{name}: {error}.") from None
@@ -110,7 +111,11 @@ def overridden(options: Mapping[Setting[Any], str | None]) -> Iterator[None]:
         _options = before
 
 
-@functools.lru_cache(maxsize=4)  # each resolve asks
+@functools.lru_cache(maxsize=64)  # each resolve asks
+def _parsed(parse: Callable[[str], object], text: str) -> object:
+    return parse(text)
+
+
 def _load_format(text: str) -> ModelLoadFormat:
     if text not in _FORMATS:
         raise ValueError(
