@@ -819,3 +819,29 @@ def test_a_machine_without_threads_is_an_error_of_ours(
             hub.resolve(handle)
     assert not list(cache_dir.glob("*"))
     assert read_files(hub.resolve(handle)) == MODEL
+
+
+def test_an_interruption_while_a_download_begins_leaves_no_thread_that_goes_on_asking(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The moment after a thread has started, which no signal hits reliably."""
+    start, started = threading.Thread.start, []
+
+    def start_and_interrupt(thread: threading.Thread) -> None:
+        start(thread)
+        if thread._target.__qualname__ == "Segments._run":  # type: ignore[attr-defined]
+            started.append(thread)
+            raise KeyboardInterrupt
+
+    release = threading.Event()
+    handle = published(host, stall(ARCHIVE, 0, release), archive(ARCHIVE))
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start_and_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            hub.resolve(handle)
+    (thread,) = started
+    thread.join(10)
+    release.set()
+    assert len(host.requests) == 1
+    assert read_files(hub.resolve(handle)) == MODEL
+    assert len(host.requests) == 2

@@ -50,7 +50,7 @@ class Segments:
         most: int,
         report: Callable[[int, int | None], object],
     ) -> None:
-        """Begins to receive.
+        """Prepares to receive; `begin` begins.
 
         Args:
             spool: where the segments are put, and may be already.
@@ -58,9 +58,6 @@ class Segments:
             first: a connection with an answer from the first missing segment on.
             most: how many connections there may be.
             report: is called with the number of bytes received, and their number in all.
-
-        Raises:
-            DownloadError: if no thread can be started.
         """
         self._spool = spool
         self._connect = connect
@@ -78,8 +75,15 @@ class Segments:
         self._patience = _PATIENCE
         self._not_before = 0.0  # when a segment without a connection may be asked for again
         self._closed = False
-        if not self._start(first):
-            first.drop()
+
+    def begin(self) -> None:
+        """Begins to receive; `end` must follow, however this is interrupted.
+
+        Raises:
+            DownloadError: if no thread can be started.
+        """
+        if not self._start(self._first):
+            self._first.drop()
             if self.error is not None:
                 raise self.error
 

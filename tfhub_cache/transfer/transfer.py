@@ -78,11 +78,14 @@ class Transfer:
                 Connection, self._handle, self._source, self.download, self._pause
             )
             self._connection = first = connect(opened.pop_all())
-            undo.callback(first.drop)
             self._segments = None
             if spool is not None:
                 self.takes_room = spool.is_kept
                 self._segments = Segments(spool, connect, first, self._most, self._report)
+                undo.pop_all()  # the segments close the spool
+                undo.callback(first.drop)
+                undo.callback(self._segments.end, keep=True)
+                self._segments.begin()
             undo.pop_all()
         return self
 
