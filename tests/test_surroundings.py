@@ -13,7 +13,7 @@ import pytest
 HERE = Path(__file__).parent
 SENSITIVE = (
     "test_cli.py::test_ctrl_c_stops_all_downloads_in_one_line_and_leaves_the_cache_clean",
-    "test_cli.py::test_ls_tells_states_sizes_times_and_handles",
+    "test_cli.py::test_ls_shows_states_sizes_times_and_handles",
     "test_cli_terminal.py::test_ctrl_c_at_the_question_removes_nothing",
     "test_cli_terminal.py::test_ls_shows_a_table_with_headings_and_colours",
 )
