@@ -136,20 +136,22 @@ def parse_mirrors(text: str) -> tuple[str, ...]:
     Raises:
         ValueError: if a part is neither. The message names the part and shows no password.
     """
-    parts = [part.strip() for part in text.split(",")]
-    for number, part in enumerate(parts, 1):
-        flaw = flaw_of(part)
+    mirrors: list[str] = []
+    for number, part in enumerate(map(str.strip, text.split(",")), 1):
+        flaw = None if part in ("", DIRECT) else flaw_of(part)
         if "?" in part or "#" in part:
             flaw = "a mirror has a path at most, and no query"
-        if part and part != DIRECT and flaw:
+        if flaw:
             # Text that is not a URL can contain a password all the same, or half of one.
             shown = redact(part).partition("?")[0].rpartition("@")[2]
             shown = re.sub("(?<!/):(?!//)[^/]*", ":...", shown)
             raise ValueError(f"part {number}, {shown!r}, is neither a URL nor 'direct': {flaw}")
-    mirrors = tuple(dict.fromkeys(part.rstrip("/") for part in parts if part))
+        mirror = part.rstrip("/")
+        if mirror and mirror not in mirrors:
+            mirrors.append(mirror)
     if not mirrors:
         raise ValueError("it names no mirror")
-    return mirrors
+    return tuple(mirrors)
 
 
 def format_size(size: int) -> str:
