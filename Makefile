@@ -1,7 +1,7 @@
 # Development commands. Every one sets up what it needs in .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
-# The tests run many processes, each of which would compile the package anew.
+# The tests run many processes, each of which would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help

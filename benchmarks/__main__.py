@@ -68,7 +68,7 @@ def _options() -> argparse.Namespace:
         "--quick", action="store_true", help="small models, to try it out; not into docs/ either"
     )
     parser.add_argument(
-        "--render", action="store_true", help="write the page anew from docs/benchmarks.json"
+        "--render", action="store_true", help="write the page from docs/benchmarks.json"
     )
     return parser.parse_args()
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.results import CONTESTANTS, CURL, HUB, OURS, Row, shown
 
-# Okabe and Ito's colours, which all kinds of eyes tell apart: https://jfly.uni-koeln.de/color/
+# Okabe and Ito's colours, which colour-blind readers can distinguish: https://jfly.uni-koeln.de/color/
 _COLOURS = {HUB: "#999999", CURL: "#E69F00", OURS: "#56B4E9"}
 _TEXT = "#808080"
 

@@ -61,7 +61,7 @@ class Resolved:
 
 
 class Worker:
-    """A process that has imported a library and resolves when it is told to.
+    """A process that has imported a library and resolves on demand.
 
     A context manager that ends the process.
 
@@ -109,11 +109,11 @@ class Worker:
 
     def result(self) -> Resolved:
         """How it did, once it is done."""
-        told, _ = self._process.communicate()
+        output, _ = self._process.communicate()
         process_seconds = time.perf_counter() - self._begun
         if self._process.returncode != 0:
             raise self._failure()
-        return Resolved(process_seconds=process_seconds, **json.loads(told))
+        return Resolved(process_seconds=process_seconds, **json.loads(output))
 
     def _failure(self) -> RuntimeError:
         self._process.wait()
@@ -185,7 +185,7 @@ def resolve_cached(library: str, cache: Path, handle: str) -> float:
     variables = environment(cache)
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch, "pyperf.json")
-        # pyperf clears the environment, but for what it is told to keep.
+        # pyperf clears the environment, except for the variables listed here.
         options = {
             "--processes": "1",
             "--warmups": "1",
@@ -204,8 +204,8 @@ def resolve_cached(library: str, cache: Path, handle: str) -> float:
             check=True,
             capture_output=True,
         )
-        told: dict[str, Any] = json.loads(output.read_text())
-    runs = told["benchmarks"][0]["runs"]
+        report: dict[str, Any] = json.loads(output.read_text())
+    runs = report["benchmarks"][0]["runs"]
     return statistics.median(float(value) for run in runs for value in run.get("values", ()))
 
 

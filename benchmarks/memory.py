@@ -28,4 +28,4 @@ def _field(path: str, key: str) -> int:
         for line in lines:
             if line.startswith(f"{key}:"):
                 return int(line.split()[1])
-    raise LookupError(f"{path} does not tell {key}; the benchmarks need Linux")
+    raise LookupError(f"{path} does not have {key}; the benchmarks need Linux")

@@ -20,7 +20,7 @@ from typing import IO, Any
 from benchmarks.progress import say
 
 _VERSION = 1
-"""To be raised when a model changes, so that it is made anew."""
+"""Increase it when a model changes, so that it is made again."""
 _BLOCK = 32 << 20
 
 

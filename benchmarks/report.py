@@ -1,4 +1,4 @@
-"""The report: results go in, a page, a chart and the raw figures come out.
+"""The report: makes a page, a chart and a file of raw figures from the results.
 
 The text around the figures is in report.md, and is edited there.
 """
@@ -21,7 +21,7 @@ _TEMPLATE = Path(__file__).with_name("report.md")
 
 @dataclass(frozen=True)
 class Results:
-    """All that a report tells.
+    """The contents of a report.
 
     Attributes:
         rounds: how often each contestant had its turn.
@@ -121,8 +121,8 @@ def _figures(row: Row) -> Iterable[str]:
 
 def _ratio(row: Row) -> str:
     to_hub, to_curl = row.ratio(HUB), row.ratio(CURL)
-    told = "" if to_hub is None else f"{to_hub:.2f}"
-    return told if to_curl is None else f"{told} (curl: {to_curl:.2f})"
+    ratio = "" if to_hub is None else f"{to_hub:.2f}"
+    return ratio if to_curl is None else f"{ratio} (curl: {to_curl:.2f})"
 
 
 def _target(row: Row) -> str:

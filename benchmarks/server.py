@@ -58,8 +58,8 @@ def name() -> str:
     """What serves, with its version."""
     if not shutil.which("nginx"):
         return "the bundled server"
-    told = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=True).stderr
-    return "nginx " + told.strip().rpartition("/")[2]
+    shown = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=True).stderr
+    return "nginx " + shown.strip().rpartition("/")[2]
 
 
 @contextlib.contextmanager
@@ -80,7 +80,7 @@ def _nginx(folder: Path) -> Iterator[Hosts]:
         config = Path(prefix, "nginx.conf")
         config.write_text(
             _NGINX.format(
-                # nginx would become nobody, who may not read the folder.
+                # By default nginx runs as the user nobody, who may not read the folder.
                 user=f"user {getpass.getuser()};" if os.getuid() == 0 else "",
                 free=free,
                 limited=limited,

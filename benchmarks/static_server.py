@@ -1,7 +1,7 @@
 """A static file server for one folder that counts what it sends, and acts at a given byte.
 
-It knows what a download that goes on needs: `Range`, `If-Range`, `ETag`, `Last-Modified`. Bytes go
-out by sendfile(2), at most so many a second for each connection where that is asked for.
+It supports resumed downloads: `Range`, `If-Range`, `ETag`, `Last-Modified`. It sends bytes by
+sendfile(2), optionally with a limit of bytes a second for each connection.
 """
 
 from __future__ import annotations

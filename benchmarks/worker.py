@@ -1,7 +1,7 @@
 """What runs in a contestant's process: `python -m benchmarks.worker LIBRARY HANDLE...`.
 
 It imports the library, says "ready", waits for a line on stdin, resolves one handle after the
-other, and tells in JSON how it went.
+other, and reports the outcome in JSON.
 """
 
 import importlib
@@ -31,8 +31,8 @@ def main(library: str, *handles: str) -> None:
 
     import json  # now that nothing is measured any more
 
-    told = {"seconds": seconds, "finished": finished, "growth": growth, "error": error}
-    print(json.dumps(told))
+    outcome = {"seconds": seconds, "finished": finished, "growth": growth, "error": error}
+    print(json.dumps(outcome))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ takes part and which of them this one is:
                        "task": {"type": "worker", "index": 0}}'
     python examples/cluster.py https://tfhub.dev/google/nnlm-en-dim128/2
 
-Nobody has to fill the cache beforehand: one worker downloads the model, and the others wait for it.
+The cache need not be filled beforehand: one worker downloads the model, and the others wait for it.
 """
 
 import sys

@@ -90,7 +90,7 @@ def main() -> None:
         folder = Path(temporary)
         os.environ["TFHUB_CACHE_DIR"] = str(folder / "cache")
 
-        print("1. Somebody makes a model and hosts it")
+        print("1. A publisher makes a model and hosts it")
         server = host(publish(folder / "model"))
         url = f"http://127.0.0.1:{server.server_port}{PAGE}"
         print(f"   {url}")

@@ -5,15 +5,15 @@ Run it from the project's folder, with atheris and this package installed:
     python fuzz/fuzz_archive.py -max_total_time=60
 
 The options are libFuzzer's. What it finds is written to `crash-*`, `timeout-*` or `oom-*` in the
-current folder, and `python fuzz/fuzz_archive.py crash-...` runs that again. The seeds are made
-anew at each start, in a temporary folder; name a folder of your own ahead of the options to keep
-what is learned from one run to the next.
+current folder, and `python fuzz/fuzz_archive.py crash-...` runs that again. The seeds are
+made at each start, in a temporary folder; name a folder of your own before the options to keep the
+corpus from one run to the next.
 
-The oracle: only `OSError` and `UnsafeArchiveError` may come out; nothing may be written outside of
+The oracle: only `OSError` and `UnsafeArchiveError` may be raised; nothing may be written outside of
 the folder; the files that are reported are those that were written; on failure the stream is
 closed; no thread is left running.
 
-The first byte of an input says what becomes of the others. Damage to compressed data seldom gets
+The first byte of an input says how the others are used. Damage to compressed data seldom gets
 past its checksum, nor damage to a tar past those of its headers, so that both can be made right
 first: 0 mod 3 takes the bytes as they are, 1 mod 3 mends the checksums of tar headers, and
 2 mod 3 mends them and compresses the result with gzip.
@@ -154,7 +154,7 @@ def mended(data: bytes) -> bytes:
 
 
 def seeds() -> Iterator[bytes]:
-    """Sound archives, of every format and compression, and odd ones."""
+    """Valid archives, of every format and compression, and odd ones."""
     for style in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
         for prefix in ("", "./", "long-" * 30 + "/"):
             with contextlib.suppress(ValueError):  # too long for this format

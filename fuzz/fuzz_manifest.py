@@ -1,4 +1,4 @@
-"""A fuzz target for manifests, which anybody who may write to a cache can write.
+"""A fuzz target for manifests, which every user who may write to a cache can write.
 
 Run it from the project's folder, with atheris and this package installed:
 
@@ -6,7 +6,7 @@ Run it from the project's folder, with atheris and this package installed:
 
 See `fuzz_archive.py` for what it writes and how an input is run again.
 
-The oracle: only `ValueError` may come out. What is read is the same when it is written and read
+The oracle: only `ValueError` may be raised. What is read is the same when it is written and read
 again; its files are below the model's folder, each is there once, and their names and sizes are
 such as a file system and a message can have.
 """
@@ -37,7 +37,7 @@ from tfhub_cache.notation import format_size
 
 
 def test_one_input(data: bytes) -> None:
-    """Reads an input, and holds what comes out against the oracle."""
+    """Reads an input, and checks the result by the oracle."""
     try:
         found = Manifest.from_json(data)
     except ValueError:
@@ -56,8 +56,8 @@ def test_one_input(data: bytes) -> None:
 
 
 def seeds() -> Iterator[bytes]:
-    """A sound manifest, as it is written and in its shortest form, and odd ones."""
-    sound = Manifest(
+    """A valid manifest, as it is written and in its shortest form, and odd ones."""
+    valid = Manifest(
         handle="https://example.com/m/1",
         url="https://example.com/m/1",
         archive_size=123,
@@ -65,8 +65,8 @@ def seeds() -> Iterator[bytes]:
         downloaded=Origin("2026-01-02T03:04:05+00:00", "machine", 4711, "tfhub-cache 0.1.0"),
         validators={"ETag": '"1"'},
     ).to_json()
-    short = json.dumps(json.loads(sound), separators=(",", ":"))
-    yield sound.encode()
+    short = json.dumps(json.loads(valid), separators=(",", ":"))
+    yield valid.encode()
     yield short.encode()
     yield short.encode("utf-16")
     for was, now in (

@@ -38,7 +38,7 @@ BASE = f"{_folder.name}/entry"
 
 
 def test_one_input(data: bytes) -> None:
-    """Opens a part file with such notes, and holds what comes out against the oracle."""
+    """Opens a part file with such notes, and checks the result by the oracle."""
     Path(f"{BASE}.part.json").write_bytes(data)
     with open(f"{BASE}.part", "wb") as file:
         file.truncate(SIZE)
@@ -50,7 +50,7 @@ def test_one_input(data: bytes) -> None:
         return
     try:
         if seen is None or part.identity != seen[0]:
-            raise AssertionError("two who look see different archives")
+            raise AssertionError("two readers see different archives")
         total = sum(part.received.values())
         if total > SIZE:
             raise AssertionError(f"{total} bytes of {SIZE}")
@@ -69,14 +69,14 @@ def seeds() -> Iterator[bytes]:
     for index in range(SIZE >> 20):
         part.write(index, bytes(1 << 20))
     part.close(keep=True)
-    sound = Path(f"{BASE}.part.json").read_bytes()
-    yield sound
-    first = sound.strip().partition(b"\n")[0]
+    valid = Path(f"{BASE}.part.json").read_bytes()
+    yield valid
+    first = valid.strip().partition(b"\n")[0]
     yield first
     for line in b"[0, 0]", b"[99, 0]", b"[0, 9223372036854775808]", b"[0, 1", b"[]", b"{}":
         yield first + b"\n\n" + line + b"\n" + line
     for was, now in (b"2097152", b"1" + b"0" * 400), (b"2097152", b"Infinity"), (b"{", b"[" * 2000):
-        yield sound.replace(was, now, 1)
+        yield valid.replace(was, now, 1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Running a fuzz target: seeds that are made anew at each start, and limits that suit it."""
+"""Running a fuzz target: seeds that are made at each start, and limits that suit it."""
 
 from __future__ import annotations
 
