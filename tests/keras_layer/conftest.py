@@ -104,7 +104,7 @@ def start(folder: Path, command: list[Any], **env: str) -> subprocess.Popen[byte
 def finish(started: list[subprocess.Popen[bytes]], folders: Iterable[Path]) -> None:
     """Waits until they have ended well."""
     try:
-        codes = [process.wait(180) for process in started]
+        codes = [process.wait(600) for process in started]
     finally:
         for process in started:
             process.kill()
