@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,6 +58,21 @@ def test_imports_point_down_the_list() -> None:
         if part != part_of(path) and LISTED.index(part) <= LISTED.index(part_of(path))
     }
     assert up == set()
+
+
+def test_there_are_no_circles_of_modules() -> None:
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+        for path in sources()
+        if path.name != "__init__.py"
+    }
+    graph: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+                graph.setdefault(module, set()).update(names & modules.keys() - {module})
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 def test_packages_only_gather_names() -> None:

@@ -27,8 +27,9 @@ from tfhub_cache.fetching.progress import Progress
 from tfhub_cache.pins import Locked
 from tfhub_cache.retrying import Policy
 from tfhub_cache.source.contract import Source
-from tfhub_cache.store.contract import Claim, Contender, Store, open_store
+from tfhub_cache.store.contract import Claim, Contender, Store
 from tfhub_cache.store.flaw import ABSENT, Flaw, FlawKind
+from tfhub_cache.store.opening import open_store
 from tfhub_cache.urls import as_meant, key_of, printable, redact
 
 _LONG_WAIT = 10.0

@@ -29,7 +29,7 @@ from tfhub_cache.store.entry import Condition, Entry, Inventory
 from tfhub_cache.store.flaw import ABSENT, Flaw
 from tfhub_cache.transfer.spool import Identity, Spool
 
-__all__ = ["Claim", "Contender", "Staging", "Store", "descriptor", "open_store"]
+__all__ = ["Claim", "Contender", "Staging", "Store", "descriptor"]
 
 MOMENT = 2.0
 """Seconds within which an entry that is being replaced is there again."""
@@ -316,22 +316,3 @@ def descriptor(manifest: Manifest) -> str:
         f"Module: {handle}\nDownload Time: {made.time}\n"
         f"Downloader Hostname: {made.host} (PID:{made.pid})"
     )
-
-
-def open_store(root: str) -> Store:
-    """The store for a cache folder as users write it."""
-    openers: dict[str, Callable[[str], Store]] = {"": _open_local, "file": _open_local}
-    scheme = root.partition("://")[0].lower() if "://" in root else ""
-    return openers.get(scheme, _open_bucket)(root)
-
-
-def _open_local(root: str) -> Store:
-    from tfhub_cache.store.disk.store import LocalStore
-
-    return LocalStore(root)
-
-
-def _open_bucket(root: str) -> Store:
-    from tfhub_cache.store.bucket.store import BucketStore
-
-    return BucketStore(root)
