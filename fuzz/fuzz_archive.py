@@ -21,7 +21,6 @@ first: 0 mod 3 takes the bytes as they are, 1 mod 3 mends the checksums of tar h
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -42,9 +41,10 @@ import io
 import lzma
 import posixpath
 import random
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
+
+import running
 
 from tfhub_cache.errors import UnsafeArchiveError
 from tfhub_cache.store.contract import Staging
@@ -209,22 +209,9 @@ def packed(style: int, prefix: str) -> bytes:
 
 
 def fuzz(test: Callable[[bytes], None], seeds: Iterable[bytes]) -> None:
-    """Fuzzes, with fresh seeds and limits that suit them unless others are given."""
+    """Fuzzes with limits that suit archives."""
     archive._BYTES_BEYOND_SUSPICION = 1 << 20
-    arguments = sys.argv[1:]
-    options = [argument for argument in arguments if argument.startswith("-")]
-    places = [argument for argument in arguments if not argument.startswith("-")]
-    again = bool(places) and all(os.path.isfile(place) for place in places)
-    with tempfile.TemporaryDirectory() as folder:
-        if not again:
-            for number, seed in enumerate(seeds):
-                Path(folder, f"seed-{number:03}").write_bytes(seed)
-            for name, value in (("max_len", 12_000), ("timeout", 10), ("rss_limit_mb", 2048)):
-                if not any(option.startswith(f"-{name}=") for option in options):
-                    options.append(f"-{name}={value}")
-            places.append(folder)
-        atheris.Setup([sys.argv[0], *options, *places], test)
-        atheris.Fuzz()
+    running.fuzz(test, seeds, max_len=12_000, timeout=10, rss_limit_mb=2048)
 
 
 if __name__ == "__main__":
