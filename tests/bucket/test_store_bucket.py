@@ -210,7 +210,7 @@ def test_a_manifest_that_can_not_be_read_is_made_anew(
 def test_a_manifest_that_is_too_large_is_not_read_and_made_anew(
     handle: str, objects: Bucket, storage: Storage
 ) -> None:
-    """Promise 4: whoever may write to the bucket can put anything there."""
+    """Promise 4: a process that may write to the bucket can put anything there."""
     hub.resolve(handle)
     name = f"{key_of(handle)}.manifest.json"
     sound = objects[name]

@@ -1,4 +1,4 @@
-"""File systems whose locks refuse nobody: processes must not take downloads from each other."""
+"""File systems whose locks are granted to all: processes must not take downloads from each other."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def processes(shim: Path, cache_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Process]]:
-    """Makes processes whose locks of the system's refuse nobody."""
+    """Makes processes to which the system grants each lock."""
     made: list[Process] = []
 
     def make(handle: str, lying: str) -> Process:

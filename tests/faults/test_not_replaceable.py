@@ -101,7 +101,7 @@ def test_a_damaged_model_of_another_user_is_an_error_and_is_not_downloaded_in_va
     damage: Callable[[Checker, str], None],
     what: str,
 ) -> None:
-    """Promises 3, 4 and 11: what is returned is intact, whoever may replace it."""
+    """Promises 3, 4 and 11: what is returned is intact, even if others may replace it."""
     handle = host.publish("/demo/model/1", packed)
     child(handle, cache=shared.cache, uid=OWNER).outcome().check()
     damage(shared, handle)
