@@ -119,7 +119,9 @@ def _given(kind: bytes, content: bytes) -> dict[str, str]:
             given["path"] = _text(value)
         elif keyword == b"size":
             if not _PAX_SIZE.fullmatch(value):
-                raise ArchiveError(f"a member in it has the size {value[:30]!r}")
+                raise ArchiveError(
+                    f"a member in it has the size {value[:30].decode('ascii', 'replace')!r}"
+                )
             given["size"] = value.decode()
         elif keyword.startswith(b"GNU.sparse."):
             given["sparse"] = ""
