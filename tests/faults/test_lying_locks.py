@@ -1,4 +1,4 @@
-"""File systems whose locks are granted to all: processes must not take over each other's work."""
+"""File systems that grant a lock to all: processes must not take downloads from each other."""
 
 from __future__ import annotations
 
