@@ -5,7 +5,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types docs unit interpreters bench fuzz clean
+.PHONY: help demo test lint format types docs unit coverage interpreters bench fuzz clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,7 +13,7 @@ help:  ## list the commands
 demo: .venv/demo  ## install, build a model, host it on this machine and load it from the cache
 	$(BIN)/python examples/quickstart.py
 
-test: lint types docs unit interpreters  ## run everything: lint, types, docs, tests, all interpreters
+test: lint types docs unit interpreters  ## run everything: lint, types, docs, tests, oldest and newest interpreter
 
 lint: .venv/dev  ## check style and format
 	$(BIN)/ruff check .
@@ -31,13 +31,16 @@ docs: .venv/dev  ## build the documentation into site/; a broken link fails
 	$(BIN)/python docs/settings_tables.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-unit: .venv/dev  ## run the tests on the default interpreter, with coverage
+unit: .venv/dev  ## run the tests on the default interpreter
+	$(BIN)/pytest -n auto --dist loadgroup
+
+coverage: .venv/dev  ## run them and measure what they cover, which takes half as long again
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n auto --dist loadgroup
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-interpreters: .venv/dev  ## run the part without TensorFlow on every other Python, and with the oldest libraries
+interpreters: .venv/dev  ## run the part without TensorFlow on the newest Python, and on the oldest with the oldest libraries
 	$(BIN)/nox
 
 bench: .venv/bench  ## measure, side by side with tensorflow_hub; ARGS="--quick", ARGS="--help"

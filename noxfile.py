@@ -1,7 +1,7 @@
-"""Runs the part of the tests that needs no TensorFlow on the other interpreters of this machine,
-and with the oldest libraries that are admitted.
+"""Runs the part of the tests that needs no TensorFlow on the newest interpreter of this machine,
+and on the oldest with the oldest libraries that are admitted.
 
-The default one runs all tests, by `make unit`.
+The default one runs all tests, by `make unit`. `nox -s light` runs them on those in between, too.
 """
 
 import os
@@ -26,9 +26,13 @@ if shutil.which("pyenv"):
 
 OLDEST = "3.10"
 DEFAULT = f"{sys.version_info.major}.{sys.version_info.minor}"
+OTHERS = [version for version in ("3.11", "3.12", "3.13") if version != DEFAULT]
+
+installed_here = [version for version in OTHERS if shutil.which(f"python{version}")]
+nox.options.sessions = [*(f"light-{version}" for version in installed_here[-1:]), "lowest"]
 
 
-@nox.session(python=[v for v in ("3.11", "3.12", "3.13") if v != DEFAULT])
+@nox.session(python=OTHERS)
 def light(session: nox.Session) -> None:
     """Installs the package without TensorFlow, and runs the tests that work without it.
 
