@@ -189,19 +189,22 @@ def test_nothing_to_run_is_what_python_says(tmp_path: Path, arguments: list[str]
     assert run(*arguments, cwd=tmp_path) == expected
 
 
-def test_no_program_at_all_is_status_2_and_the_usage() -> None:
-    done = run_command("run")
+@pytest.mark.parametrize("arguments", [["run"], ["--cache-dir", "c", "run", "train.py"]])
+def test_no_program_or_options_before_it_are_status_2_and_say_how_it_is_called(
+    arguments: list[str],
+) -> None:
+    done = run_command(*arguments)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr.startswith("tfhub_cache run: ")
-    assert "\nusage: python -m tfhub_cache run" in done.stderr
+    assert done.stderr.startswith("usage: tfhub-cache run SCRIPT | -m MODULE")
+    assert "For the program's cache set TFHUB_CACHE_DIR" in done.stderr
 
 
 def test_help_has_examples() -> None:
     for option in "--help", "-h":
         done = run_command("run", option).check()
-        assert "usage: python -m tfhub_cache run" in done.stdout
-        assert "python -m tfhub_cache run -m package.train" in done.stdout
+        assert done.stdout.startswith("usage: tfhub-cache run SCRIPT | -m MODULE")
+        assert "tfhub-cache run -m package.train" in done.stdout
 
 
 def test_options_of_python_itself_stay_in_force(

@@ -307,10 +307,8 @@ def allows_color() -> bool:
 
 def environment_with_path(folder: str) -> dict[str, str]:
     """The environment for a Python process that looks for modules in a folder first."""
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")])),
-    }
+    path = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{path}" if path else folder}
 
 
 def is_completing() -> bool:

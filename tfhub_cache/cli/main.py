@@ -49,10 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: with 2 if the arguments make no sense, and with 0 after `--help`.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["run"]:
-        from tfhub_cache.stand_in import running
-
-        return running.run(arguments[1:])
+    if arguments[:1] == ["run"] and arguments[1:2] not in ([], ["-h"], ["--help"]):
+        return run.start(arguments[1:])
     parser = build_parser()
     if settings.is_completing():
         import argcomplete  # an extra, and only the shell's completion calls for it
