@@ -1,7 +1,7 @@
 """Show versions and settings.
 
-Shows versions and the settings in force, with where each comes from, for bug reports. Passwords and
-queries of URLs are left out.
+Shows versions and the settings in force, with where each comes from, for bug
+reports. Passwords and queries of URLs are left out.
 
     tfhub-cache env
 """

@@ -1,7 +1,8 @@
 """Write a lock file, by which models are the same everywhere.
 
-Writes the size and the SHA-256 of each model's files into a file. What is not in the cache is
-downloaded. The file is written only if all succeed. Paths are left out.
+Writes the size and the SHA-256 of each model's files into a file. What is not
+in the cache is downloaded. The file is written only if all succeed. Paths are
+left out.
 
     tfhub-cache lock -r models.txt -o models.lock
     tfhub-cache resolve --locked models.lock
@@ -17,12 +18,7 @@ from tfhub_cache.notation import format_size
 
 def add_arguments(command: Parser) -> None:
     """Adds the arguments."""
-    add_wanted(
-        command,
-        handles="an http(s) handle, or a `gs://` archive",
-        jobs="how many models are downloaded at a time",
-        refresh=", for handles without a version",
-    )
+    add_wanted(command)
     text = "the file to write (default: %(default)s)"
     add_option(command, "-o LOCKFILE", not_empty, text, dest="output", default="models.lock")
 

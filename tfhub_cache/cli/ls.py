@@ -1,9 +1,11 @@
 """List what is in the cache.
 
-Lists every model with its state, size, number of files, when it was downloaded and last used, and
-its handle; then the total, and what is free on the disk. Last use is recorded at most once an hour.
-Of a download that was interrupted, the size is what is kept of it. Where the handle is unknown, the
-name of the folder is shown. The query of a handle, which may be secret, is not shown.
+Lists every model with its state, size, number of files, when it was
+downloaded and last used, and its handle; then the total, and what is free on
+the disk. Last use is recorded at most once an hour. Of a download that was
+interrupted, the size is what is kept of it. Where the handle is unknown, the
+name of the folder is shown. The query of a handle, which may be secret, is
+not shown.
 
     tfhub-cache ls
     tfhub-cache ls --sort used

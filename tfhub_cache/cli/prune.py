@@ -1,9 +1,10 @@
 """Make room.
 
-Removes what crashed processes left behind, and then the least recently used models, until both
-limits hold. A model that a process is downloading stays. Sizes are bytes, or numbers with a unit:
-kB, MB, GB, TB are powers of 1000, KiB, MiB, GiB, TiB are powers of 1024. Ages are seconds, or
-numbers with s, min, h, d or w.
+Removes what crashed processes left behind, and then the least recently used
+models, until both limits hold. A model that a process is downloading stays.
+Sizes are bytes, or numbers with a unit: kB, MB, GB, TB are powers of 1000,
+KiB, MiB, GiB, TiB are powers of 1024. Ages are seconds, or numbers with s,
+min, h, d or w.
 
     tfhub-cache prune
     tfhub-cache prune --max-size 20GB

@@ -1,8 +1,8 @@
 """Download models, and print their folders.
 
-Resolves handles as `hub.resolve` does, and prints one path a line, in the order of the handles.
-What is not in the cache is downloaded, with progress bars on a terminal. One that fails does not
-stop the others.
+Resolves handles as `hub.resolve` does, and prints one path a line, in the
+order of the handles. What is not in the cache is downloaded, with progress
+bars on a terminal. One that fails does not stop the others.
 
     tfhub-cache resolve https://tfhub.dev/google/nnlm-en-dim128/2
     tfhub-cache resolve --jobs 8 -r models.txt
@@ -18,20 +18,12 @@ from tfhub_cache.cli.arguments import Options, Parser, add_option, add_wanted, n
 
 def add_arguments(command: Parser) -> None:
     """Adds the arguments."""
-    add_wanted(
-        command,
-        handles="what `hub.resolve` takes",
-        jobs="how many handles are resolved at a time",
-        refresh=", and replace it when the new one is complete. For handles without a version, "
-        "which mean the latest",
-    )
-    add_option(
-        command,
-        "--locked LOCKFILE",
-        not_empty,
+    add_wanted(command)
+    text = (
         "use only what LOCKFILE names (default: TFHUB_LOCKFILE). Without any HANDLE, those in it "
-        "are resolved",
+        "are resolved"
     )
+    add_option(command, "--locked LOCKFILE", not_empty, text)
 
 
 def run(options: Options) -> int:

@@ -1,7 +1,7 @@
 """Remove models.
 
-Removes models from the cache. On a terminal it asks first. A model that a process is downloading
-stays.
+Removes models from the cache. On a terminal it asks first. A model that a
+process is downloading stays.
 
     tfhub-cache rm https://tfhub.dev/google/nnlm-en-dim128/2
     tfhub-cache rm --all --yes

@@ -1,8 +1,9 @@
 """Run a program with this library as its tensorflow_hub.
 
-Starts python with what follows, and with this library in place of tensorflow_hub: wherever the
-program, a package that it uses, or a Python program that it starts says `import tensorflow_hub`.
-Options of python may come first, such as -u. Settings come from the environment, as `run` must be
+Starts python with what follows, and with this library in place of
+tensorflow_hub: wherever the program, a package that it uses, or a Python
+program that it starts says `import tensorflow_hub`. Options of python may
+come first, such as -u. Settings come from the environment, as `run` must be
 the first word.
 
     tfhub-cache run train.py --epochs 3

@@ -1,8 +1,9 @@
 """Read models and compare their digests.
 
-Reads every file of the models, or of all, and compares its SHA-256 with the one that was taken when
-it was downloaded. Models that tensorflow_hub has downloaded have no digests: of those it only looks
-whether the files that a SavedModel needs are there. The exit status is 1 if anything differs and is
+Reads every file of the models, or of all, and compares its SHA-256 with the
+one that was taken when it was downloaded. Models that tensorflow_hub has
+downloaded have no digests: of those it only looks whether the files that a
+SavedModel needs are there. The exit status is 1 if anything differs and is
 not downloaded again.
 
     tfhub-cache verify
