@@ -136,7 +136,7 @@ def test_rm_asks_before_it_removes(terminal: Callable[..., Terminal], cache_dir:
     ours(cache_dir, A)
     ours(cache_dir, B)
     shown = terminal("rm", A, B)
-    shown.wait_for("Remove these 2, 20 kB? [y/N] ")
+    shown.wait_for("Remove 2 models, 20 kB? [y/N] ")
     assert A in shown.text
     assert (cache_dir / key_of(A)).exists()
     shown.type("y\n")
@@ -161,7 +161,7 @@ def test_ctrl_c_at_the_question_removes_nothing(
 ) -> None:
     ours(cache_dir, A)
     shown = terminal("rm", "--all")
-    shown.wait_for("Remove it? [y/N] ")
+    shown.wait_for("Remove 1 model, 9.9 kB? [y/N] ")
     os.kill(shown.process.pid, 2)
     assert shown.end() == 130
     assert "interrupted." in shown.text

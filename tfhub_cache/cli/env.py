@@ -8,8 +8,6 @@ reports. Passwords and queries of URLs are left out.
 
 from __future__ import annotations
 
-import dataclasses
-
 from tfhub_cache import cache
 from tfhub_cache.cli import output
 from tfhub_cache.cli.arguments import Options, Parser, add_flag
@@ -24,17 +22,16 @@ def run(options: Options) -> int:
     """Shows versions and settings."""
     environment = cache.environment()
     if options.json:
-        output.write_json(**dataclasses.asdict(environment))
+        output.write_json(**vars(environment))
         return 0
-    width = max(len(setting.name) for setting in environment.settings)
-    for name, version in environment.versions.items():
-        output.line(f"{name:{width}}  {version or '(not installed)'}")
-    output.line()
+    rows = {name: version or "(not installed)" for name, version in environment.versions.items()}
     for setting in environment.settings:
         is_unset = setting.source == "default" and not setting.value
-        shown = "(not set)" if is_unset else f"{setting.value}  [{setting.source}]"
-        output.line(f"{setting.name:{width}}  {shown}")
-    output.line(f"{'cache':{width}}  {environment.cache}")
+        rows[setting.name] = "(not set)" if is_unset else f"{setting.value}  [{setting.source}]"
+    rows["cache"] = environment.cache
+    width = max(map(len, rows))
+    for name, text in rows.items():
+        output.line(f"{name:{width}}  {text}")
     for problem in environment.problems:
         output.complain(problem)
     return int(bool(environment.problems))

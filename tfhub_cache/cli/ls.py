@@ -14,37 +14,32 @@ not shown.
 
 from __future__ import annotations
 
-import datetime
+from collections.abc import Callable
 
 from tfhub_cache import cache, settings
 from tfhub_cache.cli import output
 from tfhub_cache.cli.arguments import Options, Parser, add_flag
-from tfhub_cache.cli.output import Colored, Part, moment, name_of
 from tfhub_cache.notation import format_size
 from tfhub_cache.urls import without_secrets
 
-_LONG_AGO = datetime.datetime.fromtimestamp(0, datetime.timezone.utc)
 _HEADINGS = ("STATE", "SIZE", "FILES", "DOWNLOADED", "LAST USED", "HANDLE")
+_ORDERS: dict[str, Callable[[cache.Entry], float]] = {
+    "name": lambda _: 0,  # the order that they have
+    "size": lambda entry: -entry.size,
+    "used": lambda entry: -entry.used.timestamp() if entry.used else 0,
+}
 
 
 def add_arguments(command: Parser) -> None:
     """Adds the arguments."""
-    command.add_argument(
-        "--sort",
-        choices=("name", "size", "used"),
-        default="name",
-        help="by name, the largest first, or the last used first (default: %(default)s)",
-    )
+    text = "by name, the largest first, or the last used first (default: %(default)s)"
+    command.add_argument("--sort", choices=_ORDERS, default="name", help=text)
     add_flag(command, "--json", "for programs")
 
 
 def run(options: Options) -> int:
     """Lists the cache."""
-    entries = cache.entries()
-    if options.sort == "size":
-        entries.sort(key=lambda entry: -entry.size)
-    elif options.sort == "used":
-        entries.sort(key=lambda entry: entry.used or _LONG_AGO, reverse=True)
+    entries = sorted(cache.entries(), key=_ORDERS[options.sort])
     root = without_secrets(settings.cache_dir())
     models = [entry for entry in entries if entry.is_there]
     size = sum(entry.size for entry in models)
@@ -55,30 +50,30 @@ def run(options: Options) -> int:
         output.write_json(cache=root, entries=listed, size=size, leftovers=leftovers, free=free)
         return 0
     if entries:
-        output.table(_HEADINGS, [_row(entry) for entry in entries], right=(1, 2))
+        output.table(_HEADINGS, map(_row, entries))
     there = "" if free is None else f"; {format_size(free)} are free there"
     output.remark(f"{output.count(len(models), 'model')}, {format_size(size)}, in {root}{there}.")
-    if any(entry.leftovers for entry in entries):
-        text = f"Crashed processes left {format_size(leftovers)}, which `tfhub-cache prune` removes"
-        if any(entry.received is not None and not entry.holder for entry in entries):
-            text += ", and resolving a model again resumes its download"
-        output.remark(f"{text}.")
+    if leftovers:
+        output.remark(
+            f"Crashed processes left {format_size(leftovers)}, which `tfhub-cache prune` removes. "
+            "A download that was interrupted resumes when its model is resolved again."
+        )
     return 0
 
 
-def _row(entry: cache.Entry) -> list[tuple[Part, ...]]:
+def _row(entry: cache.Entry) -> tuple[str, ...]:
     # Of a download that was interrupted there is what it had received.
     is_begun = not entry.is_there and entry.holder is None
     size = sum(entry.leftovers.values()) if is_begun else entry.size
     note = _note(entry) if output.is_terminal() else ""
-    return [
-        (output.state(entry),),
-        (format_size(size) if output.is_terminal() else str(size),),
-        (str(entry.files),),
-        (moment(entry.downloaded),),
-        (moment(entry.used),),
-        (name_of(entry), Colored(f"  ({note})", "dim")) if note else (name_of(entry),),
-    ]
+    return (
+        entry.state,
+        output.size(size),
+        str(entry.files),
+        output.moment(entry.downloaded),
+        output.moment(entry.used),
+        output.name_of(entry) + (f"  ({note})" if note else ""),
+    )
 
 
 def _note(entry: cache.Entry) -> str:

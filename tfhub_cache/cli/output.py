@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import codecs
 import contextlib
+import dataclasses
 import datetime
 import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 from absl import logging as absl_logging
 
 from tfhub_cache import cache, settings
 from tfhub_cache.notation import format_age, format_size
-from tfhub_cache.urls import argument, printable, redact, without_secrets
+from tfhub_cache.urls import printable, redact, without_secrets
 
 EXPECTED: Final = (OSError, ValueError, RuntimeError, ImportError)
 """Errors that say what to do; any other is a bug, and comes with its traceback."""
 
-_ERASE_REST = "\x1b[K"
-_PATHS = "tfhub-cache.paths"
-_STATES = {"ok": "green", "foreign": "cyan", "downloading": "yellow", "incomplete": "red"}
-_COLORS = {"red": 31, "green": 32, "yellow": 33, "cyan": 36, "bold": 1, "dim": 2}
+_COLORS = {"ok": 32, "downloading": 33, "incomplete": 31, "differs": 31, "foreign": 36}
+"""Words that are green, yellow, red or cyan where they stand alone."""
 
 
 def set_up() -> None:
@@ -36,20 +34,8 @@ def set_up() -> None:
         if hasattr(stream, "reconfigure"):
             # A handle that the terminal has no letters for must not make it fail.
             stream.reconfigure(errors="backslashreplace")
-    if os.name == "posix" and hasattr(sys.stdout, "reconfigure") and not is_terminal():
-        # Programs need paths byte by byte, whatever the locale says of text.
-        codecs.register_error(_PATHS, _encode_path)
-        sys.stdout.reconfigure(errors=_PATHS)
     logging.getLogger().handlers[:] = [_Lines()]
     absl_logging.get_absl_logger().handlers.clear()
-
-
-def _encode_path(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Bytes of a path that are no text as they are, and other letters in ASCII."""
-    assert isinstance(error, UnicodeEncodeError)
-    error.end = error.start + 1
-    is_byte = "\udc80" <= error.object[error.start] <= "\udcff"
-    return codecs.lookup_error("surrogateescape" if is_byte else "backslashreplace")(error)
 
 
 class _Lines(logging.Handler):
@@ -59,28 +45,18 @@ class _Lines(logging.Handler):
         complain(record.getMessage())
 
 
-class Colored(NamedTuple):
-    """Text in a colour, where that can be seen."""
-
-    text: str
-    name: str
-
-
-Part: TypeAlias = str | Colored
-"""What a line is made of. Whatever it holds, it neither ends the line nor moves the terminal."""
-
-
-def line(*parts: Part) -> None:
-    """Writes a line to stdout."""
-    _write(_shown(parts), sys.stdout)
+def line(*parts: str) -> None:
+    """Writes a line to stdout. Whatever it holds, it neither ends nor moves the terminal."""
+    _write("".join(map(_shown, parts)), sys.stdout)
 
 
 def path(text: str) -> None:
-    """Writes a path to stdout: for programs byte by byte, whatever its letters are."""
-    if is_terminal():
+    """Writes a path to stdout: for programs byte by byte, whatever the locale says of text."""
+    if is_terminal() or os.name == "nt":
         line(text)
     else:
-        _write(text, sys.stdout)
+        sys.stdout.buffer.write(os.fsencode(f"{text}\n"))
+        sys.stdout.flush()
 
 
 def complain(problem: object) -> None:
@@ -95,17 +71,12 @@ def remark(text: str) -> None:
     _write(printable(text), sys.stdout if is_terminal() else sys.stderr)
 
 
-def ask(subjects: Iterable[str], question: str) -> str:
-    """Writes subjects, a line each, and a question about them to stderr; reads the answer."""
+def ask(subjects: Iterable[str], question: str) -> bool:
+    """Writes subjects, a line each, and a question about them to stderr; whether it is a yes."""
     for subject in subjects:
         print(f"  {printable(subject)}", file=sys.stderr)
-    print(printable(question), end=" ", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip()
-
-
-def write_json(**data: Any) -> None:
-    """Writes data to stdout, for programs. What is documented stays; more may be added."""
-    _write(json.dumps({"format": 1, **data}, indent=2), sys.stdout)
+    print(question, end=" [y/N] ", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def is_terminal() -> bool:
@@ -113,40 +84,27 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def table(
-    headings: Sequence[str], rows: Iterable[Sequence[Sequence[Part]]], right: Sequence[int]
-) -> None:
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Writes rows in columns: aligned and with headings on a terminal, else with tabs between.
 
-    Args:
-        headings: of the columns.
-        rows: what is in them: the parts of each cell.
-        right: the columns that are aligned at their right end.
+    The first and the last column are aligned at their left end, the others at their right end.
     """
-    cells = [[_shown(cell) for cell in row] for row in rows]
+    cells = [tuple(map(printable, row)) for row in rows]
     if not is_terminal():
         for row in cells:
             _write("\t".join(row), sys.stdout)
         return
-    cells.insert(0, [_shown([Colored(heading, "bold")]) for heading in headings])
-    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        spaces = [" " * (width - _width(cell)) for width, cell in zip(widths, row, strict=True)]
-        padded = [
-            space + cell if column in right else cell + space
-            for column, (space, cell) in enumerate(zip(spaces, row, strict=True))
-        ]
-        _write("  ".join(padded).rstrip(), sys.stdout)
+    cells.insert(0, tuple(headings))
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for first, *middle, last in cells:
+        left = _shown(first) + " " * (widths[0] - len(first))
+        _write("  ".join([left, *map(str.rjust, middle, widths[1:]), last]), sys.stdout)
 
 
-def _shown(parts: Iterable[Part]) -> str:
-    """Parts as they are written."""
-    has_colors, shown = is_terminal() and settings.allows_color(), ""
-    for part in parts:
-        text, color = part if isinstance(part, Colored) else (part, None)
-        text = printable(text)
-        shown += f"\x1b[{_COLORS[color]}m{text}\x1b[0m" if color and has_colors else text
-    return shown
+def _shown(part: str) -> str:
+    if part in _COLORS and is_terminal() and settings.allows_color():
+        return f"\x1b[{_COLORS[part]}m{part}\x1b[0m"
+    return printable(part)
 
 
 def name_of(entry: cache.Entry) -> str:
@@ -157,22 +115,6 @@ def name_of(entry: cache.Entry) -> str:
     return f"{shown}?..." if "?" in entry.handle else shown
 
 
-def path_of(entry: cache.Entry) -> str:
-    """An entry's path without the credentials that the URL of a cache may have."""
-    # What is on this machine has none, and programs want it as it is.
-    return entry.path if entry.path.startswith("file://") else without_secrets(entry.path)
-
-
-def argument_of(entry: cache.Entry) -> str:
-    """What names an entry in a shell, and holds no secret."""
-    return (entry.handle and argument(entry.handle)) or entry.key
-
-
-def state(entry: cache.Entry) -> Colored:
-    """An entry's state, in its colour."""
-    return Colored(entry.state, _STATES[entry.state])
-
-
 def moment(time: datetime.datetime | None) -> str:
     """A time: how long ago it was on a terminal, else in ISO's form."""
     if time is None:
@@ -180,6 +122,11 @@ def moment(time: datetime.datetime | None) -> str:
     if is_terminal():
         return format_age((datetime.datetime.now(datetime.timezone.utc) - time).total_seconds())
     return time.isoformat(timespec="seconds")
+
+
+def size(number: int) -> str:
+    """A number of bytes: with a unit on a terminal, else as it is."""
+    return format_size(number) if is_terminal() else str(number)
 
 
 def count(number: int, noun: str) -> str:
@@ -192,8 +139,7 @@ def received(entry: cache.Entry) -> str:
     return f"{format_size(entry.received or 0)} of {format_size(entry.expected or 0)}"
 
 
-@contextlib.contextmanager
-def progress(*, quiet: bool) -> Iterator[None]:
+def progress(*, quiet: bool) -> contextlib.AbstractContextManager[None]:
     """Draws bars on a terminal, and writes log lines elsewhere; neither if it is to be quiet."""
     shown = None
     if quiet:
@@ -202,47 +148,36 @@ def progress(*, quiet: bool) -> Iterator[None]:
         absl_logging.set_verbosity(max(absl_logging.get_verbosity(), absl_logging.INFO))
     elif settings.DOWNLOAD_PROGRESS.value() is None:
         shown = "yes"
-    with settings.overridden({settings.DOWNLOAD_PROGRESS: shown}):
-        yield
+    return settings.overridden({settings.DOWNLOAD_PROGRESS: shown})
 
 
 def entry_json(entry: cache.Entry) -> dict[str, Any]:
     """An entry as it stands in JSON."""
+    same = "handle key state flaw size files downloaded used holder leftovers received expected"
     return {
-        "handle": entry.handle,
+        **{name: getattr(entry, name) for name in same.split()},
         "versioned": entry.is_versioned,
-        "key": entry.key,
-        "path": path_of(entry),
-        "state": entry.state,
-        "flaw": entry.flaw,
-        "size": entry.size,
-        "files": entry.files,
-        "downloaded": entry.downloaded and entry.downloaded.isoformat(timespec="seconds"),
-        "used": entry.used and entry.used.isoformat(timespec="seconds"),
-        "holder": entry.holder,
-        "leftovers": dict(entry.leftovers),
-        "received": entry.received,
-        "expected": entry.expected,
+        "path": without_secrets(entry.path),
     }
 
 
+def write_json(**data: Any) -> None:
+    """Writes data to stdout, for programs. What is documented stays; more may be added."""
+    text = json.dumps({"format": 1, **data}, indent=2, default=_plain)
+    _write(text, sys.stdout)
+
+
+def _plain(value: Any) -> object:
+    if isinstance(value, datetime.datetime):
+        return value.isoformat(timespec="seconds")
+    return dataclasses.asdict(value)
+
+
 def _write(text: str, stream: Any) -> None:
-    if "tqdm" in sys.modules and os.isatty(stream.fileno()):
+    if "tqdm" in sys.modules and stream.isatty():
         from tqdm import tqdm
 
-        # The bars make room for it, but may leave the end of one behind.
-        tqdm.write(text + (_ERASE_REST if settings.allows_color() else ""), file=stream)
+        # The bars make room for it, but may leave the end of one behind, which \x1b[K erases.
+        tqdm.write(f"{text}\x1b[K" if settings.allows_color() else text, file=stream)
     else:
         print(text, file=stream, flush=True)
-
-
-def _width(text: str) -> int:
-    """The columns that a text takes on a terminal."""
-    import re
-    import unicodedata
-
-    plain = re.sub(r"\x1b\[[0-9]+m", "", text)
-    return sum(
-        2 if unicodedata.east_asian_width(letter) in "WF" else not unicodedata.combining(letter)
-        for letter in plain
-    )

@@ -16,7 +16,6 @@ from __future__ import annotations
 from tfhub_cache import cache
 from tfhub_cache.cli import output
 from tfhub_cache.cli.arguments import Options, Parser, add_flag, add_option
-from tfhub_cache.cli.output import moment, name_of
 from tfhub_cache.notation import format_size, parse_duration, parse_size
 
 
@@ -36,12 +35,12 @@ def run(options: Options) -> int:
     for name, size in sorted(pruned.leftovers.items()):
         output.line(f"{verb} what a crashed process left: {name} ({format_size(size)})")
     for entry in pruned.removed:
-        about = f"{format_size(entry.size)}, used {moment(entry.used)}"
-        output.line(f"{verb} {name_of(entry)} ({about})")
+        about = f"{format_size(entry.size)}, used {output.moment(entry.used)}"
+        output.line(f"{verb} {output.name_of(entry)} ({about})")
     for entry in pruned.kept:
-        output.complain(f"{name_of(entry)} stays, as it is in use.")
+        output.complain(f"{output.name_of(entry)} stays, as it is in use.")
     for error in pruned.errors:
         output.complain(error)
-    size, freed = pruned.size, format_size(pruned.freed)
-    output.line(f"{done} {freed}; the models that stay have {format_size(size)}.")
+    freed, left = format_size(pruned.freed), format_size(pruned.size)
+    output.line(f"{done} {freed}; the models that stay have {left}.")
     return int(bool(pruned.errors))

@@ -15,7 +15,7 @@ from __future__ import annotations
 from tfhub_cache import cache
 from tfhub_cache.cli import output
 from tfhub_cache.cli.arguments import Options, Parser, add_cached, add_flag, add_jobs
-from tfhub_cache.cli.output import Colored, name_of
+from tfhub_cache.urls import argument
 
 
 def add_arguments(command: Parser) -> None:
@@ -30,30 +30,27 @@ def run(options: Options) -> int:
     is_intact = True
     for verified in cache.verify(options.handles or None, fix=options.fix, jobs=options.jobs):
         is_intact &= verified.is_sound
-        _show(verified)
+        if verified.entry is not None:
+            _show(verified, verified.entry)
+        if verified.error is not None:
+            output.complain(verified.error)
     return int(not is_intact)
 
 
-def _show(verified: cache.Verified) -> None:
-    entry = verified.entry
-    if entry is None or (verified.error is not None and not verified.problems):
-        output.complain(verified.error)
-    elif verified.problems:
-        output.line(Colored("differs", "red"), f"  {name_of(entry)}")
+def _show(verified: cache.Verified, entry: cache.Entry) -> None:
+    name = output.name_of(entry)
+    if verified.problems:
+        output.line("differs", f"  {name}")
         for problem in verified.problems:
             output.line(f"    {problem}")
         if verified.fixed:
             output.line("    It was downloaded again.")
-        elif verified.error is not None:
-            output.complain(verified.error)
-        else:
-            command = f"tfhub-cache verify --fix {output.argument_of(entry)}"
-            output.line(f"    To download it again: {command}")
+        elif verified.error is None:
+            word = (entry.handle and argument(entry.handle)) or entry.key
+            output.line(f"    To download it again: tfhub-cache verify --fix {word}")
     elif verified.compared:
-        output.line(Colored("ok", "green"), f"  {name_of(entry)}")
-    else:
-        output.line(
-            Colored("not verifiable", "cyan"),
-            f"  {name_of(entry)}: there are no digests, as tensorflow_hub downloaded it. The files "
-            "that a SavedModel needs are there",
-        )
+        output.line("ok", f"  {name}")
+    elif verified.error is None:
+        why = "there are no digests, as tensorflow_hub downloaded it"
+        has = "The files that a SavedModel needs are there"
+        output.line("not verifiable", f"  {name}: {why}. {has}")
