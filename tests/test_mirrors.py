@@ -591,14 +591,14 @@ def test_mirrors_are_listed_with_commas(mirror, value: str, parts: tuple[str, ..
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        ("hub.example.com", "part 1, 'hub.example.com', is neither a URL nor 'direct'"),
-        ("https://a,Direct", "part 2, 'Direct', is neither"),
-        ("ftp://a", "part 1, 'ftp://a', is neither a URL nor 'direct': it is neither http://"),
-        ("https://a/?token=5ec2e7", "part 1, 'https://a/', .* no query"),
-        ("https://", "part 1, 'https://', .* no host"),
-        ("https://a b", r"part 1, 'https://\.\.\.', .* space"),
-        ("me:5ec2e7@a", "part 1, 'a', "),
-        ("https://me:5ec2e7,x@a", r"part 1, 'https://\.\.\.', "),
+        ("hub.example.com", "part 1 is neither a URL nor 'direct'"),
+        ("https://a,Direct", "part 2 is neither a URL"),
+        ("ftp://a", "part 1 is neither a URL nor 'direct': it is neither http://"),
+        ("https://a/?token=5ec2e7", "part 1 .* no query"),
+        ("https://", "part 1 .* no host"),
+        ("https://a b", "part 1 .* space"),
+        ("me:5ec2e7@a", "part 1 is"),
+        ("https://me:5ec2e7,x@a", "part 1 is"),
         (",", "it names no mirror"),
     ],
 )

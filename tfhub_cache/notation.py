@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 
-from tfhub_cache.urls import flaw_of, redact
+from tfhub_cache.urls import flaw_of
 
 DIRECT = "direct"
 """In a list of mirrors: the host that the handle names."""
@@ -18,17 +18,13 @@ _YES = frozenset({"1", "true", "yes", "on"})
 _NO = frozenset({"0", "false", "no", "off"})
 _BYTES: dict[str, int] = {
     "": 1,
-    **{letter: 1000**power for power, letter in enumerate("KMGTP", 1)},
-    **{f"{letter}I": 1024**power for power, letter in enumerate("KMGTP", 1)},
+    **{letter: 1000**power for power, letter in enumerate("kmgtp", 1)},
+    **{f"{letter}i": 1024**power for power, letter in enumerate("kmgtp", 1)},
 }
-_UNITS = {
-    1: ("", "s", "sec", "secs", "second", "seconds"),
-    60: ("min", "mins", "minute", "minutes"),  # not m, which could be a month
-    3600: ("h", "hour", "hours"),
-    86400: ("d", "day", "days"),
-    7 * 86400: ("w", "week", "weeks"),
-}
-_SECONDS = {name: seconds for seconds, names in _UNITS.items() for name in names}
+# Not m for minutes, which could be a month.
+_UNITS = {1: "sec second", 60: "min minute", 3600: "h hour", 86400: "d day", 604800: "w week"}
+_SECONDS = {name: seconds for seconds, names in _UNITS.items() for name in names.split()}
+_SECONDS[""] = 1
 _NUMBER = re.compile(
     # The number of digits is limited, since converting takes time that grows with its square.
     r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?|\.[0-9]{1,18})\s*([A-Za-z]*)\s*",
@@ -57,16 +53,15 @@ def parse_size(text: str) -> int:
         ```
     """
     match = _NUMBER.fullmatch(text)
-    factor = _BYTES.get(match[2].upper().removesuffix("B")) if match else None
+    factor = _BYTES.get(match[2].lower().removesuffix("b")) if match else None
     # A fraction of a byte does not exist, so in 1.5 the unit is missing.
     if match is None or factor is None or (factor == 1 and float(match[1]) % 1):
         raise ValueError(
             f"invalid size {text!r}: write a number of bytes, or a number and a unit, such as 20GB "
             "(10^9 bytes each) or 500MiB (2^20 bytes each)"
         )
-    number = match[1]
     # A float would round large whole numbers.
-    return round(float(number) * factor) if "." in number else int(number) * factor
+    return round(float(match[1]) * factor) if "." in match[1] else int(match[1]) * factor
 
 
 def parse_duration(text: str) -> float:
@@ -88,7 +83,7 @@ def parse_duration(text: str) -> float:
         ```
     """
     match = _NUMBER.fullmatch(text)
-    factor = _SECONDS.get(match[2].lower()) if match else None
+    factor = _SECONDS.get(match[2].lower().removesuffix("s")) if match else None
     if match is None or factor is None:
         raise ValueError(
             f"invalid duration {text!r}: write a number of seconds, or a number and a unit of s, "
@@ -134,21 +129,17 @@ def parse_mirrors(text: str) -> tuple[str, ...]:
         The parts in their order, each once; URLs without a slash at their end.
 
     Raises:
-        ValueError: if a part is neither. The message names the part and shows no password.
+        ValueError: if a part is neither. The message quotes nothing of it, which may be secret.
     """
-    mirrors: list[str] = []
+    mirrors: dict[str, None] = {}
     for number, part in enumerate(map(str.strip, text.split(",")), 1):
         flaw = None if part in ("", DIRECT) else flaw_of(part)
         if "?" in part or "#" in part:
             flaw = "a mirror has a path at most, and no query"
         if flaw:
-            # Text that is not a URL can contain a password all the same, or half of one.
-            shown = redact(part).partition("?")[0].rpartition("@")[2]
-            shown = re.sub("(?<!/):(?!//)[^/]*", ":...", shown)
-            raise ValueError(f"part {number}, {shown!r}, is neither a URL nor 'direct': {flaw}")
-        mirror = part.rstrip("/")
-        if mirror and mirror not in mirrors:
-            mirrors.append(mirror)
+            raise ValueError(f"part {number} is neither a URL nor {DIRECT!r}: {flaw}")
+        if part:
+            mirrors[part.rstrip("/")] = None
     if not mirrors:
         raise ValueError("it names no mirror")
     return tuple(mirrors)
@@ -156,15 +147,13 @@ def parse_mirrors(text: str) -> tuple[str, ...]:
 
 def format_size(size: int) -> str:
     """Write a number of bytes in powers of 1000: `0 B`, `999 B`, `1.2 GB`."""
-    if size < 1000:
-        return f"{size} B"
     value = float(size)
-    for unit in "kB", "MB", "GB", "TB", "PB":
-        value /= 1000
+    for unit in "B", "kB", "MB", "GB", "TB", "PB":
         # What would be shown as 1000 is 1 of the next unit.
         if value < 999.5 or unit == "PB":
             break
-    return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
+        value /= 1000
+    return f"{value:.1f} {unit}" if value < 9.95 and unit != "B" else f"{value:.0f} {unit}"
 
 
 def format_age(seconds: float) -> str:
