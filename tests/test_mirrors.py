@@ -609,4 +609,4 @@ def test_one_that_makes_no_sense_is_an_error_that_names_it_and_the_setting(
     with pytest.raises(ValueError, match=f"^TFHUB_MIRROR: {told}") as error:
         hub.resolve(HANDLE)
     assert "5ec2e7" not in str(error.value)
-    assert settings.problems() == [str(error.value)]
+    assert hub.cache.environment().problems == [str(error.value)]

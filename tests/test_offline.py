@@ -288,7 +288,7 @@ def test_anything_else_is_an_error_that_names_the_setting(
         ValueError, match=f"TFHUB_OFFLINE: invalid value {value!r}: write 1, true, yes or on"
     ):
         hub.resolve("https://tfhub.dev/google/nnlm/2")
-    assert settings.problems()
+    assert hub.cache.environment().problems
 
 
 def test_the_environment_comes_before_the_flag(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
+from typing import Any, Generic, NoReturn, TypeVar, cast
 
 from absl import flags
 
@@ -36,13 +36,13 @@ class ModelLoadFormat(enum.Enum):
     AUTO = "AUTO"
     """The same as COMPRESSED."""
 
+    @classmethod
+    def _missing_(cls, value: object) -> NoReturn:
+        names = ", ".join(one.value for one in cls)
+        raise ValueError(f"unknown model load format {value!r}: it must be one of {names}")
 
-Source: TypeAlias = Literal["option", "environment", "flag", "default"]
+
 _Value = TypeVar("_Value", covariant=True)
-
-_FORMATS = {load_format.value: load_format for load_format in ModelLoadFormat}
-_MOST_CONNECTIONS = 8
-"""Browsers open about as many to one host."""
 _LONGEST_TIMEOUT = 1e6
 """Seconds; some systems have no longer timeouts."""
 
@@ -84,9 +84,12 @@ class Setting(Generic[_Value]):
             name = f"--{self.flag}" if source == "flag" else self.env
             raise ValueError(f"{name}: {error}.") from None
 
-    def read(self) -> tuple[str, Source]:
-        """The text now, which is empty if there is none, and its source."""
-        if _options and (text := _options.get(self)):
+    def read(self) -> tuple[str, str]:
+        """The text now, which is empty if there is none, and its source.
+
+        The sources are `option`, `environment`, `flag` and `default`.
+        """
+        if text := _options.get(self):
             return text, "option"
         if text := os.environ.get(self.env):
             return text, "environment"
@@ -116,20 +119,8 @@ def _parsed(parse: Callable[[str], object], text: str) -> object:
     return parse(text)
 
 
-def _load_format(text: str) -> ModelLoadFormat:
-    if text not in _FORMATS:
-        raise ValueError(
-            f"unknown model load format {text!r}: it must be one of {', '.join(_FORMATS)}"
-        )
-    return _FORMATS[text]
-
-
 def _folder(text: str) -> str:
     return with_plain_scheme(text) if "://" in text else os.path.expanduser(text)
-
-
-def _connections(text: str) -> int:
-    return min(notation.parse_count(text), _MOST_CONNECTIONS)
 
 
 def _timeout(text: str) -> float:
@@ -151,7 +142,7 @@ SETTINGS = (
     LOAD_FORMAT := Setting(
         "TFHUB_MODEL_LOAD_FORMAT",
         ModelLoadFormat.AUTO.value,
-        _load_format,
+        ModelLoadFormat,
         "`COMPRESSED`: download and unpack; `UNCOMPRESSED`: read from the host's bucket; `AUTO`: "
         "as `COMPRESSED`.",
         flag="tfhub_model_load_format",
@@ -167,7 +158,7 @@ SETTINGS = (
     DOWNLOAD_CONNECTIONS := Setting(
         "TFHUB_DOWNLOAD_CONNECTIONS",
         "8",
-        _connections,
+        lambda text: min(notation.parse_count(text), 8),
         "How many connections a download may have, 1 to 8. More than 8 counts as 8.",
     ),
     HTTP_TIMEOUT := Setting(
@@ -294,10 +285,9 @@ def cache_dir() -> str:
 
 def of_requests() -> dict[str, str]:
     """The environment variables of requests that are set."""
-    names = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"]
-    names += ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NETRC"]
-    spellings = [spelling for name in names for spelling in (name, name.lower())]
-    return {name: os.environ[name] for name in spellings if os.environ.get(name)}
+    names = "HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY REQUESTS_CA_BUNDLE CURL_CA_BUNDLE NETRC"
+    known = names.split()
+    return {name: text for name, text in os.environ.items() if text and name.upper() in known}
 
 
 def allows_color() -> bool:
@@ -314,14 +304,3 @@ def environment_with_path(folder: str) -> dict[str, str]:
 def is_completing() -> bool:
     """Whether a shell runs this process to complete a command line."""
     return "_ARGCOMPLETE" in os.environ
-
-
-def problems() -> list[str]:
-    """The errors of all settings that are invalid now, one sentence each."""
-    found = []
-    for setting in SETTINGS:
-        try:
-            setting.value()
-        except ValueError as error:
-            found.append(str(error))
-    return found

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import platform
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tfhub_cache import pins, settings
 from tfhub_cache.errors import LockfileError
-from tfhub_cache.urls import without_secrets
 from tfhub_cache.version import __version__
 
 _PACKAGES = (
@@ -17,11 +18,8 @@ _PACKAGES = (
     *("absl-py", "aiohttp", "filelock", "fsspec", "gcsfs", "google-crc32c", "isal", "requests"),
     *("tqdm", "urllib3"),
 )
-_PLAIN_IN_A_LIST = re.compile(r"[A-Za-z0-9+.-]+://[^/?#@]*@[^@]*")
-_PLAIN = re.compile(r"([A-Za-z0-9+.-]+://)?[^/?#@]*@[^@]*")
-"""Values of which it is certain where the password ends."""
-_ADDRESSES = (settings.MIRROR.env, settings.STORAGE_EMULATOR_HOST.env)
-"""Settings that are no paths, however they begin; beside proxies."""
+_PATHS = ("TFHUB_CACHE_DIR", "TFHUB_LOCKFILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NETRC")
+"""Settings in which only a URL can have a password."""
 
 
 @dataclass(frozen=True)
@@ -78,24 +76,21 @@ def environment() -> Environment:
         "system": platform.platform(),
         **{name: _version(name) for name in _PACKAGES},
     }
-    effective = [
-        Effective(setting.env, setting.flag, _shown(setting.env, text), source)
-        for setting in settings.SETTINGS
-        for text, source in [setting.read()]
-    ]
-    effective += [
-        Effective(name, None, _shown(name, value), "environment")
-        for name, value in settings.of_requests().items()
-    ]
-    problems = settings.problems()
-    if (file := settings.LOCKFILE.value()) is not None:
+    known = [(setting.env, setting.flag, *setting.read()) for setting in settings.SETTINGS]
+    known += [(name, None, text, "environment") for name, text in settings.of_requests().items()]
+    effective = [Effective(name, flag, _shown(name, text), way) for name, flag, text, way in known]
+    cache = _shown(settings.CACHE_DIR.env, settings.cache_dir())
+    return Environment(versions, effective, cache, [*_problems()])
+
+
+def _problems() -> Iterator[str]:
+    for setting in settings.SETTINGS:
         try:
-            pins.read(file)
-        except LockfileError as error:
-            problems.append(str(error))
-    return Environment(
-        versions, effective, _shown(settings.CACHE_DIR.env, settings.cache_dir()), problems
-    )
+            value = setting.value()
+            if setting is settings.LOCKFILE and value:
+                pins.read(str(value))
+        except (ValueError, LockfileError) as error:
+            yield str(error)
 
 
 def _version(package: str) -> str:
@@ -107,14 +102,12 @@ def _version(package: str) -> str:
 
 def _shown(name: str, text: str) -> str:
     """A setting's value without passwords and queries, however an address is written."""
-    if name.upper().endswith("_PROXY"):
-        text = re.sub("%40", "@", text)
-    elif name not in _ADDRESSES and text.startswith(("/", "~", ".")):
-        return text  # a path
-    parts = text.split(",")
-    is_plain = _PLAIN if len(parts) == 1 else _PLAIN_IN_A_LIST
-    if not all("@" not in part or is_plain.fullmatch(part) for part in parts):
-        # A password in which a character is not escaped: it is not known where it begins.
-        parts = [re.sub(r"^([A-Za-z0-9+.-]+://)?.*@", r"\1", text, flags=re.DOTALL)]
-    shown = (without_secrets(re.sub(r"^[^/@]*@", "", part)) for part in parts)
-    return ",".join(part.partition("?")[0] for part in shown)
+    if name.upper() in _PATHS and "://" not in text:
+        return text
+    parts: Sequence[str] = [text]
+    if name == settings.MIRROR.env:
+        with contextlib.suppress(ValueError):  # then a comma may be part of a password
+            parts = settings.MIRROR.parse(text)
+    # A login may have characters that are not escaped, and the @ behind it may be escaped.
+    secrets = re.compile(r"^([a-z0-9+.-]+://)?.*@|[?#].*", re.DOTALL | re.IGNORECASE)
+    return ",".join(secrets.sub(r"\1", part.replace("%40", "@")) for part in parts)
