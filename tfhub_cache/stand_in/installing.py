@@ -6,7 +6,6 @@ import importlib
 import os
 import sys
 from importlib.machinery import PathFinder
-from types import ModuleType
 
 NAME = "tensorflow_hub"
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "site-packages")
@@ -39,42 +38,26 @@ def install_as_tensorflow_hub() -> None:
         import package_that_uses_tensorflow_hub
         ```
     """
-    for name, module in list(sys.modules.items()):
-        if (name == NAME or name.startswith(f"{NAME}.")) and not _is_ours(module):
-            raise RuntimeError(_already_imported(name, module))
+    _refuse_another()
     if NAME not in sys.modules:
-        _put_folder_first()
+        rest = [entry for entry in sys.path if entry != FOLDER]
+        # Programs rely on the folder of the script being the first entry.
+        position = 0 if PathFinder.find_spec(NAME, rest[:1]) else 1
+        sys.path[:] = [*rest[:position], FOLDER, *rest[position:]]
     # Import it now, before the program changes sys.path.
-    module = importlib.import_module(NAME)
-    if not _is_ours(module):
-        raise RuntimeError(
-            f"tfhub_cache can't stand in for tensorflow_hub: {_origin(module)} is imported "
-            "regardless of sys.path, so a finder in sys.meta_path must have found it."
-        )
+    importlib.import_module(NAME)
+    _refuse_another()  # which a finder in sys.meta_path may have brought
 
 
-def _is_ours(module: ModuleType | None) -> bool:
-    return str(getattr(module, "__file__", None)).startswith(FOLDER + os.sep)
-
-
-def _put_folder_first() -> None:
-    """Puts the folder at the front of `sys.path`, wherever it was before."""
-    rest = [entry for entry in sys.path if entry != FOLDER]
-    # Programs rely on the folder of the script being the first entry.
-    position = 0 if PathFinder.find_spec(NAME, rest[:1]) else 1
-    sys.path[:] = [*rest[:position], FOLDER, *rest[position:]]
-
-
-def _already_imported(name: str, module: ModuleType | None) -> str:
-    return (
-        f"tfhub_cache can't stand in for tensorflow_hub: {name} is imported already "
-        f"({_origin(module)}), "
-        "and modules that hold it would keep using it. Call install_as_tensorflow_hub() at the "
-        "top of the program, before any import that may import tensorflow_hub (in a notebook, "
-        "restart the kernel first), or start the program with: "
-        "python -m tfhub_cache run script.py"
-    )
-
-
-def _origin(module: ModuleType | None) -> str:
-    return getattr(module, "__file__", None) or "a module without a file"
+def _refuse_another() -> None:
+    """Raises a RuntimeError if a tensorflow_hub that is not the stand-in is imported."""
+    for name, module in list(sys.modules.items()):
+        file = str(getattr(module, "__file__", None) or "a module without a file")
+        if name.partition(".")[0] == NAME and not file.startswith(FOLDER + os.sep):
+            raise RuntimeError(
+                f"tfhub_cache can't stand in for tensorflow_hub: {name} is imported already "
+                f"({file}), and modules that hold it would keep using it. Call "
+                "install_as_tensorflow_hub() at the top of the program, before any import that "
+                "may import tensorflow_hub (in a notebook, restart the kernel first), or start "
+                "the program with: python -m tfhub_cache run script.py"
+            )
