@@ -1,4 +1,7 @@
-"""The settings, as one table: the names, the default, the parser and the help of each.
+"""The settings: the names, the default and the parser of each, and below it its meaning.
+
+README and the reference have tables of them: docs/settings_tables.py makes these of the docstrings,
+which are Markdown. README shows the first sentence only.
 
 A setting is read from the options of a command, then the environment, then absl's flags; otherwise
 it has its default. Empty text counts as not set. Names, flags and the order of the last three are
@@ -57,14 +60,12 @@ class Setting(Generic[_Value]):
         env: the environment variable.
         default: the text if none is given. If it is empty, the value is None.
         parse: makes the value from the text, or raises ValueError.
-        help: the meaning, in Markdown. README shows the first sentence only.
         flag: the flag that also sets it, without its dashes.
     """
 
     env: str
     default: str
     parse: Callable[[str], _Value]
-    help: str
     flag: str | None = None
 
     def value(self) -> _Value:
@@ -123,6 +124,10 @@ def _folder(text: str) -> str:
     return with_plain_scheme(text) if "://" in text else os.path.expanduser(text)
 
 
+def _connections(text: str) -> int:
+    return min(notation.parse_count(text), 8)
+
+
 def _timeout(text: str) -> float:
     seconds = notation.parse_duration(text)
     if not seconds:
@@ -130,126 +135,56 @@ def _timeout(text: str) -> float:
     return min(seconds, _LONGEST_TIMEOUT)
 
 
-SETTINGS = (
-    CACHE_DIR := Setting[str | None](
-        "TFHUB_CACHE_DIR",
-        "",
-        _folder,
-        "Where models are kept: a folder, `gs://bucket/folder`, or another fsspec URL; by default "
-        "`tfhub_modules` in the system's temporary folder.",
-        flag="tfhub_cache_dir",
-    ),
-    LOAD_FORMAT := Setting(
-        "TFHUB_MODEL_LOAD_FORMAT",
-        ModelLoadFormat.AUTO.value,
-        ModelLoadFormat,
-        "`COMPRESSED`: download and unpack; `UNCOMPRESSED`: read from the host's bucket; `AUTO`: "
-        "as `COMPRESSED`.",
-        flag="tfhub_model_load_format",
-    ),
-    DOWNLOAD_PROGRESS := Setting[bool | None](
-        "TFHUB_DOWNLOAD_PROGRESS",
-        "",
-        notation.is_not_no,
-        "`0`, `no`, `false` or `off`: no progress bar; anything else: always one. By default there "
-        "is one on a terminal and in a notebook, for what takes longer than a second; elsewhere a "
-        "log line reports the progress every 15 seconds.",
-    ),
-    DOWNLOAD_CONNECTIONS := Setting(
-        "TFHUB_DOWNLOAD_CONNECTIONS",
-        "8",
-        lambda text: min(notation.parse_count(text), 8),
-        "How many connections a download may have, 1 to 8. More than 8 counts as 8.",
-    ),
-    HTTP_TIMEOUT := Setting(
-        "TFHUB_HTTP_TIMEOUT",
-        "60s",
-        _timeout,
-        "How long a server or a bucket may send nothing before a request is given up: a duration. "
-        "Connecting times out after 10 seconds, or after this if it is less.",
-    ),
-    HTTP_MIN_RATE := Setting(
-        "TFHUB_HTTP_MIN_RATE",
-        "1kB",
-        notation.parse_size,
-        "How many bytes a second a server must send, on average over five times "
-        "`TFHUB_HTTP_TIMEOUT`: a size; `0`: any number.",
-    ),
-    LOCK_TIMEOUT := Setting(
-        "TFHUB_LOCK_TIMEOUT",
-        "60s",
-        _timeout,
-        "How long another machine's download may go without a heartbeat before it is taken over: a "
-        "duration. Use the same value on all machines that share a cache.",
-    ),
-    UNPACK_MAX_RATIO := Setting(
-        "TFHUB_UNPACK_MAX_RATIO",
-        "200",
-        notation.parse_count,
-        "How many times larger than its archive a model may be; it applies above 4 GiB unpacked.",
-    ),
-    UNPACK_MAX_FILES := Setting(
-        "TFHUB_UNPACK_MAX_FILES",
-        "100000",
-        notation.parse_count,
-        "How many files and folders an archive may hold.",
-    ),
-    UNPACK_KEEP_FREE := Setting(
-        "TFHUB_UNPACK_KEEP_FREE",
-        "0",
-        notation.parse_size,
-        "How much of the disk must stay free: a size.",
-    ),
-    CACHE_MAX_SIZE := Setting[int | None](
-        "TFHUB_CACHE_MAX_SIZE",
-        "",
-        notation.parse_size,
-        "How large the cache may be after a download: a size, such as `20GB`. The least recently "
-        "used models are removed until it fits. By default there is no limit.",
-        flag="tfhub_cache_max_size",
-    ),
-    CACHE_KEEP_USED := Setting(
-        "TFHUB_CACHE_KEEP_USED",
-        "1h",
-        notation.parse_duration,
-        "How long a model stays after its last use, however large the cache is: a duration, such "
-        "as `12h`; `0`: not at all.",
-    ),
-    OFFLINE := Setting(
-        "TFHUB_OFFLINE",
-        "no",
-        notation.parse_boolean,
-        "`yes`: use no network; a model that is not in the cache is an error.",
-        flag="tfhub_offline",
-    ),
-    MIRROR := Setting(
-        "TFHUB_MIRROR",
-        notation.DIRECT,
-        notation.parse_mirrors,
-        "Which servers are asked for models of the public hosts, in order: URLs and `direct`, such "
-        "as `https://hub.example.com,direct`.",
-    ),
-    LOCKFILE := Setting[str | None](
-        "TFHUB_LOCKFILE",
-        "",
-        os.path.expanduser,
-        "A lock file: only what it names may be used. `tfhub-cache lock` writes it.",
-        flag="tfhub_lockfile",
-    ),
-    DISABLE_CERT_VALIDATION := Setting(
-        "TFHUB_DISABLE_CERT_VALIDATION",
-        "no",
-        notation.parse_boolean,
-        "`yes`: don't check TLS certificates. Anyone between you and the host can then send you "
-        "another model; set `REQUESTS_CA_BUNDLE` instead.",
-    ),
-    STORAGE_EMULATOR_HOST := Setting[str | None](
-        "STORAGE_EMULATOR_HOST",
-        "",
-        str,
-        "The URL of an emulator of Google Cloud Storage, which is used without credentials.",
-    ),
+CACHE_DIR = Setting[str | None]("TFHUB_CACHE_DIR", "", _folder, flag="tfhub_cache_dir")
+"""Where models are kept: a folder, `gs://bucket/folder`, or another fsspec URL; by default
+`tfhub_modules` in the system's temporary folder."""
+LOAD_FORMAT = Setting(
+    "TFHUB_MODEL_LOAD_FORMAT", "AUTO", ModelLoadFormat, flag="tfhub_model_load_format"
 )
+"""`COMPRESSED`: download and unpack; `UNCOMPRESSED`: read from the host's bucket; `AUTO`: as
+`COMPRESSED`."""
+DOWNLOAD_PROGRESS = Setting[bool | None]("TFHUB_DOWNLOAD_PROGRESS", "", notation.is_not_no)
+"""`0`, `no`, `false` or `off`: no progress bar; anything else: always one. By default there is one
+on a terminal and in a notebook, for what takes longer than a second; elsewhere a log line
+reports the progress every 15 seconds."""
+DOWNLOAD_CONNECTIONS = Setting("TFHUB_DOWNLOAD_CONNECTIONS", "8", _connections)
+"""How many connections a download may have, 1 to 8. More than 8 counts as 8."""
+HTTP_TIMEOUT = Setting("TFHUB_HTTP_TIMEOUT", "60s", _timeout)
+"""How long a server or a bucket may send nothing before a request is given up: a duration.
+Connecting times out after 10 seconds, or after this if it is less."""
+HTTP_MIN_RATE = Setting("TFHUB_HTTP_MIN_RATE", "1kB", notation.parse_size)
+"""How many bytes a second a server must send, on average over five times `TFHUB_HTTP_TIMEOUT`: a
+size; `0`: any number."""
+LOCK_TIMEOUT = Setting("TFHUB_LOCK_TIMEOUT", "60s", _timeout)
+"""How long another machine's download may go without a heartbeat before it is taken over: a
+duration. Use the same value on all machines that share a cache."""
+UNPACK_MAX_RATIO = Setting("TFHUB_UNPACK_MAX_RATIO", "200", notation.parse_count)
+"""How many times larger than its archive a model may be; it applies above 4 GiB unpacked."""
+UNPACK_MAX_FILES = Setting("TFHUB_UNPACK_MAX_FILES", "100000", notation.parse_count)
+"""How many files and folders an archive may hold."""
+UNPACK_KEEP_FREE = Setting("TFHUB_UNPACK_KEEP_FREE", "0", notation.parse_size)
+"""How much of the disk must stay free: a size."""
+CACHE_MAX_SIZE = Setting[int | None](
+    "TFHUB_CACHE_MAX_SIZE", "", notation.parse_size, flag="tfhub_cache_max_size"
+)
+"""How large the cache may be after a download: a size, such as `20GB`. The least recently used
+models are removed until it fits. By default there is no limit."""
+CACHE_KEEP_USED = Setting("TFHUB_CACHE_KEEP_USED", "1h", notation.parse_duration)
+"""How long a model stays after its last use, however large the cache is: a duration, such as
+`12h`; `0`: not at all."""
+OFFLINE = Setting("TFHUB_OFFLINE", "no", notation.parse_boolean, flag="tfhub_offline")
+"""`yes`: use no network; a model that is not in the cache is an error."""
+MIRROR = Setting("TFHUB_MIRROR", notation.DIRECT, notation.parse_mirrors)
+"""Which servers are asked for models of the public hosts, in order: URLs and `direct`, such as
+`https://hub.example.com,direct`."""
+LOCKFILE = Setting[str | None]("TFHUB_LOCKFILE", "", os.path.expanduser, flag="tfhub_lockfile")
+"""A lock file: only what it names may be used. `tfhub-cache lock` writes it."""
+DISABLE_CERT_VALIDATION = Setting("TFHUB_DISABLE_CERT_VALIDATION", "no", notation.parse_boolean)
+"""`yes`: don't check TLS certificates. Anyone between you and the host can then send you another
+model; set `REQUESTS_CA_BUNDLE` instead."""
+STORAGE_EMULATOR_HOST = Setting[str | None]("STORAGE_EMULATOR_HOST", "", str)
+"""The URL of an emulator of Google Cloud Storage, which is used without credentials."""
+SETTINGS = tuple(value for value in list(globals().values()) if isinstance(value, Setting))
 
 
 class _FlagParser(flags.ArgumentParser):  # type: ignore[misc]  # absl has no types
@@ -270,7 +205,7 @@ for _setting in SETTINGS:
             _FlagParser(_setting.parse),
             _setting.flag,
             _setting.default or None,
-            _setting.help.replace("`", ""),
+            f"As the environment variable {_setting.env}, which counts first.",
             serializer=flags.ArgumentSerializer(),
             boolean=_setting.parse is notation.parse_boolean,
             # Both libraries may define these flags in one process, in either order.
