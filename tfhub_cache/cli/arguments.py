@@ -36,7 +36,8 @@ def add_command(commands: Any, module: ModuleType, common: Parser) -> None:
     Args:
         commands: what argparse's `add_subparsers` returned.
         module: it has the name of the command; the docstring that `help_of` takes;
-            `add_arguments(command)`; and `run(options)`, which returns the exit status.
+            `add_arguments(command)`; and `run(options)`, which yields what goes wrong: errors, or
+            texts.
         common: the options that all commands have.
     """
     name = module.__name__.rpartition(".")[2]

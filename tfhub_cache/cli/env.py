@@ -8,6 +8,8 @@ reports. Passwords and queries of URLs are left out.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from tfhub_cache import cache
 from tfhub_cache.cli import output
 from tfhub_cache.cli.arguments import Options, Parser, add_flag
@@ -18,12 +20,12 @@ def add_arguments(command: Parser) -> None:
     add_flag(command, "--json", "for programs")
 
 
-def run(options: Options) -> int:
+def run(options: Options) -> Iterable[object]:
     """Shows versions and settings."""
     environment = cache.environment()
     if options.json:
         output.write_json(**vars(environment))
-        return 0
+        return
     rows = {name: version or "(not installed)" for name, version in environment.versions.items()}
     for setting in environment.settings:
         is_unset = setting.source == "default" and not setting.value
@@ -32,6 +34,4 @@ def run(options: Options) -> int:
     width = max(map(len, rows))
     for name, text in rows.items():
         output.line(f"{name:{width}}  {text}")
-    for problem in environment.problems:
-        output.complain(problem)
-    return int(bool(environment.problems))
+    yield from environment.problems

@@ -9,7 +9,7 @@ saved_model.pbtxt.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from tfhub_cache import cache
 from tfhub_cache.cli import output
@@ -24,7 +24,7 @@ def add_arguments(command: Parser) -> None:
     add_flag(command, "--json", "for programs")
 
 
-def run(options: Options) -> int:
+def run(options: Options) -> Iterable[object]:
     """Shows one model."""
     known = cache.info(options.handle)
     manifest = known.entry.manifest
@@ -36,7 +36,7 @@ def run(options: Options) -> int:
             signatures=known.signatures,
             signatures_error=known.signatures_error,
         )
-        return 0
+        return ()
     rows = [*_rows(known)]
     # A name comes from a server, too, so the column has an end.
     width = min(24, max(len(name) for name, *_ in rows))
@@ -48,7 +48,7 @@ def run(options: Options) -> int:
         for kind, tensors in ("in ", signature.inputs), ("out", signature.outputs):
             for tensor in tensors:
                 output.line(f"  {kind}  {tensor.name}: {tensor.dtype} {_shape(tensor.shape)}")
-    return 0
+    return ()
 
 
 def _rows(known: cache.Info) -> Iterator[tuple[str, ...]]:

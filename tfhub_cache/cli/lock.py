@@ -10,6 +10,8 @@ left out.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from tfhub_cache import cache
 from tfhub_cache.cli import output
 from tfhub_cache.cli.arguments import Options, Parser, add_option, add_wanted, not_empty, wanted
@@ -23,11 +25,11 @@ def add_arguments(command: Parser) -> None:
     add_option(command, "-o LOCKFILE", not_empty, text, dest="output", default="models.lock")
 
 
-def run(options: Options) -> int:
+def run(options: Options) -> Iterable[object]:
     """Writes a lock file."""
     handles = wanted(options)
     with output.progress(quiet=options.quiet):
         pins = cache.lock(handles, options.output, jobs=options.jobs, refresh=options.refresh)
     size = format_size(sum(pin.size for pin in pins.values()))
     output.line(f"{options.output}: {output.count(len(pins), 'model')}, {size}")
-    return 0
+    return ()

@@ -14,7 +14,7 @@ not shown.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from tfhub_cache import cache, settings
 from tfhub_cache.cli import output
@@ -37,7 +37,7 @@ def add_arguments(command: Parser) -> None:
     add_flag(command, "--json", "for programs")
 
 
-def run(options: Options) -> int:
+def run(options: Options) -> Iterable[object]:
     """Lists the cache."""
     entries = sorted(cache.entries(), key=_ORDERS[options.sort])
     root = without_secrets(settings.cache_dir())
@@ -48,7 +48,7 @@ def run(options: Options) -> int:
     if options.json:
         listed = [output.entry_json(entry) for entry in entries]
         output.write_json(cache=root, entries=listed, size=size, leftovers=leftovers, free=free)
-        return 0
+        return ()
     if entries:
         output.table(_HEADINGS, map(_row, entries))
     there = "" if free is None else f"; {format_size(free)} are free there"
@@ -58,7 +58,7 @@ def run(options: Options) -> int:
             f"Crashed processes left {format_size(leftovers)}, which `tfhub-cache prune` removes. "
             "A download that was interrupted resumes when its model is resolved again."
         )
-    return 0
+    return ()
 
 
 def _row(entry: cache.Entry) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 from absl import logging as absl_logging
 
@@ -22,6 +23,8 @@ from tfhub_cache.cli.arguments import Options, Parser, add_command, common_optio
 from tfhub_cache.version import __version__
 
 _COMMANDS = (resolve, lock, ls, info, verify, rm, prune, env, run)
+_EXPECTED: Final = (OSError, ValueError, RuntimeError, ImportError)
+"""Errors that say what to do; any other is a bug, and comes with its traceback."""
 
 
 def build_parser() -> Parser:
@@ -58,8 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         argcomplete.autocomplete(parser)
     output.set_up()
     options = parser.parse_args(arguments, Options())
+    expected = () if options.debug else _EXPECTED
     try:
-        status = _run(options)
+        status = _run(options, expected)
         sys.stdout.flush()
         return status
     except BrokenPipeError:
@@ -69,14 +73,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         output.complain("interrupted.")
         return 130
-    except output.EXPECTED as error:
-        if options.debug:
-            raise
+    except expected as error:
         output.complain(error)
         return 1
 
 
-def _run(options: Options) -> int:
+def _run(options: Options, expected: tuple[type[Exception], ...]) -> int:
     is_verbose = options.verbose or options.debug
     absl_logging.set_verbosity(absl_logging.INFO if is_verbose else absl_logging.WARNING)
     if not is_verbose:
@@ -87,6 +89,11 @@ def _run(options: Options) -> int:
         settings.LOAD_FORMAT: options.load_format,
         settings.LOCKFILE: options.locked,
     }
+    status = 0
     with settings.overridden(given):
-        status: int = options.run(options)
+        for problem in options.run(options):
+            if isinstance(problem, Exception) and not isinstance(problem, expected):
+                raise problem
+            output.complain(problem)
+            status = 1
     return status

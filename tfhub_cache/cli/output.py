@@ -10,16 +10,13 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any
 
 from absl import logging as absl_logging
 
 from tfhub_cache import cache, settings
 from tfhub_cache.notation import format_age, format_size
 from tfhub_cache.urls import printable, redact, without_secrets
-
-EXPECTED: Final = (OSError, ValueError, RuntimeError, ImportError)
-"""Errors that say what to do; any other is a bug, and comes with its traceback."""
 
 _COLORS = {"ok": 32, "downloading": 33, "incomplete": 31, "differs": 31, "foreign": 36}
 """Words that are green, yellow, red or cyan where they stand alone."""

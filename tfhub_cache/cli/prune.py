@@ -13,6 +13,8 @@ min, h, d or w.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from tfhub_cache import cache
 from tfhub_cache.cli import output
 from tfhub_cache.cli.arguments import Options, Parser, add_flag, add_option
@@ -28,7 +30,7 @@ def add_arguments(command: Parser) -> None:
     add_flag(command, "--dry-run", "only show what would be removed")
 
 
-def run(options: Options) -> int:
+def run(options: Options) -> Iterable[object]:
     """Makes room."""
     pruned = cache.prune(options.max_size, options.unused_for, dry_run=options.dry_run)
     verb, done = ("Would remove", "Would free") if options.dry_run else ("Removed", "Freed")
@@ -39,8 +41,6 @@ def run(options: Options) -> int:
         output.line(f"{verb} {output.name_of(entry)} ({about})")
     for entry in pruned.kept:
         output.complain(f"{output.name_of(entry)} stays, as it is in use.")
-    for error in pruned.errors:
-        output.complain(error)
+    yield from pruned.errors
     freed, left = format_size(pruned.freed), format_size(pruned.size)
     output.line(f"{done} {freed}; the models that stay have {left}.")
-    return int(bool(pruned.errors))

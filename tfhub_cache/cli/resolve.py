@@ -11,6 +11,8 @@ bars on a terminal. One that fails does not stop the others.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from tfhub_cache import cache, pins, settings
 from tfhub_cache.cli import output
 from tfhub_cache.cli.arguments import Options, Parser, add_option, add_wanted, not_empty, wanted
@@ -26,19 +28,14 @@ def add_arguments(command: Parser) -> None:
     add_option(command, "--locked LOCKFILE", not_empty, text)
 
 
-def run(options: Options) -> int:
+def run(options: Options) -> Iterable[object]:
     """Prints the paths of handles."""
     locked = settings.LOCKFILE.value() if options.locked else None
     all_locked = locked and not options.handles and not options.files
     handles = list(pins.read(locked)) if locked and all_locked else wanted(options)
-    failed = False
     with output.progress(quiet=options.quiet):
         for resolved in cache.resolve_all(handles, jobs=options.jobs, refresh=options.refresh):
             if resolved.error is None:
                 output.path(str(resolved.path))
-            elif options.debug or not isinstance(resolved.error, output.EXPECTED):
-                raise resolved.error
             else:
-                failed = True
-                output.complain(resolved.error)
-    return int(failed)
+                yield resolved.error

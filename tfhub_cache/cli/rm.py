@@ -10,6 +10,7 @@ process is downloading stays.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 
 from tfhub_cache import cache
 from tfhub_cache.cli import output
@@ -25,33 +26,29 @@ def add_arguments(command: Parser) -> None:
     add_flag(command, "-y --yes", "don't ask")
 
 
-def run(options: Options) -> int:
+def run(options: Options) -> Iterable[object]:
     """Removes models."""
     if bool(options.handles) == options.all:
         options.command.error("give handles, or --all")
     found = {entry.key: entry for entry in cache.entries()} if options.all else {}
-    failed = False
     for handle in options.handles:
         try:
             entry = cache.find(handle)
             found[entry.key] = entry
         except CacheError as error:
-            failed = True
-            output.complain(error)
+            yield error
     entries = [*found.values()]
     names = [f"{output.name_of(entry)} ({_size(entry)})" for entry in entries]
     if options.all and not entries:
         output.line("There is nothing to remove.")
     elif entries and not options.yes and not _is_agreed(options, entries, names):
-        output.complain("nothing was removed.")
-        return 1
+        yield "nothing was removed."
+        return
     for name, removed in zip(names, cache.remove(entries), strict=True):
         if removed.error is None:
             output.line(f"Removed {name}")
         else:
-            failed = True
-            output.complain(removed.error)
-    return int(failed)
+            yield removed.error
 
 
 def _is_agreed(options: Options, entries: list[cache.Entry], names: list[str]) -> bool:

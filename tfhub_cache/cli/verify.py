@@ -12,6 +12,8 @@ not downloaded again.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from tfhub_cache import cache
 from tfhub_cache.cli import output
 from tfhub_cache.cli.arguments import Options, Parser, add_cached, add_flag, add_jobs
@@ -25,19 +27,16 @@ def add_arguments(command: Parser) -> None:
     add_jobs(command, "how many files are read at a time")
 
 
-def run(options: Options) -> int:
+def run(options: Options) -> Iterable[object]:
     """Verifies models."""
-    is_intact = True
     for verified in cache.verify(options.handles or None, fix=options.fix, jobs=options.jobs):
-        is_intact &= verified.is_sound
         if verified.entry is not None:
-            _show(verified, verified.entry)
+            yield from _shown(verified, verified.entry)
         if verified.error is not None:
-            output.complain(verified.error)
-    return int(not is_intact)
+            yield verified.error
 
 
-def _show(verified: cache.Verified, entry: cache.Entry) -> None:
+def _shown(verified: cache.Verified, entry: cache.Entry) -> Iterable[object]:
     name = output.name_of(entry)
     if verified.problems:
         output.line("differs", f"  {name}")
@@ -47,7 +46,7 @@ def _show(verified: cache.Verified, entry: cache.Entry) -> None:
             output.line("    It was downloaded again.")
         elif verified.error is None:
             word = (entry.handle and argument(entry.handle)) or entry.key
-            output.line(f"    To download it again: tfhub-cache verify --fix {word}")
+            yield f"{name} differs. To download it again: tfhub-cache verify --fix {word}"
     elif verified.compared:
         output.line("ok", f"  {name}")
     elif verified.error is None:
