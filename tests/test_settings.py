@@ -41,10 +41,10 @@ def test_an_option_comes_before_the_environment_that_before_the_flag_that_before
     monkeypatch.setenv("TFHUB_CACHE_DIR", "/from/environment")
     assert settings.cache_dir() == "/from/environment"
     assert settings.CACHE_DIR.read()[1] == "environment"
-    with settings.overridden({settings.CACHE_DIR: "/from/option"}):
+    with settings.overridden({"TFHUB_CACHE_DIR": "/from/option"}):
         assert (settings.cache_dir(), settings.CACHE_DIR.read()[1]) == ("/from/option", "option")
         assert os.environ["TFHUB_CACHE_DIR"] == "/from/environment"
-        with settings.overridden({settings.CACHE_DIR: None, settings.LOAD_FORMAT: ""}):
+        with settings.overridden({"TFHUB_CACHE_DIR": None, "TFHUB_MODEL_LOAD_FORMAT": ""}):
             assert settings.cache_dir() == "/from/option"
     assert settings.cache_dir() == "/from/environment"
 
@@ -222,7 +222,7 @@ def test_any_text_has_a_value_or_is_an_error_of_one_kind(
     setting: Setting[object], text: str
 ) -> None:
     outcome = f"{setting.env}: "
-    with settings.overridden({setting: text}):
+    with settings.overridden({setting.env: text}):
         try:
             setting.value()
         except ValueError as error:

@@ -49,7 +49,8 @@ _Value = TypeVar("_Value", covariant=True)
 _LONGEST_TIMEOUT = 1e6
 """Seconds; some systems have no longer timeouts."""
 
-_options: dict[Setting[Any], str] = {}
+_options: dict[str, str] = {}
+"""Texts of options, by the names of environment variables."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +91,7 @@ class Setting(Generic[_Value]):
 
         The sources are `option`, `environment`, `flag` and `default`.
         """
-        if text := _options.get(self):
+        if text := _options.get(self.env):
             return text, "option"
         if text := os.environ.get(self.env):
             return text, "environment"
@@ -100,15 +101,16 @@ class Setting(Generic[_Value]):
 
 
 @contextlib.contextmanager
-def overridden(options: Mapping[Setting[Any], str | None]) -> Iterator[None]:
+def overridden(options: Mapping[str, Any]) -> Iterator[None]:
     """Set options of a command, which come before all other sources, in this process.
 
     Args:
-        options: texts; None and an empty text change nothing.
+        options: texts by the names of environment variables; None and an empty text change
+            nothing.
     """
     global _options
     before = _options
-    _options = {**before, **{setting: text for setting, text in options.items() if text}}
+    _options = {**before, **{name: text for name, text in options.items() if text}}
     try:
         yield
     finally:

@@ -15,11 +15,8 @@ from tfhub_cache.urls import argument, printable
 
 
 class Options(argparse.Namespace):
-    """What a command line says. Those named here have a value in any case."""
+    """What a command line says. An option in place of a setting has the name of that."""
 
-    cache_dir: str | None = None
-    load_format: str | None = None
-    locked: str | None = None
     verbose = debug = False
 
 
@@ -64,10 +61,11 @@ def common_options() -> Parser:
     parser = Parser(add_help=False, argument_default=argparse.SUPPRESS)
     group = parser.add_argument_group("common options")
     text = "the cache: a folder, or gs://bucket/folder (default: TFHUB_CACHE_DIR)"
-    add_option(group, "--cache-dir DIR", not_empty, text)
+    add_option(group, "--cache-dir DIR", not_empty, text, dest=settings.CACHE_DIR.env)
     formats = [one.value for one in settings.ModelLoadFormat]
     text = "how models are reached (default: TFHUB_MODEL_LOAD_FORMAT)"
-    group.add_argument("--load-format", choices=formats, help=text)
+    dest = settings.LOAD_FORMAT.env
+    group.add_argument("--load-format", choices=formats, help=text, dest=dest)
     add_flag(group, "-v --verbose", "report each step")
     add_flag(group, "--debug", "show where an error comes from")
     return parser
@@ -144,7 +142,7 @@ def add_cached(command: Parser, name: str, **more: Any) -> None:
 
 
 def _cached_handles(parsed_args: argparse.Namespace, **_: Any) -> Iterable[str]:
-    with settings.overridden({settings.CACHE_DIR: getattr(parsed_args, "cache_dir", None)}):
+    with settings.overridden(vars(parsed_args)):
         # argcomplete quotes them for the shell.
         return [
             entry.handle if argument(entry.handle) else entry.key

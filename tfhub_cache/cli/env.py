@@ -26,12 +26,11 @@ def run(options: Options) -> Iterable[object]:
     if options.json:
         output.write_json(**vars(environment))
         return
-    rows = {name: version or "(not installed)" for name, version in environment.versions.items()}
+    for name, version in environment.versions.items():
+        output.line(f"{name:29}  {version or '(not installed)'}")
     for setting in environment.settings:
         is_unset = setting.source == "default" and not setting.value
-        rows[setting.name] = "(not set)" if is_unset else f"{setting.value}  [{setting.source}]"
-    rows["cache"] = environment.cache
-    width = max(map(len, rows))
-    for name, text in rows.items():
-        output.line(f"{name:{width}}  {text}")
+        shown = "(not set)" if is_unset else f"{setting.value}  [{setting.source}]"
+        output.line(f"{setting.name:29}  {shown}")
+    output.line(f"{'cache':29}  {environment.cache}")
     yield from environment.problems

@@ -37,11 +37,8 @@ def run(options: Options) -> Iterable[object]:
             signatures_error=known.signatures_error,
         )
         return ()
-    rows = [*_rows(known)]
-    # A name comes from a server, too, so the column has an end.
-    width = min(24, max(len(name) for name, *_ in rows))
-    for name, *parts in rows:
-        output.line(f"{name:{width}}  ", *parts)
+    for name, *parts in _rows(known):
+        output.line(f"{name:13}  ", *parts)
     for signature in known.signatures or []:
         output.line()
         output.line(f"signature {signature.name} ({', '.join(signature.tags) or 'no tags'})")

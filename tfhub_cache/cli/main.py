@@ -84,13 +84,8 @@ def _run(options: Options, expected: tuple[type[Exception], ...]) -> int:
     if not is_verbose:
         # Its words for trying again are for those who know its classes.
         logging.getLogger("urllib3").setLevel(logging.ERROR)
-    given = {
-        settings.CACHE_DIR: options.cache_dir,
-        settings.LOAD_FORMAT: options.load_format,
-        settings.LOCKFILE: options.locked,
-    }
     status = 0
-    with settings.overridden(given):
+    with settings.overridden(vars(options)):
         for problem in options.run(options):
             if isinstance(problem, Exception) and not isinstance(problem, expected):
                 raise problem

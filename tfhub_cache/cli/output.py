@@ -145,7 +145,7 @@ def progress(*, quiet: bool) -> contextlib.AbstractContextManager[None]:
         absl_logging.set_verbosity(max(absl_logging.get_verbosity(), absl_logging.INFO))
     elif settings.DOWNLOAD_PROGRESS.value() is None:
         shown = "yes"
-    return settings.overridden({settings.DOWNLOAD_PROGRESS: shown})
+    return settings.overridden({settings.DOWNLOAD_PROGRESS.env: shown})
 
 
 def entry_json(entry: cache.Entry) -> dict[str, Any]:

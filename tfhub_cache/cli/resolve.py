@@ -25,12 +25,12 @@ def add_arguments(command: Parser) -> None:
         "use only what LOCKFILE names (default: TFHUB_LOCKFILE). Without any HANDLE, those in it "
         "are resolved"
     )
-    add_option(command, "--locked LOCKFILE", not_empty, text)
+    add_option(command, "--locked LOCKFILE", not_empty, text, dest=settings.LOCKFILE.env)
 
 
 def run(options: Options) -> Iterable[object]:
     """Prints the paths of handles."""
-    locked = settings.LOCKFILE.value() if options.locked else None
+    locked = settings.LOCKFILE.read()[1] == "option" and settings.LOCKFILE.value()
     all_locked = locked and not options.handles and not options.files
     handles = list(pins.read(locked)) if locked and all_locked else wanted(options)
     with output.progress(quiet=options.quiet):
