@@ -8,10 +8,12 @@ programs that want to know more catch the classes below.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, field
 
 from tfhub_cache.urls import printable
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class ResolveError(OSError):
     """A handle could not be turned into a path. Its text is put together when it is shown.
 
@@ -26,24 +28,17 @@ class ResolveError(OSError):
         status: the HTTP status of the last answer; None where there was none.
     """
 
-    def __init__(
-        self,
-        what: str,
-        *,
-        cause: str = "",
-        advice: str = "",
-        handle: str | None = None,
-        url: str | None = None,
-        status: int | None = None,
-    ) -> None:
-        super().__init__(what)
-        self.what = what
-        self.cause = printable(cause)
-        self.advice = advice
-        self.before = ""
-        self.handle = handle
-        self.url = url
-        self.status = status
+    what: str = field(kw_only=False)
+    cause: str = ""
+    advice: str = ""
+    before: str = ""
+    handle: str | None = None
+    url: str | None = None
+    status: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__init__(self.what)  # by which pickle makes it again
+        self.cause = printable(self.cause)
 
     @property
     def why(self) -> str:
