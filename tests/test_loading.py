@@ -294,7 +294,7 @@ def test_white_space_around_what_is_read_where_it_is_is_left_out(
     monkeypatch.setenv("TFHUB_OFFLINE", "1")
     with pytest.raises(errors.OfflineError, match=r"^gs://test-bucket/m is not on this machine"):
         hub.resolve(" gs://test-bucket/m\n")
-    with pytest.raises(errors.OfflineError, match=r"COMPRESSED http://h/m/1$"):
+    with pytest.raises(errors.OfflineError, match=r"resolve http://h/m/1$"):
         hub.resolve(" http://h/m/1\n")
 
 

@@ -16,14 +16,10 @@ _ON_THIS_MACHINE = frozenset({"", "file", "local", "memory", "ram"})
 
 def refusal(handle: str, root: str) -> OfflineError:
     """The error in place of a download into a cache."""
-    shown = redact(handle)
-    hint = " (with the query of the handle, which is not shown here)" if "?" in handle else ""
-    word = argument(handle)
-    how = f": tfhub-cache resolve {word}" if word else f", with tfhub-cache resolve{hint}."
     return OfflineError(
-        f"{shown} would have to be downloaded into the cache {redact(root)}, but "
-        f"TFHUB_OFFLINE is set. Fetch it beforehand, where there is a network{how}",
-        handle=shown,
+        f"{redact(handle)} would have to be downloaded into the cache {redact(root)}, but "
+        f"TFHUB_OFFLINE is set. {_fetch(handle)}",
+        handle=redact(handle),
     )
 
 
@@ -38,13 +34,16 @@ def refusal_of_unreadable(handle: str, path: str) -> OfflineError:
 
 def refusal_of_uncompressed(handle: str) -> OfflineError:
     """The error in place of a request for a model's folder in UNCOMPRESSED mode."""
-    shown, word = redact(handle), argument(handle) or "HANDLE"
     return OfflineError(
-        f"{shown} is read over the network in UNCOMPRESSED mode, and TFHUB_OFFLINE is set. Set "
-        "TFHUB_MODEL_LOAD_FORMAT=COMPRESSED, and fetch it beforehand, where there is a network: "
-        f"tfhub-cache resolve --load-format COMPRESSED {word}",
-        handle=shown,
+        f"{redact(handle)} is read over the network in UNCOMPRESSED mode, and TFHUB_OFFLINE is "
+        f"set. Set TFHUB_MODEL_LOAD_FORMAT=COMPRESSED. {_fetch(handle)}",
+        handle=redact(handle),
     )
+
+
+def _fetch(handle: str) -> str:
+    word = argument(handle) or "HANDLE"
+    return f"Fetch it beforehand, where there is a network: tfhub-cache resolve {word}"
 
 
 def check_path(path: str) -> None:
