@@ -100,16 +100,10 @@ def add_jobs(command: Parser, text: str) -> None:
 def add_wanted(command: Parser) -> None:
     """Adds handles, which `wanted` reads, and how they are downloaded."""
     command.add_argument("handles", metavar="HANDLE", nargs="*", help="what `hub.resolve` takes")
-    text = (
-        "read handles from FILE, one a line; what follows a # is a comment; - is stdin. There "
-        "may be several"
-    )
+    text = "read handles from FILE, one a line, with comments after #; - is stdin; may be repeated"
     add_option(command, "-r FILE", str, text, dest="files", action="append", default=[])
     add_jobs(command, "how many models are downloaded at a time")
-    text = (
-        "download again what is in the cache, and replace it when the new one is complete. For "
-        "handles without a version, which mean the latest"
-    )
+    text = "download again what is in the cache; handles without a version mean the latest"
     add_flag(command, "--refresh", text)
     add_flag(command, "-q --quiet", "no progress on stderr")
 

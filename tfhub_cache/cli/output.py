@@ -58,8 +58,7 @@ def path(text: str) -> None:
 
 def complain(problem: object) -> None:
     """Writes a problem to stderr: a line, and those that it has below."""
-    first, *others = str(problem).split("\n")
-    lines = [f"tfhub-cache: {printable(first)}", *(printable(other.strip()) for other in others)]
+    lines = [printable(one.strip()) for one in f"tfhub-cache: {problem}".split("\n")]
     _write("\n  ".join(lines), sys.stderr)
 
 

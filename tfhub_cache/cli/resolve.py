@@ -21,10 +21,7 @@ from tfhub_cache.cli.arguments import Options, Parser, add_option, add_wanted, n
 def add_arguments(command: Parser) -> None:
     """Adds the arguments."""
     add_wanted(command)
-    text = (
-        "use only what LOCKFILE names (default: TFHUB_LOCKFILE). Without any HANDLE, those in it "
-        "are resolved"
-    )
+    text = "use only what LOCKFILE names (default: TFHUB_LOCKFILE); without a HANDLE, all of it"
     add_option(command, "--locked LOCKFILE", not_empty, text, dest=settings.LOCKFILE.env)
 
 
