@@ -196,22 +196,19 @@ def test_quiet_draws_no_bar_however_long_it_takes(
     terminal: Callable[..., Terminal], cache_dir: Path, host: Host, tmp_path: Path, command: str
 ) -> None:
     packed = pack_files(fake_model(size=1_000_000))
-    handle = host.publish("/m/1", delayed(1.5, archive(packed)))
-    wanted = ["-o", str(tmp_path / "models.lock")] if command == "lock" else []
-    quiet = terminal(command, "-q", *wanted, handle)
-    assert quiet.end() == 0
-    assert len(quiet.text.splitlines()) == 1
-    assert "\r" not in quiet.text
+
+    def begun(name: str, *options: str, **env: str) -> Terminal:
+        handle = host.publish(f"/{name}/1", delayed(1.5, archive(packed)))
+        if command == "lock":
+            options += ("-o", str(tmp_path / f"{name}.lock"))
+        return terminal(command, *options, handle, **env)
+
+    quiet = begun("quiet", "-q")
     # Whatever the environment says: an option comes before it.
-    host.publish("/m/2", delayed(1.5, archive(packed)))
-    quiet = terminal(command, "-q", *wanted, f"{host.url}/m/2", TFHUB_DOWNLOAD_PROGRESS="1")
-    assert quiet.end() == 0
-    assert "\r" not in quiet.text
-    host.publish("/m/3", delayed(0.1, archive(packed)))
-    drawn = terminal(command, *wanted, f"{host.url}/m/3")
-    assert drawn.end() == 0
-    assert f"{host.url}/m/3:" in drawn.text
-    host.publish("/m/4", delayed(1.5, archive(packed)))
-    forbidden = terminal(command, *wanted, f"{host.url}/m/4", TFHUB_DOWNLOAD_PROGRESS="no")
-    assert forbidden.end() == 0
-    assert "\r" not in forbidden.text
+    wished = begun("wished", "-q", TFHUB_DOWNLOAD_PROGRESS="1")
+    forbidden = begun("forbidden", TFHUB_DOWNLOAD_PROGRESS="no")
+    drawn = begun("drawn")
+    assert [one.end() for one in (quiet, wished, forbidden, drawn)] == [0, 0, 0, 0]
+    assert len(quiet.text.splitlines()) == 1
+    assert not [one.text for one in (quiet, wished, forbidden) if "\r" in one.text]
+    assert f"{host.url}/drawn/1:" in drawn.text
