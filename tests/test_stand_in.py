@@ -29,9 +29,6 @@ SUBMODULES = (
     "uncompressed_module_resolver",
     "version",
 )
-needs_keras_layer = pytest.mark.skipif(
-    importlib.util.find_spec("tfhub_cache.keras_layer") is None, reason="there is no KerasLayer"
-)
 
 
 @pytest.fixture
@@ -320,10 +317,13 @@ assert getattr(tensorflow_hub, "text_embedding_column", None) is None
 # KerasLayer.
 
 
-@needs_keras_layer
 @pytest.mark.tensorflow
-def test_keras_layer_is_ours_and_imported_when_it_is_asked_for(run_python) -> None:
-    code = """
+@pytest.mark.parametrize("legacy", ["0", "1"], ids=["Keras 3", "Keras 2"])
+def test_keras_layer_is_ours_once_it_is_asked_for_and_in_a_saved_config_that_names_tensorflow_hub(
+    run_python, text_embedding: Path, legacy: str
+) -> None:
+    # Keras 2 imports the module that the config names; Keras 3 wants to be told what to trust.
+    code = f"""
 import sys
 import tensorflow_hub as hub
 assert "tensorflow" not in sys.modules
@@ -333,20 +333,8 @@ from tensorflow_hub import KerasLayer
 from tensorflow_hub import *
 import tfhub_cache.keras_layer
 assert layer is KerasLayer is hub.keras_layer.KerasLayer is tfhub_cache.keras_layer.KerasLayer
-"""
-    run_python(INSTALL + code).check()
 
-
-@needs_keras_layer
-@pytest.mark.tensorflow
-@pytest.mark.parametrize("legacy", ["0", "1"], ids=["Keras 3", "Keras 2"])
-def test_a_saved_keras_config_that_names_tensorflow_hub_gives_our_layer(
-    run_python, text_embedding: Path, legacy: str
-) -> None:
-    # Keras 2 imports the module that the config names; Keras 3 wants to be told what to trust.
-    code = f"""
 import tensorflow as tf
-import tensorflow_hub as hub
 config = {{
     "module": "tensorflow_hub.keras_layer",
     "class_name": "KerasLayer",
