@@ -8,10 +8,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from tfhub_cache import cache, notation, settings
 from tfhub_cache.urls import argument, printable
+
+Problems: TypeAlias = Iterable[object]
+"""What goes wrong in a command that goes on all the same: errors, or texts."""
 
 
 class Options(argparse.Namespace):
@@ -33,8 +36,7 @@ def add_command(commands: Any, module: ModuleType, common: Parser) -> None:
     Args:
         commands: what argparse's `add_subparsers` returned.
         module: it has the name of the command; the docstring that `help_of` takes;
-            `add_arguments(command)`; and `run(options)`, which yields what goes wrong: errors, or
-            texts.
+            `add_arguments(command)`; and `run(options)`, which yields `Problems`.
         common: the options that all commands have.
     """
     name = module.__name__.rpartition(".")[2]

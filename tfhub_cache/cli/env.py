@@ -8,19 +8,16 @@ reports. Passwords and queries of URLs are left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from tfhub_cache import cache
-from tfhub_cache.cli import output
-from tfhub_cache.cli.arguments import Options, Parser, add_flag
+from tfhub_cache.cli import arguments, output
 
 
-def add_arguments(command: Parser) -> None:
+def add_arguments(command: arguments.Parser) -> None:
     """Adds the arguments."""
-    add_flag(command, "--json", "for programs")
+    arguments.add_flag(command, "--json", "for programs")
 
 
-def run(options: Options) -> Iterable[object]:
+def run(options: arguments.Options) -> arguments.Problems:
     """Shows versions and settings."""
     environment = cache.environment()
     if options.json:

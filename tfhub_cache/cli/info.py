@@ -9,22 +9,21 @@ saved_model.pbtxt.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from tfhub_cache import cache
-from tfhub_cache.cli import output
-from tfhub_cache.cli.arguments import Options, Parser, add_cached, add_flag
+from tfhub_cache.cli import arguments, output
 from tfhub_cache.notation import format_size
 from tfhub_cache.urls import without_secrets
 
 
-def add_arguments(command: Parser) -> None:
+def add_arguments(command: arguments.Parser) -> None:
     """Adds the arguments."""
-    add_cached(command, "handle")
-    add_flag(command, "--json", "for programs")
+    arguments.add_cached(command, "handle")
+    arguments.add_flag(command, "--json", "for programs")
 
 
-def run(options: Options) -> Iterable[object]:
+def run(options: arguments.Options) -> arguments.Problems:
     """Shows one model."""
     known = cache.info(options.handle)
     manifest = known.entry.manifest

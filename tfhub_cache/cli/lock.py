@@ -10,24 +10,23 @@ left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from tfhub_cache import cache
-from tfhub_cache.cli import output
-from tfhub_cache.cli.arguments import Options, Parser, add_option, add_wanted, not_empty, wanted
+from tfhub_cache.cli import arguments, output
 from tfhub_cache.notation import format_size
 
 
-def add_arguments(command: Parser) -> None:
+def add_arguments(command: arguments.Parser) -> None:
     """Adds the arguments."""
-    add_wanted(command)
+    arguments.add_wanted(command)
     text = "the file to write (default: %(default)s)"
-    add_option(command, "-o LOCKFILE", not_empty, text, dest="output", default="models.lock")
+    arguments.add_option(
+        command, "-o LOCKFILE", arguments.not_empty, text, dest="output", default="models.lock"
+    )
 
 
-def run(options: Options) -> Iterable[object]:
+def run(options: arguments.Options) -> arguments.Problems:
     """Writes a lock file."""
-    handles = wanted(options)
+    handles = arguments.wanted(options)
     with output.progress(quiet=options.quiet):
         pins = cache.lock(handles, options.output, jobs=options.jobs, refresh=options.refresh)
     size = format_size(sum(pin.size for pin in pins.values()))

@@ -14,11 +14,10 @@ not shown.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from tfhub_cache import cache, settings
-from tfhub_cache.cli import output
-from tfhub_cache.cli.arguments import Options, Parser, add_flag
+from tfhub_cache.cli import arguments, output
 from tfhub_cache.notation import format_size
 from tfhub_cache.urls import without_secrets
 
@@ -30,14 +29,14 @@ _ORDERS: dict[str, Callable[[cache.Entry], float]] = {
 }
 
 
-def add_arguments(command: Parser) -> None:
+def add_arguments(command: arguments.Parser) -> None:
     """Adds the arguments."""
     text = "by name, the largest first, or the last used first (default: %(default)s)"
     command.add_argument("--sort", choices=_ORDERS, default="name", help=text)
-    add_flag(command, "--json", "for programs")
+    arguments.add_flag(command, "--json", "for programs")
 
 
-def run(options: Options) -> Iterable[object]:
+def run(options: arguments.Options) -> arguments.Problems:
     """Lists the cache."""
     entries = sorted(cache.entries(), key=_ORDERS[options.sort])
     root = without_secrets(settings.cache_dir())

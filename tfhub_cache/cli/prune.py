@@ -13,24 +13,21 @@ min, h, d or w.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from tfhub_cache import cache
-from tfhub_cache.cli import output
-from tfhub_cache.cli.arguments import Options, Parser, add_flag, add_option
+from tfhub_cache.cli import arguments, output
 from tfhub_cache.notation import format_size, parse_duration, parse_size
 
 
-def add_arguments(command: Parser) -> None:
+def add_arguments(command: arguments.Parser) -> None:
     """Adds the arguments."""
     size = "how large the models may be together, such as 20GB or 500MiB"
-    add_option(command, "--max-size SIZE", parse_size, size)
+    arguments.add_option(command, "--max-size SIZE", parse_size, size)
     age = "remove what was not used for so long, such as 30d or 12h"
-    add_option(command, "--unused-for AGE", parse_duration, age)
-    add_flag(command, "--dry-run", "only show what would be removed")
+    arguments.add_option(command, "--unused-for AGE", parse_duration, age)
+    arguments.add_flag(command, "--dry-run", "only show what would be removed")
 
 
-def run(options: Options) -> Iterable[object]:
+def run(options: arguments.Options) -> arguments.Problems:
     """Makes room."""
     pruned = cache.prune(options.max_size, options.unused_for, dry_run=options.dry_run)
     verb, done = ("Would remove", "Would free") if options.dry_run else ("Removed", "Freed")

@@ -11,25 +11,24 @@ bars on a terminal. One that fails does not stop the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from tfhub_cache import cache, pins, settings
-from tfhub_cache.cli import output
-from tfhub_cache.cli.arguments import Options, Parser, add_option, add_wanted, not_empty, wanted
+from tfhub_cache.cli import arguments, output
 
 
-def add_arguments(command: Parser) -> None:
+def add_arguments(command: arguments.Parser) -> None:
     """Adds the arguments."""
-    add_wanted(command)
+    arguments.add_wanted(command)
     text = "use only what LOCKFILE names (default: TFHUB_LOCKFILE); without a HANDLE, all of it"
-    add_option(command, "--locked LOCKFILE", not_empty, text, dest=settings.LOCKFILE.env)
+    arguments.add_option(
+        command, "--locked LOCKFILE", arguments.not_empty, text, dest=settings.LOCKFILE.env
+    )
 
 
-def run(options: Options) -> Iterable[object]:
+def run(options: arguments.Options) -> arguments.Problems:
     """Prints the paths of handles."""
     locked = settings.LOCKFILE.read()[1] == "option" and settings.LOCKFILE.value()
     all_locked = locked and not options.handles and not options.files
-    handles = list(pins.read(locked)) if locked and all_locked else wanted(options)
+    handles = list(pins.read(locked)) if locked and all_locked else arguments.wanted(options)
     with output.progress(quiet=options.quiet):
         for resolved in cache.resolve_all(handles, jobs=options.jobs, refresh=options.refresh):
             if resolved.error is None:

@@ -10,23 +10,21 @@ process is downloading stays.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
 
 from tfhub_cache import cache
-from tfhub_cache.cli import output
-from tfhub_cache.cli.arguments import Options, Parser, add_cached, add_flag
+from tfhub_cache.cli import arguments, output
 from tfhub_cache.errors import CacheError
 from tfhub_cache.notation import format_size
 
 
-def add_arguments(command: Parser) -> None:
+def add_arguments(command: arguments.Parser) -> None:
     """Adds the arguments."""
-    add_cached(command, "handles", nargs="*")
-    add_flag(command, "--all", "remove everything in the cache")
-    add_flag(command, "-y --yes", "don't ask")
+    arguments.add_cached(command, "handles", nargs="*")
+    arguments.add_flag(command, "--all", "remove everything in the cache")
+    arguments.add_flag(command, "-y --yes", "don't ask")
 
 
-def run(options: Options) -> Iterable[object]:
+def run(options: arguments.Options) -> arguments.Problems:
     """Removes models."""
     if bool(options.handles) == options.all:
         options.command.error("give handles, or --all")
@@ -51,7 +49,7 @@ def run(options: Options) -> Iterable[object]:
             yield removed.error
 
 
-def _is_agreed(options: Options, entries: list[cache.Entry], names: list[str]) -> bool:
+def _is_agreed(options: arguments.Options, entries: list[cache.Entry], names: list[str]) -> bool:
     """Asks on a terminal. Elsewhere handles are enough, but not `--all`."""
     if sys.stdin.isatty() and sys.stderr.isatty():
         size = format_size(sum(entry.size for entry in entries))

@@ -21,19 +21,18 @@ import sys
 from collections.abc import Sequence
 
 from tfhub_cache import settings
-from tfhub_cache.cli import output
-from tfhub_cache.cli.arguments import Options, Parser
+from tfhub_cache.cli import arguments, output
 from tfhub_cache.stand_in import FOLDER
 
 
-def add_arguments(command: Parser) -> None:
+def add_arguments(command: arguments.Parser) -> None:
     """Adds the arguments."""
     command.usage = "tfhub-cache run SCRIPT | -m MODULE | -c CODE [ARGUMENT ...]"
     text = "the program, and its arguments"
     command.add_argument("program", metavar="PROGRAM", nargs=argparse.REMAINDER, help=text)
 
 
-def run(options: Options) -> None:
+def run(options: arguments.Options) -> None:
     """Says how it is called; where that is right, `main` calls `start`."""
     options.command.error(
         "`run` must be the first word, and a program the next. For the program's cache set "

@@ -12,22 +12,19 @@ not downloaded again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from tfhub_cache import cache
-from tfhub_cache.cli import output
-from tfhub_cache.cli.arguments import Options, Parser, add_cached, add_flag, add_jobs
+from tfhub_cache.cli import arguments, output
 from tfhub_cache.urls import argument
 
 
-def add_arguments(command: Parser) -> None:
+def add_arguments(command: arguments.Parser) -> None:
     """Adds the arguments."""
-    add_cached(command, "handles", nargs="*")
-    add_flag(command, "--fix", "download again what differs; it needs the network")
-    add_jobs(command, "how many files are read at a time")
+    arguments.add_cached(command, "handles", nargs="*")
+    arguments.add_flag(command, "--fix", "download again what differs; it needs the network")
+    arguments.add_jobs(command, "how many files are read at a time")
 
 
-def run(options: Options) -> Iterable[object]:
+def run(options: arguments.Options) -> arguments.Problems:
     """Verifies models."""
     for verified in cache.verify(options.handles or None, fix=options.fix, jobs=options.jobs):
         if verified.entry is not None:
@@ -36,7 +33,7 @@ def run(options: Options) -> Iterable[object]:
             yield verified.error
 
 
-def _shown(verified: cache.Verified, entry: cache.Entry) -> Iterable[object]:
+def _shown(verified: cache.Verified, entry: cache.Entry) -> arguments.Problems:
     name = output.name_of(entry)
     if verified.problems:
         output.line("differs", f"  {name}")
