@@ -7,7 +7,6 @@ that quotes the text and says what is allowed.
 
 from __future__ import annotations
 
-import math
 import re
 
 from tfhub_cache.urls import flaw_of
@@ -16,20 +15,15 @@ DIRECT = "direct"
 """In a list of mirrors: the host that the handle names."""
 _YES = frozenset({"1", "true", "yes", "on"})
 _NO = frozenset({"0", "false", "no", "off"})
-_BYTES: dict[str, int] = {
-    "": 1,
-    **{letter: 1000**power for power, letter in enumerate("kmgtp", 1)},
-    **{f"{letter}i": 1024**power for power, letter in enumerate("kmgtp", 1)},
-}
+_BYTES = {"": 1}
+for _power, _letter in enumerate("kmgtp", 1):
+    _BYTES |= {_letter: 1000**_power, f"{_letter}i": 1024**_power}
 # Not m for minutes, which could be a month.
 _UNITS = {1: "sec second", 60: "min minute", 3600: "h hour", 86400: "d day", 604800: "w week"}
 _SECONDS = {name: seconds for seconds, names in _UNITS.items() for name in names.split()}
 _SECONDS[""] = 1
-_NUMBER = re.compile(
-    # The number of digits is limited, since converting takes time that grows with its square.
-    r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?|\.[0-9]{1,18})\s*([A-Za-z]*)\s*",
-    re.ASCII,
-)
+# The number of digits is limited, since converting takes time that grows with its square.
+_NUMBER = re.compile(r"\s*(\d{1,18}(?:\.\d{1,18})?|\.\d{1,18})\s*([A-Za-z]*)\s*", re.ASCII)
 
 
 def parse_size(text: str) -> int:
@@ -158,10 +152,7 @@ def format_size(size: int) -> str:
 
 def format_age(seconds: float) -> str:
     """Write how long ago something was: `just now`, `5 min ago`, `3 days ago`."""
-    if seconds < 60:
-        return "just now"
-    if seconds < 3600:
-        return f"{math.floor(seconds / 60)} min ago"
-    if seconds < 2 * 86400:
-        return f"{math.floor(seconds / 3600)} h ago"
-    return f"{math.floor(seconds / 86400)} days ago"
+    for least, unit, name in (172800, 86400, "days"), (3600, 3600, "h"), (60, 60, "min"):
+        if seconds >= least:
+            return f"{seconds // unit:.0f} {name} ago"
+    return "just now"

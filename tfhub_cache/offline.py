@@ -10,7 +10,7 @@ import shlex
 from tfhub_cache.errors import OfflineError
 from tfhub_cache.urls import argument, redact
 
-_ON_THIS_MACHINE = frozenset({"", "file", "local", "memory", "ram"})
+_ON_THIS_MACHINE = ("file", "local", "memory", "ram")
 """Schemes that are known to need no network. Others might not need one either."""
 
 
@@ -52,8 +52,8 @@ def check_path(path: str) -> None:
     Raises:
         OfflineError: if the path has the scheme of another machine, or an unknown one.
     """
-    scheme = path.partition("://")[0].lower() if "://" in path else ""
-    if scheme not in _ON_THIS_MACHINE:
+    scheme, separator, _ = path.lower().partition("://")
+    if separator and scheme not in _ON_THIS_MACHINE:
         shown = redact(path)
         raise OfflineError(
             f"{shown} is not on this machine, and TFHUB_OFFLINE is set. Use a copy in a local "

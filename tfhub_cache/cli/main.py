@@ -22,7 +22,6 @@ from tfhub_cache.cli import env, info, lock, ls, output, prune, resolve, rm, run
 from tfhub_cache.cli.arguments import Options, Parser, add_command, common_options, help_of
 from tfhub_cache.version import __version__
 
-_COMMANDS = (resolve, lock, ls, info, verify, rm, prune, env, run)
 _EXPECTED: Final = (OSError, ValueError, RuntimeError, ImportError)
 """Errors that say what to do; any other is a bug, and comes with its traceback."""
 
@@ -33,7 +32,7 @@ def build_parser() -> Parser:
     parser = Parser(prog="tfhub-cache", **help_of(sys.modules[__name__]), parents=[common])
     parser.add_argument("--version", action="version", version=f"tfhub-cache {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in _COMMANDS:
+    for module in (resolve, lock, ls, info, verify, rm, prune, env, run):
         add_command(commands, module, common)
     return parser
 
