@@ -44,15 +44,15 @@ def section(name: str, command: argparse.ArgumentParser) -> str:
     """What a command does, how it is called, and examples."""
     common = group_of(command, "common options")
     own = [a for a in command._actions if a not in common and a.dest != "help"]
-    examples = [line.strip() for line in (command.epilog or "").splitlines()[1:]]
+    _, text, examples = (command.description or "").split("\n\n")
     parts = [
         f"### {name}",
         f"```text\n{command.usage or ' '.join([command.prog, *map(usage, own)])}\n```",
-        (command.description or "").partition("\n\n")[2],
+        text,
     ]
     if own:
         parts.append("\n".join(options(own)))
-    parts.append("\n".join(["```bash", *examples, "```"]))
+    parts.append("\n".join(["```bash", *map(str.strip, examples.splitlines()[1:]), "```"]))
     return "\n\n".join(parts)
 
 

@@ -86,7 +86,7 @@ def test_it_is_installed_as_tfhub_cache(tmp_path: Path) -> None:
 )
 def test_help_has_examples(command: str) -> None:
     done = run(*command.split(), "--help").check()
-    assert "examples:\n    tfhub-cache " in done.stdout
+    assert "\n\nExamples:\n    tfhub-cache " in done.stdout
     assert done.stderr == ""
 
 

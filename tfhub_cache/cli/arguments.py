@@ -24,7 +24,10 @@ class Options(argparse.Namespace):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors repeat the words of the command line without their escapes."""
+    """Shows descriptions as they are, and words of the command line without their escapes."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **more)
 
     def error(self, message: str) -> NoReturn:
         super().error(printable(message))
@@ -35,27 +38,16 @@ def add_command(commands: Any, module: ModuleType, common: Parser) -> None:
 
     Args:
         commands: what argparse's `add_subparsers` returned.
-        module: it has the name of the command; the docstring that `help_of` takes;
-            `add_arguments(command)`; and `run(options)`, which yields `Problems`.
+        module: it has the name of the command; its help as docstring, which begins with a
+            summary; `add_arguments(command)`; and `run(options)`, which yields `Problems`.
         common: the options that all commands have.
     """
     name = module.__name__.rpartition(".")[2]
-    texts = help_of(module)
-    summary = texts["description"].partition(".\n")[0]
-    command = commands.add_parser(name, help=summary, parents=[common], **texts)
+    text = module.__doc__ or ""  # there is none under `python -OO`
+    summary = text.partition(".\n")[0]
+    command = commands.add_parser(name, help=summary, description=text, parents=[common])
     command.set_defaults(run=module.run, command=command)
     module.add_arguments(command)
-
-
-def help_of(module: ModuleType) -> dict[str, Any]:
-    """The help that a parser has from a module's docstring: text, and then indented examples."""
-    # Under `python -OO` there is no docstring.
-    text, _, examples = (module.__doc__ or "").partition("\n\n    ")
-    return {
-        "description": text,
-        "epilog": f"examples:\n    {examples}",
-        "formatter_class": argparse.RawDescriptionHelpFormatter,
-    }
 
 
 def common_options() -> Parser:

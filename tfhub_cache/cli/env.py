@@ -3,6 +3,7 @@
 Shows versions and the settings in force, with where each comes from, for bug
 reports. Passwords and queries of URLs are left out.
 
+Examples:
     tfhub-cache env
 """
 

@@ -4,6 +4,7 @@ Writes the size and the SHA-256 of each model's files into a file. What is not
 in the cache is downloaded. The file is written only if all succeed. Paths are
 left out.
 
+Examples:
     tfhub-cache lock -r models.txt -o models.lock
     tfhub-cache resolve --locked models.lock
 """

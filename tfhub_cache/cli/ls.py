@@ -7,6 +7,7 @@ interrupted, the size is what is kept of it. Where the handle is unknown, the
 name of the folder is shown. The query of a handle, which may be secret, is
 not shown.
 
+Examples:
     tfhub-cache ls
     tfhub-cache ls --sort used
     tfhub-cache ls --json | jq -r '.entries[] | select(.state == "incomplete") | .handle'

@@ -2,6 +2,7 @@
 
 Downloads models beforehand, shows what is there, checks it, and makes room.
 
+Examples:
     tfhub-cache resolve https://tfhub.dev/google/nnlm-en-dim128/2
     tfhub-cache ls --sort size
     tfhub-cache prune --unused-for 30d --max-size 20GB
@@ -19,7 +20,7 @@ from absl import logging as absl_logging
 
 from tfhub_cache import settings
 from tfhub_cache.cli import env, info, lock, ls, output, prune, resolve, rm, run, verify
-from tfhub_cache.cli.arguments import Options, Parser, add_command, common_options, help_of
+from tfhub_cache.cli.arguments import Options, Parser, add_command, common_options
 from tfhub_cache.version import __version__
 
 _EXPECTED: Final = (OSError, ValueError, RuntimeError, ImportError)
@@ -29,7 +30,7 @@ _EXPECTED: Final = (OSError, ValueError, RuntimeError, ImportError)
 def build_parser() -> Parser:
     """The parser of the whole command line, from which docs/command-line.md is made."""
     common = common_options()
-    parser = Parser(prog="tfhub-cache", **help_of(sys.modules[__name__]), parents=[common])
+    parser = Parser(prog="tfhub-cache", description=__doc__, parents=[common])
     parser.add_argument("--version", action="version", version=f"tfhub-cache {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for module in (resolve, lock, ls, info, verify, rm, prune, env, run):

@@ -6,6 +6,7 @@ Sizes are bytes, or numbers with a unit: kB, MB, GB, TB are powers of 1000,
 KiB, MiB, GiB, TiB are powers of 1024. Ages are seconds, or numbers with s,
 min, h, d or w.
 
+Examples:
     tfhub-cache prune
     tfhub-cache prune --max-size 20GB
     tfhub-cache prune --unused-for 30d --dry-run

@@ -4,6 +4,7 @@ Resolves handles as `hub.resolve` does, and prints one path a line, in the
 order of the handles. What is not in the cache is downloaded, with progress
 bars on a terminal. One that fails does not stop the others.
 
+Examples:
     tfhub-cache resolve https://tfhub.dev/google/nnlm-en-dim128/2
     tfhub-cache resolve --jobs 8 -r models.txt
     tfhub-cache resolve --refresh https://tfhub.dev/google/spice

@@ -3,6 +3,7 @@
 Removes models from the cache. On a terminal it asks first. A model that a
 process is downloading stays.
 
+Examples:
     tfhub-cache rm https://tfhub.dev/google/nnlm-en-dim128/2
     tfhub-cache rm --all --yes
 """

@@ -6,6 +6,7 @@ program that it starts says `import tensorflow_hub`. Options of python may
 come first, such as -u. Settings come from the environment, as `run` must be
 the first word.
 
+Examples:
     tfhub-cache run train.py --epochs 3
     tfhub-cache run -m package.train --epochs 3
     tfhub-cache run -m pytest tests

@@ -6,6 +6,7 @@ downloaded have no digests: of those it only looks whether the files that a
 SavedModel needs are there. The exit status is 1 if anything differs and is
 not downloaded again.
 
+Examples:
     tfhub-cache verify
     tfhub-cache verify --fix https://tfhub.dev/google/nnlm-en-dim128/2
 """
