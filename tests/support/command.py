@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import logging
 import sys
@@ -15,6 +16,10 @@ from absl import logging as absl_logging
 from processes import Finished
 
 from tfhub_cache.cli import main
+from tfhub_cache.cli.main import build_parser
+
+PARSER = functools.cache(build_parser)
+"""Making the parser takes longer than most commands, and a process needs one."""
 
 
 class Screen(io.TextIOWrapper):
@@ -55,6 +60,7 @@ def run_command(
         )
         for name, value in (env or {}).items():
             monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys.modules[build_parser.__module__], "build_parser", PARSER)
         for name, screen in ("stdout", out), ("stderr", err), ("stdin", read):
             monkeypatch.setattr(sys, name, screen)
         try:
