@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime
 import json
 import logging
@@ -164,9 +163,8 @@ def write_json(**data: Any) -> None:
 
 
 def _plain(value: Any) -> object:
-    if isinstance(value, datetime.datetime):
-        return value.isoformat(timespec="seconds")
-    return dataclasses.asdict(value)
+    is_time = isinstance(value, datetime.datetime)
+    return value.isoformat(timespec="seconds") if is_time else vars(value)
 
 
 def _write(text: str, stream: Any) -> None:
