@@ -46,8 +46,6 @@ class ModelLoadFormat(enum.Enum):
 
 
 _Value = TypeVar("_Value", covariant=True)
-_LONGEST_TIMEOUT = 1e6
-"""Seconds; some systems have no longer timeouts."""
 
 _options: dict[str, str] = {}
 """Texts of options, by the names of environment variables."""
@@ -134,7 +132,7 @@ def _timeout(text: str) -> float:
     seconds = notation.parse_duration(text)
     if not seconds:
         raise ValueError(f"invalid duration {text!r}: it must be more than 0")
-    return min(seconds, _LONGEST_TIMEOUT)
+    return min(seconds, 1e6)  # some systems have no longer timeouts
 
 
 CACHE_DIR = Setting[str | None]("TFHUB_CACHE_DIR", "", _folder, flag="tfhub_cache_dir")

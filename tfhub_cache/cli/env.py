@@ -27,8 +27,7 @@ def run(options: arguments.Options) -> arguments.Problems:
     for name, version in environment.versions.items():
         output.line(f"{name:29}  {version or '(not installed)'}")
     for setting in environment.settings:
-        is_unset = setting.source == "default" and not setting.value
-        shown = "(not set)" if is_unset else f"{setting.value}  [{setting.source}]"
+        shown = f"{setting.value}  [{setting.source}]" if setting.value else "(not set)"
         output.line(f"{setting.name:29}  {shown}")
     output.line(f"{'cache':29}  {environment.cache}")
     yield from environment.problems

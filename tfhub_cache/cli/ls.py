@@ -68,7 +68,7 @@ def _row(entry: cache.Entry) -> tuple[str, ...]:
     note = _note(entry) if output.is_terminal() else ""
     return (
         entry.state,
-        output.size(size),
+        format_size(size) if output.is_terminal() else str(size),
         str(entry.files),
         output.moment(entry.downloaded),
         output.moment(entry.used),

@@ -119,11 +119,6 @@ def moment(time: datetime.datetime | None) -> str:
     return time.isoformat(timespec="seconds")
 
 
-def size(number: int) -> str:
-    """A number of bytes: with a unit on a terminal, else as it is."""
-    return format_size(number) if is_terminal() else str(number)
-
-
 def count(number: int, noun: str) -> str:
     """A number of things, in words."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

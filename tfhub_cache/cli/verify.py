@@ -48,6 +48,4 @@ def _shown(verified: cache.Verified, entry: cache.Entry) -> arguments.Problems:
     elif verified.compared:
         output.line("ok", f"  {name}")
     elif verified.error is None:
-        why = "there are no digests, as tensorflow_hub downloaded it"
-        has = "The files that a SavedModel needs are there"
-        output.line("not verifiable", f"  {name}: {why}. {has}")
+        output.line(f"not verifiable  {name}: its files are there, and have no digests")
