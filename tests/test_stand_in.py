@@ -145,13 +145,24 @@ def test_a_package_works_unchanged_where_tensorflow_hub_is_not_installed(
 
 
 @pytest.mark.tensorflow
-def test_a_program_of_tensorflow_hub_loads_a_model(
-    run_python, text_embedding: Path, host, archive_of, cache_dir: Path
+@pytest.mark.parametrize("legacy", ["0", "1"], ids=["Keras 3", "Keras 2"])
+def test_a_program_of_tensorflow_hub_loads_a_model_and_a_config_that_names_its_layer(
+    run_python, text_embedding: Path, host, archive_of, cache_dir: Path, legacy: str
 ) -> None:
     handle = host.publish("/m/1", archive_of(text_embedding))
+    # Keras 2 imports the module that the config names; Keras 3 wants to be told what to trust.
     code = f"""
-import tensorflow as tf
+import sys
 import tensorflow_hub as hub
+assert "tensorflow" not in sys.modules
+layer = hub.KerasLayer
+assert "tensorflow" in sys.modules
+from tensorflow_hub import KerasLayer
+from tensorflow_hub import *
+import tfhub_cache.keras_layer
+assert layer is KerasLayer is hub.keras_layer.KerasLayer is tfhub_cache.keras_layer.KerasLayer
+
+import tensorflow as tf
 from tensorflow_hub.module_v2 import load as tfhub_load
 
 class Sentences(tf.Module):
@@ -160,10 +171,26 @@ class Sentences(tf.Module):
 
 print(Sentences().embed(tf.constant(["hello world"])).numpy().tolist())
 print(tfhub_load(hub.resolve({handle!r}))._is_hub_module_v1)
+
+config = {{
+    "module": "tensorflow_hub.keras_layer",
+    "class_name": "KerasLayer",
+    "registered_name": "KerasLayer",
+    "config": {{"name": "embedding", "handle": {handle!r}}},
+}}
+told = None
+if not {legacy}:
+    tf.keras.config.enable_unsafe_deserialization()
+    told = {{"KerasLayer": hub.KerasLayer}}
+layer = tf.keras.utils.deserialize_keras_object(config, custom_objects=told)
+assert type(layer) is hub.KerasLayer, type(layer)
+print(isinstance(layer, tf.keras.layers.Layer), "tf_keras" in str(tf.keras.layers.Layer))
 """
-    vector, is_v1 = run_python(INSTALL + code).check().stdout.splitlines()
+    done = run_python(INSTALL + code, env={"TF_USE_LEGACY_KERAS": legacy}).check()
+    vector, is_v1, layer = done.stdout.splitlines()
     assert json.loads(vector)[0] == pytest.approx(models.embedding("hello world"))
     assert is_v1 == "False"
+    assert layer == f"True {legacy == '1'}"
     assert len(host.requests) == 1
 
 
@@ -312,45 +339,6 @@ assert not hasattr(tensorflow_hub, "Module")
 assert getattr(tensorflow_hub, "text_embedding_column", None) is None
 """
     run_python(INSTALL + code).check()
-
-
-# KerasLayer.
-
-
-@pytest.mark.tensorflow
-@pytest.mark.parametrize("legacy", ["0", "1"], ids=["Keras 3", "Keras 2"])
-def test_keras_layer_is_ours_once_it_is_asked_for_and_in_a_saved_config_that_names_tensorflow_hub(
-    run_python, text_embedding: Path, legacy: str
-) -> None:
-    # Keras 2 imports the module that the config names; Keras 3 wants to be told what to trust.
-    code = f"""
-import sys
-import tensorflow_hub as hub
-assert "tensorflow" not in sys.modules
-layer = hub.KerasLayer
-assert "tensorflow" in sys.modules
-from tensorflow_hub import KerasLayer
-from tensorflow_hub import *
-import tfhub_cache.keras_layer
-assert layer is KerasLayer is hub.keras_layer.KerasLayer is tfhub_cache.keras_layer.KerasLayer
-
-import tensorflow as tf
-config = {{
-    "module": "tensorflow_hub.keras_layer",
-    "class_name": "KerasLayer",
-    "registered_name": "KerasLayer",
-    "config": {{"name": "embedding", "handle": {str(text_embedding)!r}}},
-}}
-told = None
-if not {legacy}:
-    tf.keras.config.enable_unsafe_deserialization()
-    told = {{"KerasLayer": hub.KerasLayer}}
-layer = tf.keras.utils.deserialize_keras_object(config, custom_objects=told)
-assert type(layer) is hub.KerasLayer, type(layer)
-print(isinstance(layer, tf.keras.layers.Layer), "tf_keras" in str(tf.keras.layers.Layer))
-"""
-    done = run_python(INSTALL + code, env={"TF_USE_LEGACY_KERAS": legacy}).check()
-    assert done.stdout == f"True {legacy == '1'}\n"
 
 
 # Before and after tensorflow_hub itself.
