@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
-import platform
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -70,6 +68,8 @@ def environment() -> Environment:
             print(setting.name, setting.value, setting.source)
         ```
     """
+    import platform  # slow to import, as is what reads versions
+
     versions = {
         "tfhub-cache": __version__,
         "python": f"{platform.python_version()} ({platform.python_implementation()})",
@@ -94,6 +94,8 @@ def _problems() -> Iterator[str]:
 
 
 def _version(package: str) -> str:
+    import importlib.metadata
+
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
