@@ -425,8 +425,8 @@ def test_whoever_wakes_up_before_they_sweep_does_not_sweep_whoever_took_over(
         return listdir(path)
 
     monkeypatch.setattr(os, "listdir", asleep)
-    with contextlib.suppress(OSError):
-        store.contend(key_of(A), 60, 0).attempt()
+    with contextlib.suppress(OSError), store.contend(key_of(A), 60, 0) as claim:
+        claim.attempt()
     assert others[0] is not None
     assert not others[0].is_lost()
     assert os.path.isdir(others[0]._staging)
@@ -626,8 +626,11 @@ def test_whoever_is_interrupted_when_their_folder_is_made_leaves_none(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "mkdir", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            LocalStore(str(cache_dir)).contend(key_of(A), 60, 0).attempt()
+        with (
+            pytest.raises(KeyboardInterrupt),
+            LocalStore(str(cache_dir)).contend(key_of(A), 60, 0) as claim,
+        ):
+            claim.attempt()
     assert os.listdir(cache_dir) == []
 
 

@@ -27,7 +27,7 @@ from tfhub_cache.fetching.progress import Progress
 from tfhub_cache.pins import Locked
 from tfhub_cache.retrying import Policy
 from tfhub_cache.source.contract import Source
-from tfhub_cache.store.contract import Claim, Contender, Store
+from tfhub_cache.store.contract import Claim, Store
 from tfhub_cache.store.flaw import ABSENT, Flaw, FlawKind
 from tfhub_cache.store.opening import open_store
 from tfhub_cache.urls import as_meant, key_of, printable, redact
@@ -107,18 +107,15 @@ class Cache:
                 if flaw is not None and flaw.kind is FlawKind.NOT_PERMITTED:
                     raise offline.refusal_of_unreadable(handle, self._store.path(key))
                 raise offline.refusal(handle, self._root)
-            contender = self._store.contend(
+            with self._store.contend(
                 key,
                 options.lock_timeout,
                 options.keep_free,
                 # A process without the lock file may make another one meanwhile.
                 replace=options.refresh or options.locked is not None,
-            )
-            for attempt in itertools.count(1):
-                claim = self._claim(contender, handle, key, options)
-                if claim is None:
-                    break
-                with claim:
+            ) as claim:
+                for attempt in itertools.count(1):
+                    self._wait(claim, handle, key, options)
                     # The process that had the claim before may just have made the entry.
                     if self._is_there(key, options):
                         break
@@ -129,8 +126,11 @@ class Cache:
                     except OSError:
                         if not _is_lost(claim):
                             raise
-                logging.warning("Another process took over the download of '%s'.", redact(handle))
-                _pause_after_loss(attempt)
+                    claim.release()
+                    logging.warning(
+                        "Another process took over the download of '%s'.", redact(handle)
+                    )
+                    _pause_after_loss(attempt)
         except OSError as error:
             # Where the disk refuses, the entry may still be there: made by another process, say.
             is_of_disk = bool(sources) and not isinstance(error, ResolveError)
@@ -178,38 +178,29 @@ class Cache:
         except OSError:
             self._untidy.add(key)  # it is not ours to remove, and need not be tried again
 
-    def _claim(
-        self, contender: Contender, handle: str, key: str, options: FetchOptions
-    ) -> Claim | None:
-        """Waits for the claim, or for the entry (then None), whichever comes first."""
+    def _wait(self, claim: Claim, handle: str, key: str, options: FetchOptions) -> None:
+        """Waits for the claim, or for the entry, whichever comes first."""
         # tensorflow_hub's line, at its level; and one that is seen by default, if it takes long.
         lines = iter([(0.0, logging.INFO), (_LONG_WAIT, logging.WARNING)])
         begun = time.monotonic()
         log_after, level = next(lines)
-        claim = None
-        try:
-            with Progress(f"Waiting for {redact(handle)}", options.show_progress) as progress:
-                while (claim := contender.attempt()) is None:
-                    if time.monotonic() - begun >= log_after:
-                        logging.log(
-                            level,
-                            "Module '%s' already being downloaded by '%s'. Waiting.",
-                            redact(handle),
-                            printable(contender.holder),
-                        )
-                        log_after, level = next(lines, (float("inf"), level))
-                    if progress.is_due():
-                        with contextlib.suppress(OSError):  # it is only for people
-                            progress(*contender.progress())
-                    time.sleep(contender.poll_seconds)
-                    interruption.check()
-                    if self._is_there(key, options):
-                        return None
-        except BaseException:  # also while the bar is drawn for the last time
-            if claim is not None:
-                claim.release()
-            raise
-        return claim
+        with Progress(f"Waiting for {redact(handle)}", options.show_progress) as progress:
+            while claim.attempt() is None:
+                if time.monotonic() - begun >= log_after:
+                    logging.log(
+                        level,
+                        "Module '%s' already being downloaded by '%s'. Waiting.",
+                        redact(handle),
+                        printable(claim.holder),
+                    )
+                    log_after, level = next(lines, (float("inf"), level))
+                if progress.is_due():
+                    with contextlib.suppress(OSError):  # it is only for people
+                        progress(*claim.progress())
+                time.sleep(claim.poll_seconds)
+                interruption.check()
+                if self._is_there(key, options):
+                    return
 
     def _make(
         self,

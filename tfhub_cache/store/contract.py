@@ -29,7 +29,7 @@ from tfhub_cache.store.entry import Condition, Entry, Inventory
 from tfhub_cache.store.flaw import ABSENT, Flaw
 from tfhub_cache.transfer.spool import Identity, Spool
 
-__all__ = ["Claim", "Contender", "Staging", "Store", "descriptor"]
+__all__ = ["Claim", "Staging", "Store", "descriptor"]
 
 MOMENT = 2.0
 """Seconds within which an entry that is being replaced is there again."""
@@ -64,10 +64,40 @@ class Staging(abc.ABC):
 
 
 class Claim(Staging):
-    """The right to make one entry, and the folder in which it is made.
+    """The right to make one entry, and the folder in which it is made. See `Store.contend`.
 
-    A context manager: leaving it gives up the claim and removes what was not published.
+    A context manager: leaving it gives up the claim, if it was got, and removes what was not
+    published. Only `attempt`, `progress` and `release` may be called without having it.
     """
+
+    poll_seconds: float
+    """How long to wait between two attempts."""
+
+    holder: str = ""
+    """Which process had the claim at the last attempt, for people."""
+
+    @abc.abstractmethod
+    def attempt(self) -> Claim | None:
+        """Tries once to get the claim.
+
+        The claim of a crashed process is taken over. On this machine a crash is certain; of another
+        machine it means: without a sign of life for the lock timeout. After the claim was got and
+        lost, it means that on this machine, too.
+
+        Returns:
+            This, or None while a running process has the claim.
+
+        Raises:
+            OSError: if the store can't be written.
+        """
+
+    @abc.abstractmethod
+    def progress(self) -> tuple[int, int | None]:
+        """How far the holder is: bytes so far, and in all if that is known. For people.
+
+        Raises:
+            OSError: if the store can't be asked.
+        """
 
     @abc.abstractmethod
     def leftover(self) -> Spool | None:
@@ -108,7 +138,7 @@ class Claim(Staging):
 
     @abc.abstractmethod
     def release(self) -> None:
-        """Gives up the claim and removes what was not published."""
+        """Gives up the claim and removes what was not published. Without it, it does nothing."""
 
     def __enter__(self) -> Claim:
         return self
@@ -124,39 +154,6 @@ class Claim(Staging):
         except OSError:
             if kind is None:  # what ended it is more important
                 raise
-
-
-class Contender(abc.ABC):
-    """A process's attempts to get the claim for an entry, which another process may have."""
-
-    poll_seconds: float
-    """How long to wait between two attempts."""
-
-    holder: str
-    """Which process had the claim at the last attempt, for people."""
-
-    @abc.abstractmethod
-    def progress(self) -> tuple[int, int | None]:
-        """How far the holder is: bytes so far, and in all if that is known. For people.
-
-        Raises:
-            OSError: if the store can't be asked.
-        """
-
-    @abc.abstractmethod
-    def attempt(self) -> Claim | None:
-        """Tries once to get the claim.
-
-        The claim of a crashed process is taken over. On this machine a crash is certain; of another
-        machine it means: without a sign of life for the lock timeout. After a claim that was got
-        has been lost, it means that on this machine, too.
-
-        Returns:
-            The claim, or None while a running process has it.
-
-        Raises:
-            OSError: if the store can't be written.
-        """
 
 
 class Store(abc.ABC):
@@ -201,8 +198,8 @@ class Store(abc.ABC):
     @abc.abstractmethod
     def contend(
         self, key: str, lock_timeout: float, keep_free: int, *, replace: bool = False
-    ) -> Contender:
-        """Prepares to make an entry.
+    ) -> Claim:
+        """The claim for an entry, which `Claim.attempt` gets.
 
         Args:
             key: the entry.

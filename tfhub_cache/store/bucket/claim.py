@@ -21,20 +21,19 @@ from tfhub_cache.urls import redact
 class BucketClaim(Claim):
     """Uploads files while the archive is still being received."""
 
-    def __init__(
-        self,
-        objects: Objects,
-        key: str,
-        folder: str,
-        lock: LockObject,
-        lock_timeout: float,
-        on_release: Callable[[], None],
+    _lock: LockObject
+    _is_ours = False
+
+    def __init__(self, objects: Objects, key: str) -> None:
+        self._objects = objects
+        self._key = key
+
+    def begin(
+        self, folder: str, lock: LockObject, lock_timeout: float, on_release: Callable[[], None]
     ) -> None:
-        """Makes a claim of a lock.
+        """Makes a claim of a lock, and gives signs of life from now on.
 
         Args:
-            objects: where.
-            key: the entry's name.
             folder: where the files are put until the entry is published; the key itself, unless
                 what is whole has to stay in its place until then.
             lock: what makes it ours.
@@ -42,19 +41,15 @@ class BucketClaim(Claim):
             on_release: called when nothing is changed any more, before the lock goes.
         """
         self._on_release = on_release
-        self._objects = objects
-        self._key = key
         self._folder = folder
         self._lock = lock
-        self._uploads = Uploads(objects)
+        self._uploads = Uploads(self._objects)
         self._begun = False
         self._released = threading.Event()
         self._heartbeat = threading.Thread(
             target=self._beat, args=(min(5.0, lock_timeout / 4),), daemon=True
         )
-
-    def begin(self) -> None:
-        """Gives signs of life from now on."""
+        self._is_ours = True
         self._heartbeat.start()
 
     def leftover(self) -> None:
@@ -104,6 +99,9 @@ class BucketClaim(Claim):
                 self._objects.remove(f"{self._key}.unfinished")
 
     def release(self) -> None:
+        if not self._is_ours:
+            return
+        self._is_ours = False
         with contextlib.ExitStack() as last_to_first:  # to the end, whatever interrupts one step
             last_to_first.callback(self._release_lock)
             last_to_first.callback(self._on_release)

@@ -27,7 +27,7 @@ from tfhub_cache.store.bucket import inventory
 from tfhub_cache.store.bucket.claim import BucketClaim, mark_unfinished
 from tfhub_cache.store.bucket.lock import is_nobodys, take
 from tfhub_cache.store.bucket.objects import Listed, Objects, Version
-from tfhub_cache.store.contract import Claim, Contender, Store
+from tfhub_cache.store.contract import Claim, Store
 from tfhub_cache.store.entry import RECORD_SECONDS, Condition, InUse, Inventory, is_versioned
 from tfhub_cache.store.flaw import Flaw
 from tfhub_cache.store.owner import TENSORFLOW_HUB_TIMEOUT, Owner, Silence
@@ -96,7 +96,7 @@ class BucketStore(Store):
 
     def contend(
         self, key: str, lock_timeout: float, keep_free: int, *, replace: bool = False
-    ) -> Contender:
+    ) -> Claim:
         self._seen.pop(key, None)
         return _BucketContender(self, Objects(self._root), key, lock_timeout, replace)
 
@@ -159,17 +159,15 @@ class BucketStore(Store):
         self._used[key] = (inventory.last_use(key, listed), listed.get(f"{key}.used"))
 
 
-class _BucketContender(Contender):
+class _BucketContender(BucketClaim):
     poll_seconds = 1.0
-    holder = ""
 
     def __init__(
         self, store: BucketStore, objects: Objects, key: str, lock_timeout: float, replace: bool
     ) -> None:
+        super().__init__(objects, key)
         self._store = store
         self._replace = replace
-        self._objects = objects
-        self._key = key
         self._name = f"{key}.lock"
         self._lock_timeout = lock_timeout
         self._silence = Silence()
@@ -185,21 +183,18 @@ class _BucketContender(Contender):
             folder = f"{self._key}.{lock.uid}.tmp" if self._replace else self._key
             claimant = self._key, threading.get_ident()
             on_release = functools.partial(self._store.note_release, claimant)
-            claim = BucketClaim(
-                self._objects, self._key, folder, lock, self._lock_timeout, on_release
-            )
             try:
                 self._store.note_claim(claimant)
-                claim.begin()
+                self.begin(folder, lock, self._lock_timeout, on_release)
                 if lock.dead is not None:
                     self._clear_away(lock.dead)
             except BaseException:
                 with contextlib.suppress(Exception):
                     lock.give_back()
-                claim.release()
+                self.release()
                 raise
             self._had_it = True
-            return claim
+            return self
 
     def progress(self) -> tuple[int, int | None]:
         with self._objects.errors_told():

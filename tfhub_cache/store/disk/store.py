@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 from absl import logging
 
 from tfhub_cache.manifest import MOST_BYTES, Manifest, UnknownFormat
-from tfhub_cache.store.contract import Claim, Contender, Store, descriptor
+from tfhub_cache.store.contract import Claim, Store, descriptor
 from tfhub_cache.store.disk import files
 from tfhub_cache.store.disk.aside import check_replaceable, discard, move_aside
 from tfhub_cache.store.disk.lock import HeldLock, LockContender, staging_folder
@@ -99,10 +99,10 @@ class LocalStore(Store):
 
     def contend(
         self, key: str, lock_timeout: float, keep_free: int, *, replace: bool = False
-    ) -> Contender:
+    ) -> Claim:
         self._check_root()
         os.makedirs(self._root, exist_ok=True)
-        return _LocalContender(self, key, self._root, lock_timeout, keep_free, replace)
+        return _LocalClaim(self, key, self._root, lock_timeout, keep_free, replace)
 
     # What looks after the cache is imported when it is used.
 
@@ -162,7 +162,7 @@ class LocalStore(Store):
         return known[1]
 
 
-class _LocalContender(Contender):
+class _LocalClaim(Claim):
     poll_seconds = 0.05
 
     def __init__(
@@ -174,61 +174,51 @@ class _LocalContender(Contender):
         keep_free: int,
         replace: bool,
     ) -> None:
-        self.store = store
-        self.key = key
-        self.root = root
-        self.keep_free = keep_free
-        self.replace = replace
-        self._lock = LockContender(os.path.join(root, key), lock_timeout)
+        self._store = store
+        self._key = key
+        self._root = root
+        self._keep_free = keep_free
+        self._replace = replace
+        self._entry = os.path.join(root, key)
+        self._contender = LockContender(self._entry, lock_timeout)
+        self._lock: HeldLock | None = None
 
     def attempt(self) -> Claim | None:
-        lock = self._lock.attempt()
-        self.holder = self._lock.holder
-        if lock is None:
+        self._lock = self._contender.attempt()
+        self.holder = self._contender.holder
+        if self._lock is None:
             return None
-        claim = _LocalClaim(self, lock)
-        try:
-            if claim.begin():
-                return claim
-        except BaseException:
-            with contextlib.suppress(OSError):
-                claim.release()
-            raise
-        claim.release()
+        self._base = f"{self._entry}.{self._lock.owner.uid}"
+        self._staging = staging_folder(self._entry, self._lock.owner.uid)
+        self._manifest: os.stat_result | None = None  # ours, once it is written
+        if self._begin():
+            return self
+        self.release()
         return None
 
     def progress(self) -> tuple[int, int | None]:
-        part = look_at_part(os.path.join(self.root, self.key))
+        part = look_at_part(self._entry)
         if part is None:
-            return self._lock.unpacked(), None
+            return self._contender.unpacked(), None
         identity, received = part
         return received, identity.size
 
-
-class _LocalClaim(Claim):
-    def __init__(self, of: _LocalContender, lock: HeldLock) -> None:
-        self._of = of
-        self._lock = lock
-        self._entry = os.path.join(of.root, of.key)
-        self._staging = staging_folder(self._entry, lock.owner.uid)
-        self._manifest: os.stat_result | None = None  # ours, once it is written
-
-    def begin(self) -> bool:
+    def _begin(self) -> bool:
         """Removes what crashed processes left, and makes the folder; False if the lock is lost.
 
         Raises:
             OSError: if that is not possible, or what is in the way of the entry can't be replaced.
         """
-        if self._of.replace or self._of.store.flaw(self._of.key) is not None:
+        if self._replace or self._store.flaw(self._key) is not None:
             for suffix in "", ".manifest.json", ".descriptor.txt":
                 if os.path.lexists(self._entry + suffix):
                     check_replaceable(self._entry + suffix)  # or the download would be in vain
-        names = os.listdir(self._of.root)
+        names = os.listdir(self._root)
         if self.is_lost():  # checked after the listing, in which nothing is a successor's then
             return False
         for name in names:
-            if name.startswith(f"{self._of.key}.") and name.endswith(".tmp"):
-                discard(os.path.join(self._of.root, name))
+            if name.startswith(f"{self._key}.") and name.endswith(".tmp"):
+                discard(os.path.join(self._root, name))
         os.mkdir(self._staging)
         return True
 
@@ -239,7 +229,7 @@ class _LocalClaim(Claim):
 
     def spool(self, identity: Identity) -> Spool | None:
         self._check_not_lost()  # if it is, the part file is another process's
-        free = shutil.disk_usage(self._of.root).free - self._of.keep_free
+        free = shutil.disk_usage(self._root).free - self._keep_free
         # What can't be removed may be another user's, or a folder; it works without.
         with contextlib.suppress(OSError):
             if free > _ROOM * identity.size:  # it must not take the model's room
@@ -257,7 +247,7 @@ class _LocalClaim(Claim):
                 os.mkdir(folder)
 
     def create_file(self, path: str, size: int, *, replace: bool) -> BinaryIO:
-        free, keep_free = shutil.disk_usage(self._staging).free, self._of.keep_free
+        free, keep_free = shutil.disk_usage(self._staging).free, self._keep_free
         room = free - keep_free
         if size > room:
             # With room, the disk is not full: the archive says that the file is too large for it.
@@ -276,7 +266,7 @@ class _LocalClaim(Claim):
         os.mkdir(self._staging)
 
     def is_lost(self) -> bool:
-        return not self._lock.is_held()
+        return self._lock is None or not self._lock.is_held()
 
     def publish(self, manifest: Manifest) -> None:
         # First everything that can fail for want of space, then the renames.
@@ -289,7 +279,7 @@ class _LocalClaim(Claim):
             os.utime(self._staging)  # its last use is now, however long the download took
         self._manifest = os.stat(self._beside(".manifest.tmp"))
         if os.path.lexists(self._entry):
-            if not self._of.replace and self._of.store.flaw(self._of.key) is None:
+            if not self._replace and self._store.flaw(self._key) is None:
                 logging.warning("Module already exists in %s", self._entry)
                 return
             # No system but Linux exchanges two folders in one step. Without an entry in between,
@@ -320,6 +310,8 @@ class _LocalClaim(Claim):
                 os.rename(self._beside(".old.tmp"), self._entry)
 
     def release(self) -> None:
+        if self._lock is None:
+            return
         with contextlib.ExitStack() as last_to_first:  # to the end, whatever interrupts one step
             last_to_first.callback(self._lock.release)
             for path in map(self._beside, _SUFFIXES):
@@ -333,7 +325,7 @@ class _LocalClaim(Claim):
 
     def _beside(self, suffix: str) -> str:
         """A name of our own beside the entry; after a crash the lock's next owner removes it."""
-        return f"{self._entry}.{self._lock.owner.uid}{suffix}"
+        return self._base + suffix
 
     def _write(self, suffix: str, text: str) -> str:
         path = self._beside(suffix)
