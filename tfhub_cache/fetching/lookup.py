@@ -49,7 +49,6 @@ class Cache:
         self._root = redact(root)  # for messages
         self._store = store
         self.contents = Contents(store)
-        self._untidy: set[str] = set()
         self._record_at: dict[str, float] = {}
 
     @property
@@ -63,15 +62,12 @@ class Cache:
         An entry that does not consist of what is locked must be fetched, too.
 
         No lock, no network, nothing written: this is what every resolve of a cached model costs,
-        unless a process that crashed after publishing the entry has left something, or an hour has
-        gone since its use was recorded.
+        unless an hour has gone since its use was recorded.
         """
         key = key_of(handle)
         flaw = self._store.flaw(key) if locked is None else self._flaw(key, locked)
         if flaw is not None:
             return None
-        if self._store.is_claimed(key):
-            self._tidy(key)
         now = time.monotonic()
         if now >= self._record_at.get(key, now):
             self._record_at[key] = now + self._store.record_use(key)
@@ -166,17 +162,6 @@ class Cache:
             )
         except OSError as error:  # the model is there all the same
             logging.warning("Could not make room in the cache %s: %s", self._root, error)
-
-    def _tidy(self, key: str) -> None:
-        """Removes what a process left that crashed after publishing, if it did."""
-        if key in self._untidy:
-            return
-        try:
-            claim = self._store.contend(key, float("inf"), 0).attempt()
-            if claim is not None:
-                claim.release()
-        except OSError:
-            self._untidy.add(key)  # it is not ours to remove, and need not be tried again
 
     def _wait(self, claim: Claim, handle: str, key: str, options: FetchOptions) -> None:
         """Waits for the claim, or for the entry, whichever comes first."""

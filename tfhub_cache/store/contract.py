@@ -179,13 +179,6 @@ class Store(abc.ABC):
         """
 
     @abc.abstractmethod
-    def is_claimed(self, key: str) -> bool:
-        """Whether a lock says that a process is making the entry, or crashed while it did.
-
-        Cheap: called by every resolve.
-        """
-
-    @abc.abstractmethod
     def record_use(self, key: str) -> float:
         """Records that an entry is used now, unless that was done within the last hour.
 

@@ -77,9 +77,6 @@ class BucketStore(Store):
     def manifest(self, key: str) -> Manifest | None:
         return self._manifests.get(key)
 
-    def is_claimed(self, key: str) -> bool:
-        return False  # to ask would cost a request, and nothing but the lock can be left over
-
     def record_use(self, key: str) -> float:
         used, carrier = self._used.get(key, (None, None))
         age = time.time() - used if used is not None else 0.0

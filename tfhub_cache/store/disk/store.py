@@ -85,9 +85,6 @@ class LocalStore(Store):
         _, expected = self._expectations.get(key, (None, None))
         return None if expected is None else expected.manifest
 
-    def is_claimed(self, key: str) -> bool:
-        return os.path.lexists(os.path.join(self._root, f"{key}.lock"))
-
     def record_use(self, key: str) -> float:
         entry = os.path.join(self._root, key)
         with contextlib.suppress(OSError):  # the cache may be another user's
