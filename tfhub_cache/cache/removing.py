@@ -64,7 +64,7 @@ def _remove(subject: str | Entry, here: Current) -> Removed:
             return Removed(subject, error=error)
     try:
         with here.as_cache_errors("remove a model from"):
-            here.store.tidy(entry.key, here.lock_timeout, lambda _: True, entry.leftovers)
+            here.store.tidy(entry.key, here.lock_timeout, lambda _: True)
     except CacheError as error:
         if isinstance(error.__cause__, InUse) and _is_gone(entry, here):
             return Removed(handle, entry)

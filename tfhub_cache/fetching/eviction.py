@@ -134,7 +134,7 @@ def take_away(
 
     for _ in range(2):  # once more, as the process that was busy with it may only have looked
         try:
-            if store.tidy(entry.key, lock_timeout, is_as_before, entry.leftovers):
+            if store.tidy(entry.key, lock_timeout, is_as_before):
                 return "removed"
             return "kept" if store.entry(entry.key, lock_timeout).is_there else "gone"
         except InUse:

@@ -20,12 +20,12 @@ from __future__ import annotations
 
 import abc
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from types import TracebackType
 from typing import BinaryIO
 
 from tfhub_cache.manifest import Manifest
-from tfhub_cache.store.entry import Condition, Entry, Inventory
+from tfhub_cache.store.entry import Condition, Entry, describe
 from tfhub_cache.store.flaw import ABSENT, Flaw
 from tfhub_cache.transfer.spool import Identity, Spool
 
@@ -205,8 +205,8 @@ class Store(abc.ABC):
     # What follows is for looking after the cache. A resolve of a cached model calls none of it.
 
     @abc.abstractmethod
-    def inventories(self, lock_timeout: float, key: str = "") -> list[Inventory]:
-        """What there is of each entry, in no particular order. Nothing is locked or changed.
+    def entries(self, lock_timeout: float, key: str = "") -> list[Entry]:
+        """All entries, in no particular order. Nothing is locked or changed.
 
         Args:
             lock_timeout: see `contend`.
@@ -216,14 +216,10 @@ class Store(abc.ABC):
             OSError: if the cache can't be read. That there is no cache is not an error.
         """
 
-    def entries(self, lock_timeout: float) -> list[Entry]:
-        """All entries. See `inventories`."""
-        return [inventory.entry() for inventory in self.inventories(lock_timeout)]
-
     def entry(self, key: str, lock_timeout: float) -> Entry:
         """One entry, also if there is nothing of it."""
-        found = self.inventories(lock_timeout, key) or [Inventory(key, self.path(key), {}, ABSENT)]
-        return found[0].entry()
+        found = self.entries(lock_timeout, key)
+        return found[0] if found else describe(key, self.path(key), {}, ABSENT)
 
     def settled(
         self,
@@ -266,13 +262,7 @@ class Store(abc.ABC):
         """
 
     @abc.abstractmethod
-    def tidy(
-        self,
-        key: str,
-        lock_timeout: float,
-        condition: Condition,
-        leftovers: Collection[str] | None = None,
-    ) -> bool:
+    def tidy(self, key: str, lock_timeout: float, condition: Condition) -> bool:
         """Removes what crashed processes left of an entry, and on a condition the entry itself.
 
         It is done with the claim, so that no process makes the entry at the same time. It does not
@@ -282,8 +272,6 @@ class Store(abc.ABC):
             key: the entry.
             lock_timeout: see `contend`.
             condition: is called with the entry, if there is one.
-            leftovers: what is known to be left of it (`Entry.leftovers`). None: it is looked for,
-                which on a disk means to list the whole cache.
 
         Returns:
             Whether the entry was removed.

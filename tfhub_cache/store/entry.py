@@ -74,11 +74,22 @@ class Entry:
         return None if self.handle is None else is_versioned(self.handle)
 
 
-@dataclass(frozen=True)
-class Inventory:
-    """What a store has of one entry, from which all that is said of it and done to it follows.
+def describe(
+    key: str,
+    path: str,
+    sizes: Mapping[str, int],
+    flaw: Flaw | None,
+    *,
+    files: Collection[int] = (),
+    used: float | None = None,
+    holder: str | None = None,
+    manifest: Manifest | None = None,
+    descriptor: str = "",
+    partial: tuple[str, int, int] | None = None,
+) -> Entry:
+    """An entry, from what a store has of it.
 
-    Attributes:
+    Args:
         key: its name in the cache.
         path: where it is.
         sizes: bytes by the names at the top of the cache: `<key>`, `<key>.lock`, `<key>.part` etc.
@@ -87,73 +98,55 @@ class Inventory:
         used: when its last use was recorded, by the store's clock.
         holder: which process makes or removes it at this moment.
         manifest: its manifest, if there is a valid one.
-        descriptor: the text of its descriptor; empty if there is a manifest, which says the same.
+        descriptor: the text of its descriptor, if there is no manifest, which says the same.
         partial: handle, bytes received and bytes expected of an archive that has not all arrived.
     """
+    is_there = flaw != ABSENT
+    handle, downloaded = origin_of(key, manifest, descriptor)
+    part_of, received, expected = partial or (None, None, None)
+    if handle is None and part_of is not None and key_of(part_of) == key:
+        handle = part_of
+    leftovers = {name: sizes[name] for name in removable(sizes, with_model=not is_there)}
+    state: State = "incomplete"
+    if flaw is None:
+        state = "ok" if manifest else "foreign"
+    elif holder is not None:
+        state = "downloading"
+    return Entry(
+        key=key,
+        path=path,
+        handle=handle,
+        state=state,
+        flaw=None if flaw is None else str(flaw),
+        is_there=is_there,
+        size=sum(leftovers.values() if holder is not None and not is_there else files),
+        files=len(files),
+        downloaded=downloaded,
+        used=at(used) if is_there and used is not None else None,
+        holder=holder,
+        leftovers={} if holder is not None else leftovers,
+        received=received,
+        expected=expected,
+        manifest=manifest,
+    )
 
-    key: str
-    path: str
-    sizes: Mapping[str, int]
-    flaw: Flaw | None
-    files: Collection[int] = ()
-    used: float | None = None
-    holder: str | None = None
-    manifest: Manifest | None = None
-    descriptor: str = ""
-    partial: tuple[str, int, int] | None = None
 
-    @property
-    def is_there(self) -> bool:
-        """Whether there is a model, intact or damaged."""
-        return self.flaw != ABSENT
+def removable(names: Iterable[str], *, with_model: bool) -> list[str]:
+    """Which names of an entry are removed when no process holds it.
 
-    def entry(self) -> Entry:
-        """What users see of it."""
-        handle, downloaded = origin_of(self.key, self.manifest, self.descriptor)
-        part_of, received, expected = self.partial or (None, None, None)
-        if handle is None and part_of is not None and key_of(part_of) == self.key:
-            handle = part_of
-        leftovers = self.removable(with_model=False)
-        state: State = "incomplete"
-        if self.flaw is None:
-            state = "ok" if self.manifest else "foreign"
-        elif self.holder is not None:
-            state = "downloading"
-        is_first = self.holder is not None and not self.is_there
-        return Entry(
-            key=self.key,
-            path=self.path,
-            handle=handle,
-            state=state,
-            flaw=None if self.flaw is None else str(self.flaw),
-            is_there=self.is_there,
-            size=sum(leftovers.values()) if is_first else sum(self.files),
-            files=len(self.files),
-            downloaded=downloaded,
-            used=at(self.used) if self.is_there and self.used is not None else None,
-            holder=self.holder,
-            leftovers={} if self.holder is not None else leftovers,
-            received=received,
-            expected=expected,
-            manifest=self.manifest,
-        )
-
-    def removable(self, *, with_model: bool) -> dict[str, int]:
-        """What is removed of it when no process holds it: names at the top, and bytes.
-
-        Args:
-            with_model: whether the model goes, too; otherwise only what crashed processes left.
-        """
-        of_model: tuple[str, ...] = "", ".manifest.json", ".descriptor.txt", ".used"
-        if self.is_there and not with_model:
-            of_model = ()
-        return {
-            name: size
-            for name, size in self.sizes.items()
-            if name[40:] in (".lock", ".unfinished", *of_model)
-            or name[40:].startswith(".part")
-            or name.endswith(".tmp")
-        }
+    Args:
+        names: those that there are at the top of the cache.
+        with_model: whether the model goes, too, if there is one. Without a model, what else belongs
+            to one is left over.
+    """
+    of_model = ("", ".manifest.json", ".descriptor.txt", ".used") if with_model else ()
+    return [
+        name
+        for name in names
+        if name[40:] in (".lock", ".unfinished", *of_model)
+        or name[40:].startswith(".part")
+        or name.endswith(".tmp")
+    ]
 
 
 Condition: TypeAlias = Callable[[Entry], bool]

@@ -8,12 +8,19 @@ from collections.abc import Callable, Mapping
 from tfhub_cache.manifest import MOST_BYTES, Manifest, UnknownFormat
 from tfhub_cache.store import flaw as flaws
 from tfhub_cache.store.bucket.objects import Listed, Objects
-from tfhub_cache.store.entry import DESCRIPTOR_BYTES, Condition, Inventory, names_by_key
+from tfhub_cache.store.entry import (
+    DESCRIPTOR_BYTES,
+    Condition,
+    Entry,
+    describe,
+    names_by_key,
+    removable,
+)
 from tfhub_cache.store.flaw import ABSENT, Flaw, FlawKind
 from tfhub_cache.store.owner import TENSORFLOW_HUB_TIMEOUT, Owner, Silence
 
 
-def inventories(objects: Objects, lock_timeout: float, key: str = "") -> list[Inventory]:
+def entries(objects: Objects, lock_timeout: float, key: str = "") -> list[Entry]:
     """What there is of all entries, or of one: a listing, and the manifests, several at a time."""
     with objects.errors_told():
         return _take_all(objects, objects.listed(key), lock_timeout)
@@ -30,8 +37,8 @@ def tidy(objects: Objects, key: str, condition: Condition) -> bool:
         found = _take_all(objects, listed, 0.0)
         if not found:
             return False
-        removed = found[0].is_there and condition(found[0].entry())
-        going = found[0].removable(with_model=removed)
+        removed = found[0].is_there and condition(found[0])
+        going = removable(map(_top, listed), with_model=removed or not found[0].is_there)
         left = {name: as_listed for name, as_listed in listed.items() if _top(name) in going}
         # From here on readers see that there is none, though it is removed file by file: the mark
         # is there before the manifest goes, and goes last.
@@ -103,9 +110,7 @@ def flaw_without_manifest(key: str, sizes: Mapping[str, int]) -> Flaw | None:
     return flaws.flaw_without_manifest([name for name in files if "/" not in name], variables)
 
 
-def _take_all(
-    objects: Objects, listed: Mapping[str, Listed], lock_timeout: float
-) -> list[Inventory]:
+def _take_all(objects: Objects, listed: Mapping[str, Listed], lock_timeout: float) -> list[Entry]:
     of_key: dict[str, dict[str, Listed]] = {key: {} for key in names_by_key(map(_top, listed))}
     for name, found in listed.items():
         if name[:40] in of_key:
@@ -132,7 +137,7 @@ def _take(
     listed: Mapping[str, Listed],
     contents: Mapping[str, bytes],
     lock_timeout: float,
-) -> Inventory:
+) -> Entry:
     sizes = {name: found.size for name, found in listed.items()}
     files = [size for name, size in sizes.items() if name.startswith(f"{key}/")]
     manifest, flaw = judge(key, sizes, contents.__getitem__)
@@ -141,11 +146,11 @@ def _take(
     at_top: Counter[str] = Counter()
     for name, size in sizes.items():
         at_top[_top(name)] += size
-    return Inventory(
-        key=key,
-        path=f"{objects.root}/{key}",
-        sizes=at_top,
-        flaw=flaw,
+    return describe(
+        key,
+        f"{objects.root}/{key}",
+        at_top,
+        flaw,
         files=[] if flaw == ABSENT else files,
         used=last_use(key, listed),
         holder=_holder(key, listed, contents, lock_timeout),

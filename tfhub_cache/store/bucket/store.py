@@ -18,7 +18,6 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Collection
 from typing import BinaryIO
 
 from tfhub_cache.errors import CacheError
@@ -28,7 +27,7 @@ from tfhub_cache.store.bucket.claim import BucketClaim, mark_unfinished
 from tfhub_cache.store.bucket.lock import is_nobodys, take
 from tfhub_cache.store.bucket.objects import Listed, Objects, Version
 from tfhub_cache.store.contract import Claim, Store
-from tfhub_cache.store.entry import RECORD_SECONDS, Condition, InUse, Inventory, is_versioned
+from tfhub_cache.store.entry import RECORD_SECONDS, Condition, Entry, InUse, is_versioned
 from tfhub_cache.store.flaw import Flaw
 from tfhub_cache.store.owner import TENSORFLOW_HUB_TIMEOUT, Owner, Silence
 
@@ -97,8 +96,8 @@ class BucketStore(Store):
         self._seen.pop(key, None)
         return _BucketContender(self, Objects(self._root), key, lock_timeout, replace)
 
-    def inventories(self, lock_timeout: float, key: str = "") -> list[Inventory]:
-        return inventory.inventories(Objects(self._root), lock_timeout, key)
+    def entries(self, lock_timeout: float, key: str = "") -> list[Entry]:
+        return inventory.entries(Objects(self._root), lock_timeout, key)
 
     def files(self, key: str) -> dict[str, object]:
         objects = Objects(self._root)
@@ -118,13 +117,7 @@ class BucketStore(Store):
                 raise error.__cause__ from None
             raise
 
-    def tidy(
-        self,
-        key: str,
-        lock_timeout: float,
-        condition: Condition,
-        leftovers: Collection[str] | None = None,
-    ) -> bool:
+    def tidy(self, key: str, lock_timeout: float, condition: Condition) -> bool:
         self._seen.pop(key, None)
         contender = self.contend(key, lock_timeout, 0)
         claim = contender.attempt()

@@ -8,7 +8,6 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Collection
 from typing import BinaryIO, NamedTuple
 
 from absl import logging
@@ -19,7 +18,7 @@ from tfhub_cache.store.disk import files
 from tfhub_cache.store.disk.aside import check_replaceable, discard, move_aside
 from tfhub_cache.store.disk.lock import HeldLock, LockContender, staging_folder
 from tfhub_cache.store.disk.part import begin_part, discard_part, look_at_part, open_part
-from tfhub_cache.store.entry import RECORD_SECONDS, Condition, Inventory
+from tfhub_cache.store.entry import RECORD_SECONDS, Condition, Entry
 from tfhub_cache.store.flaw import ABSENT, Flaw, FlawKind, flaw_without_manifest
 from tfhub_cache.transfer.spool import Identity, Spool
 
@@ -103,11 +102,11 @@ class LocalStore(Store):
 
     # What looks after the cache is imported when it is used.
 
-    def inventories(self, lock_timeout: float, key: str = "") -> list[Inventory]:
+    def entries(self, lock_timeout: float, key: str = "") -> list[Entry]:
         from tfhub_cache.store.disk import inventory
 
         self._check_root()
-        return inventory.inventories(self, self._root, lock_timeout, key)
+        return inventory.entries(self, self._root, lock_timeout, key)
 
     def files(self, key: str) -> dict[str, object]:
         found = files.files_below(os.path.join(self._root, key))
@@ -116,17 +115,11 @@ class LocalStore(Store):
     def open_file(self, key: str, path: str) -> BinaryIO:
         return files.open_below(os.path.join(self._root, key), path)
 
-    def tidy(
-        self,
-        key: str,
-        lock_timeout: float,
-        condition: Condition,
-        leftovers: Collection[str] | None = None,
-    ) -> bool:
+    def tidy(self, key: str, lock_timeout: float, condition: Condition) -> bool:
         from tfhub_cache.store.disk import inventory
 
         self._check_root()
-        return inventory.tidy(self, self._root, key, lock_timeout, condition, leftovers)
+        return inventory.tidy(self, self._root, key, lock_timeout, condition)
 
     def free_space(self) -> int | None:
         folder = self._root
