@@ -13,7 +13,7 @@ from servers import Host
 import tfhub_cache as hub
 from tfhub_cache import settings
 from tfhub_cache.errors import DownloadError, OfflineError, ResolveError
-from tfhub_cache.store.disk.lock import LockContender
+from tfhub_cache.store.disk.lock import Lock
 
 MODEL = fake_model()
 ARCHIVE = pack_files(MODEL)
@@ -169,7 +169,7 @@ def test_a_model_that_somebody_replaces_at_this_moment_is_waited_for(
 ) -> None:
     path = Path(hub.resolve(cached))
     aside = path.with_name("aside")
-    lock = LockContender(str(path), 60).attempt()
+    lock = Lock(str(path), 60).attempt()
     assert lock is not None
     path.rename(aside)
     found: list[str | Exception] = []

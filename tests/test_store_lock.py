@@ -14,14 +14,14 @@ from processes import dead_pid
 from waiting import until
 
 from tfhub_cache.store.disk import lock
-from tfhub_cache.store.disk.lock import LockContender
+from tfhub_cache.store.disk.lock import Lock
 from tfhub_cache.store.owner import Owner
 
 HERE = socket.gethostname()
 HOLD = """
 import sys
-from tfhub_cache.store.disk.lock import LockContender, staging_folder
-held = LockContender(sys.argv[1], 60).attempt()
+from tfhub_cache.store.disk.lock import Lock, staging_folder
+held = Lock(sys.argv[1], 60).attempt()
 import os
 folder = staging_folder(sys.argv[1], held.owner.uid)
 os.makedirs(folder)
@@ -55,7 +55,7 @@ def holder(entry: str):
 
 
 def test_the_lock_file_reads_as_tensorflow_hub_writes_it(entry: str) -> None:
-    held = LockContender(entry, 60).attempt()
+    held = Lock(entry, 60).attempt()
     host, pid, uid = lock_file(entry).read_text().rsplit(".", 2)
     assert (host, int(pid), uid) == (HERE, os.getpid(), held.owner.uid)
     assert lock.staging_folder(entry, uid) == f"{entry}.{uid}.tmp"
@@ -69,7 +69,7 @@ def test_only_one_of_many_threads_gets_it(entry: str) -> None:
 
     def contend() -> None:
         start.wait()
-        held.append(LockContender(entry, 60).attempt())
+        held.append(Lock(entry, 60).attempt())
 
     threads = [threading.Thread(target=contend) for _ in range(16)]
     for thread in threads:
@@ -80,11 +80,11 @@ def test_only_one_of_many_threads_gets_it(entry: str) -> None:
     assert len(winners) <= 1  # none, if each met another one that was just looking
     for winner in winners:
         winner.release()
-    assert LockContender(entry, 60).attempt() is not None
+    assert Lock(entry, 60).attempt() is not None
 
 
 def test_somebody_alive_is_waited_for_and_named(entry: str, holder) -> None:
-    contender = LockContender(entry, 60)
+    contender = Lock(entry, 60)
     assert contender.attempt() is None
     assert contender.holder.startswith(f"{HERE}.{holder.pid}.")
 
@@ -95,7 +95,7 @@ def test_a_killed_holder_on_this_machine_is_dead_at_once_and_its_folder_goes(
     holder.kill()
     holder.wait()
     assert lock_file(entry).exists()
-    held = LockContender(entry, 60).attempt()
+    held = Lock(entry, 60).attempt()
     assert held is not None
     assert held.owner.pid == os.getpid()
     assert [path.name for path in Path(entry).parent.iterdir()] == [lock_file(entry).name]
@@ -103,14 +103,14 @@ def test_a_killed_holder_on_this_machine_is_dead_at_once_and_its_folder_goes(
 
 def test_a_holder_elsewhere_is_dead_after_a_time_without_heartbeat(entry: str) -> None:
     lock_file(entry).write_text(f"elsewhere.{os.getpid()}.cache-1")
-    contender = LockContender(entry, 0.2)
+    contender = Lock(entry, 0.2)
     assert contender.attempt() is None
     until(lambda: contender.attempt() is not None)
 
 
 def test_a_heartbeat_keeps_a_holder_elsewhere_alive(entry: str) -> None:
     lock_file(entry).write_text("elsewhere.1.cache-1")
-    contender = LockContender(entry, 0.3)
+    contender = Lock(entry, 0.3)
     stop = time.monotonic() + 1.0
     beat = 0
     while time.monotonic() < stop:
@@ -121,7 +121,7 @@ def test_a_heartbeat_keeps_a_holder_elsewhere_alive(entry: str) -> None:
 
 
 def test_a_holder_touches_its_lock_file(entry: str) -> None:
-    held = LockContender(entry, 0.2).attempt()
+    held = Lock(entry, 0.2).attempt()
     os.utime(lock_file(entry), (1, 1))
     until(lambda: lock_file(entry).stat().st_mtime > 1)
     held.release()
@@ -130,13 +130,13 @@ def test_a_holder_touches_its_lock_file(entry: str) -> None:
 def test_a_lock_that_nobody_has_touched_for_hours_is_dead_at_once(entry: str) -> None:
     lock_file(entry).write_text("elsewhere.1.cache-1")
     os.utime(lock_file(entry), (time.time() - 7200, time.time() - 7200))
-    assert LockContender(entry, 60).attempt() is not None
+    assert Lock(entry, 60).attempt() is not None
 
 
 def test_a_tensorflow_hub_process_that_is_gone_is_dead_at_once(entry: str) -> None:
     lock_file(entry).write_text(f"{HERE}.{dead_pid()}.{'0' * 32}")
     Path(f"{entry}.{'0' * 32}.tmp").mkdir()
-    assert LockContender(entry, 60).attempt() is not None
+    assert Lock(entry, 60).attempt() is not None
     assert not Path(f"{entry}.{'0' * 32}.tmp").exists()
 
 
@@ -147,7 +147,7 @@ def test_a_tensorflow_hub_process_that_lives_is_left_ten_minutes_to_grow_its_fol
     lock_file(entry).write_text(f"{HERE}.{os.getpid()}.{'0' * 32}")
     staging = Path(f"{entry}.{'0' * 32}.tmp")
     staging.mkdir()
-    contender = LockContender(entry, 0.01)
+    contender = Lock(entry, 0.01)
     stop = time.monotonic() + 1.0
     with open(staging / "growing", "wb", buffering=0) as file:
         while time.monotonic() < stop:
@@ -162,11 +162,11 @@ def test_a_host_name_with_dots_and_a_strange_file_are_understood(entry: str) -> 
     for content in "", "host", "host.pid.uid", "host.1.", "host.1.../../etc", ".1.uid":
         assert Owner.parse(content) is None
     lock_file(entry).write_text("what is this")
-    assert LockContender(entry, 0.01).attempt() is None
+    assert Lock(entry, 0.01).attempt() is None
 
 
 def test_a_lock_that_was_taken_over_is_not_removed_by_its_former_holder(entry: str) -> None:
-    held = LockContender(entry, 60).attempt()
+    held = Lock(entry, 60).attempt()
     lock_file(entry).unlink()
     lock_file(entry).write_text("another.1.cache-2")
     held.release()
@@ -179,7 +179,7 @@ def test_a_link_in_place_of_the_lock_file_is_not_followed(entry: str, tmp_path: 
     victim.write_text("")
     lock_file(entry).symlink_to(victim)
     with pytest.raises(OSError, match=str(lock_file(entry))):
-        LockContender(entry, 60).attempt()
+        Lock(entry, 60).attempt()
     assert victim.read_text() == ""
 
 
@@ -190,9 +190,9 @@ def test_without_locks_of_the_system_having_made_the_file_must_do(
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr(filelock, "lock_descriptor", refused)
-    held = LockContender(entry, 60).attempt()
+    held = Lock(entry, 60).attempt()
     assert held is not None
-    assert LockContender(entry, 60).attempt() is None  # this process is alive
+    assert Lock(entry, 60).attempt() is None  # this process is alive
     held.release()
     lock_file(entry).write_text(f"{HERE}.{dead_pid()}.cache-1")
-    assert LockContender(entry, 60).attempt() is not None
+    assert Lock(entry, 60).attempt() is not None

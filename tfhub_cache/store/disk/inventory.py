@@ -10,7 +10,7 @@ from tfhub_cache.manifest import MOST_BYTES, Manifest
 from tfhub_cache.store.contract import Store
 from tfhub_cache.store.disk import files
 from tfhub_cache.store.disk.aside import move_aside, remove
-from tfhub_cache.store.disk.lock import LockContender
+from tfhub_cache.store.disk.lock import Lock
 from tfhub_cache.store.disk.part import look_at_part
 from tfhub_cache.store.entry import (
     DESCRIPTOR_BYTES,
@@ -29,7 +29,7 @@ def entries(store: Store, root: str, lock_timeout: float, key: str = "") -> list
     found = []
     for of, names in _listed(root, key).items():
         has_lock = f"{of}.lock" in names
-        holder = LockContender(os.path.join(root, of), lock_timeout).look() if has_lock else None
+        holder = Lock(os.path.join(root, of), lock_timeout).look() if has_lock else None
         found.append(_entry(store, root, of, names, holder))
     return found
 
@@ -42,10 +42,9 @@ def tidy(store: Store, root: str, key: str, lock_timeout: float, condition: Cond
     if not _listed(root, key):
         return False
     base = os.path.join(root, key)
-    contender = LockContender(base, lock_timeout)
-    lock = contender.attempt()
-    if lock is None:
-        raise InUse(contender.holder)
+    lock = Lock(base, lock_timeout)
+    if lock.attempt() is None:
+        raise InUse(lock.holder)
     try:
         names = _listed(root, key).get(key, [])
         found = _entry(store, root, key, names, None)

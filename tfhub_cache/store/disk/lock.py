@@ -1,10 +1,12 @@
 """The lock file of an entry: which process is making it, and whether that is still running.
 
 The file is `<key>.lock` and holds `<host>.<pid>.<uid>`, as tensorflow_hub writes and reads it.
-That it exists says that a process is at work. Whether its owner is still running is known from
+That it exists says that a process is at work: the one that made it. That of a crashed process is
+removed first, and then made again. Whether its owner is still running is known from
 
 - an operating system's lock that our processes keep on the file. The system drops it when they end,
-  however they end: on one machine a crash is certain at once;
+  however they end: on one machine a crash is certain at once. Where a file that is open for reading
+  can't be locked, as on NFS, it is known from the process id;
 - a heartbeat, for owners on other machines: ours touch the file every few seconds;
 - tensorflow_hub's own rule for its processes, which do neither: the folder that one fills must have
   grown within ten minutes, and on this machine the process must exist.
@@ -33,62 +35,13 @@ from tfhub_cache.store.disk.aside import discard
 from tfhub_cache.store.owner import TENSORFLOW_HUB_TIMEOUT, Owner, Silence
 
 
-class HeldLock:
-    """A lock file that is ours: kept alive until it is released, or garbage."""
+class Lock:
+    """The lock file of an entry: contended for by `attempt`, and then kept alive until `release`.
 
-    def __init__(self, file: _LockFile, owner: Owner, heartbeat: float) -> None:
-        self.owner = owner
-        self._file = file
-        released = threading.Event()
-        thread = threading.Thread(target=_beat, args=(file, heartbeat, released), daemon=True)
-        try:
-            thread.start()
-        except RuntimeError as error:
-            raise OSError(errno.EAGAIN, f"No heartbeat: {error}") from error
-        except BaseException:
-            released.set()
-            raise
-        self._finalizer = weakref.finalize(self, _let_go, file, released, thread)
-
-    def release(self) -> None:
-        """Removes the lock file, unless another process took it over, and lets go of it."""
-        self._finalizer()
-
-    def is_held(self) -> bool:
-        """Whether no other process has taken it over, having seen no sign of life for long."""
-        return self._file.is_at_its_path()
-
-
-_OPEN: weakref.WeakSet[_LockFile] = weakref.WeakSet()
-
-
-def _close_all() -> None:
-    # With a copy of the descriptor, a child would keep its parent's lock beyond its end. Without
-    # it, what the child has of the parent's locks counts as lost, and removes nothing.
-    for file in list(_OPEN):
-        file.close()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_close_all)
-
-
-def _beat(file: _LockFile, seconds: float, released: threading.Event) -> None:
-    while not released.wait(seconds):
-        file.touch()
-
-
-def _let_go(file: _LockFile, released: threading.Event, thread: threading.Thread) -> None:
-    try:
-        released.set()
-        if thread.is_alive() and thread is not threading.current_thread():
-            thread.join()
-    finally:
-        file.remove()
-
-
-class LockContender:
-    """Tries to get a lock file, and watches its owner."""
+    Attributes:
+        holder: what the file said at the last attempt, if it is another process's.
+        owner: who we are in it.
+    """
 
     def __init__(self, base: str, timeout: float) -> None:
         """Prepares to contend.
@@ -99,167 +52,159 @@ class LockContender:
                 crashed.
         """
         self.holder = ""
+        self.owner = Owner.new()
         self._base = base
         self._path = f"{base}.lock"
         self._timeout = timeout
         self._silence = Silence()
+        self._descriptor = -1
+        self._is_ours = False
         self._had_it = False
+        _OPEN.add(self)
 
-    def attempt(self) -> HeldLock | None:
+    def attempt(self) -> Lock | None:
         """Tries once, after removing the lock file of a crashed process.
 
         To try again after it was got means that it was lost: another process took this one, which
         runs, for crashed. What that went by misleads here, so only silence counts from now on.
 
+        Returns:
+            This, or None while a running process has it.
+
         Raises:
             OSError: if the folder can't be written.
         """
         while True:
-            file = _LockFile(self._path)
-            keep = False
+            self._is_ours = False
             try:
-                os_lock = file.try_os_lock()
-                if not file.is_at_its_path():  # released at this very moment
+                is_made = self._open()
+                os_lock = self._try_os_lock()
+                if not self._is_at_its_path():  # released at this very moment
                     continue
-                content = file.read()
-                # Where the file system has no such locks, having made the file must do.
-                is_free = not content and (file.created if os_lock is None else os_lock)
-                if is_free and file.writable:
-                    held = self._take(file)
-                    keep = self._had_it = True
-                    return held
-                self.holder = content
-                if not self._is_orphaned(file, content, os_lock):
+                if is_made and os_lock is not False:
+                    self._take()
+                    return self
+                self.holder = self._read()
+                if not self._is_orphaned(self.holder, os_lock):
                     return None
-                file.remove()
-                holder = Owner.parse(content)
+                self._remove()
+                holder = Owner.parse(self.holder)
                 if holder is not None:
                     discard(staging_folder(self._base, holder.uid))
             except BaseException:
-                file.remove_if_unused()
+                self.release()  # no process must wait for one that was interrupted
                 raise
             finally:
-                if not keep:
-                    file.close()
+                if not self._is_ours:
+                    self._close()
+
+    def look(self) -> str | None:
+        """Which running process has the lock, as its content says, if any. Changes nothing."""
+        with contextlib.suppress(OSError):
+            try:
+                self._open(make=False)
+                content = self._read()
+                os_lock = self._try_os_lock()  # for a moment: other processes take us for its owner
+                return None if self._is_orphaned(content, os_lock) else content
+            finally:
+                self._close()
+        return None
+
+    def is_held(self) -> bool:
+        """Whether no other process has taken it over, having seen no sign of life for long."""
+        return self._is_ours and self._is_at_its_path()
+
+    def release(self) -> None:
+        """Removes the lock file, unless another process took it over, and lets go of it."""
+        if not self._is_ours:
+            return
+        try:
+            self._released.set()
+            if self._heart.is_alive():
+                self._heart.join()
+        finally:
+            self._remove()
 
     def unpacked(self) -> int:
         """How many bytes the holder of the last attempt has put into its folder."""
         holder = Owner.parse(self.holder)
         return 0 if holder is None else _growth(staging_folder(self._base, holder.uid))[0]
 
-    def look(self) -> str | None:
-        """Which running process has the lock, as its content says, if any. Changes nothing."""
+    def _take(self) -> None:
+        self._released = threading.Event()
+        self._heart = threading.Thread(target=self._beat, daemon=True)
+        self._is_ours = self._had_it = True
+        with contextlib.suppress(OSError):  # on a full disk others wait, and don't know for whom
+            os.write(self._descriptor, str(self.owner).encode())
         try:
-            file = _LockFile(self._path, make=False)
-        except OSError:
-            return None
-        with contextlib.suppress(OSError), contextlib.closing(file):
-            content = file.read()
-            os_lock = file.try_os_lock()  # for a moment: other processes take us for its owner
-            is_free = not content and os_lock is True
-            return None if is_free or self._is_orphaned(file, content, os_lock) else content
-        return None
+            self._heart.start()
+        except RuntimeError as error:
+            raise OSError(errno.EAGAIN, f"No heartbeat: {error}") from error
 
-    def _take(self, file: _LockFile) -> HeldLock:
-        try:
-            owner = Owner.new()
-            try:
-                file.write(str(owner))
-            except OSError as error:
-                # Room is made on a full disk, too: then others wait, and don't know for whom.
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                    raise
-            return HeldLock(file, owner, min(2.0, self._timeout / 4))
-        except BaseException:
-            # No process must wait for one that was interrupted while taking the lock.
-            file.remove()
-            raise
+    def _beat(self) -> None:
+        while not self._released.wait(min(2.0, self._timeout / 4)):
+            with contextlib.suppress(OSError):
+                os.utime(self._descriptor if os.utime in os.supports_fd else self._path)
 
-    def _is_orphaned(self, file: _LockFile, content: str, os_lock: bool | None) -> bool:
+    def _is_orphaned(self, content: str, os_lock: bool | None) -> bool:
+        """Whether the process that the file names has crashed."""
+        touched = os.fstat(self._descriptor).st_mtime
+        if not content and os_lock is not None:
+            if os_lock or os.name == "nt":  # Windows lets no other process read a locked file
+                return os_lock
+            return self._silence.exceeds(self._timeout, touched, touched)
         holder = Owner.parse(content)
-        touched = file.touched()
-        if not content and os_lock is False:  # about to be written, or on Windows unreadable
-            is_silent = self._silence.exceeds(self._timeout, touched, touched)
-            return is_silent and os.name != "nt"
-        if holder is not None and holder.is_ours:
-            is_gone = os_lock or (os_lock is None and not holder.process_exists())
-            if holder.is_here and is_gone and not self._had_it:
-                return True
-            return self._silence.exceeds(self._timeout, (content, touched), touched)
         if holder is None:
             return self._silence.exceeds(TENSORFLOW_HUB_TIMEOUT, content, touched)
-        if holder.is_here and not holder.process_exists():
+        is_judged_by_lock = holder.is_ours and os_lock is not None
+        is_gone = os_lock if is_judged_by_lock else not holder.process_exists()
+        if holder.is_here and is_gone and not self._had_it:
             return True
+        if holder.is_ours:
+            return self._silence.exceeds(self._timeout, (content, touched), touched)
         size, written = _growth(staging_folder(self._base, holder.uid))
         return self._silence.exceeds(TENSORFLOW_HUB_TIMEOUT, (content, size), max(written, touched))
 
-
-def staging_folder(base: str, uid: str) -> str:
-    """The folder that the holder with `uid` fills."""
-    return f"{base}.{uid}.tmp"
-
-
-class _LockFile:
-    """The lock file, open, made if there was none. To close it twice does no harm."""
-
-    def __init__(self, path: str, *, make: bool = True) -> None:
-        self._path = path
-        self.created = False
-        self.writable = True
-        self._written: str | None = None
-        self._descriptor = self._open(make)
-        _OPEN.add(self)
-
-    def _open(self, make: bool) -> int:
+    def _open(self, *, make: bool = True) -> bool:
+        """Opens the file, or makes it, and returns whether it was made."""
         while True:
-            try:
-                return files.open_regular(self._path, os.O_RDWR)
-            except FileNotFoundError:
-                if not make:
-                    raise
-            except OSError as error:  # another user's: it can still be read and watched
-                if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-                    raise
-                with contextlib.suppress(FileNotFoundError):  # gone in between
-                    descriptor = files.open_regular(self._path, os.O_RDONLY)
-                    self.writable = False
-                    return descriptor
-                continue
+            with contextlib.suppress(FileNotFoundError):
+                # It may be another user's, and is only watched and removed.
+                self._descriptor = files.open_regular(self._path, os.O_RDONLY)
+                return False
+            if not make:
+                raise FileNotFoundError(errno.ENOENT, "There is no lock file", self._path)
             with contextlib.suppress(FileExistsError):
                 flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
-                descriptor = files.open_regular(self._path, flags)
-                self.created = True
-                return descriptor
+                self._descriptor = files.open_regular(self._path, flags)
+                return True
 
-    def try_os_lock(self) -> bool | None:
+    def _try_os_lock(self) -> bool | None:
         """Takes the system's lock if it is free; None where the file system has none.
 
         A lock that is granted a second time, while we have it, does not count.
         """
-        is_taken = _try_os_lock(self._descriptor)
-        if is_taken:
-            with contextlib.suppress(OSError):
-                flags = os.O_RDWR if self.writable else os.O_RDONLY
-                other = files.open_regular(self._path, flags)
-                try:
-                    is_same = os.path.samestat(os.fstat(other), os.fstat(self._descriptor))
-                    if is_same and _try_os_lock(other):
-                        return None
-                finally:
-                    os.close(other)
-        return is_taken
+        import filelock  # only to download
 
-    def is_at_its_path(self) -> bool:
-        """Whether the open file is still the one with that name, and holds what we have written."""
         try:
-            there = os.stat(self._path, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        if self._descriptor < 0 or not os.path.samestat(there, os.fstat(self._descriptor)):
-            return False
-        return self._written is None or self.read() in ("", self._written)
+            if not filelock.lock_descriptor(self._descriptor, blocking=False):
+                return False
+            other = files.open_regular(self._path, os.O_RDONLY)
+            try:
+                return None if filelock.lock_descriptor(other, blocking=False) else True
+            finally:
+                os.close(other)
+        except OSError:
+            return None
 
-    def read(self) -> str:
+    def _is_at_its_path(self) -> bool:
+        """Whether the open file is still the one with that name."""
+        with contextlib.suppress(FileNotFoundError):
+            there = os.stat(self._path, follow_symlinks=False)
+            return self._descriptor >= 0 and os.path.samestat(there, os.fstat(self._descriptor))
+        return False
+
+    def _read(self) -> str:
         try:
             if hasattr(os, "pread"):  # as several threads may look
                 return os.pread(self._descriptor, 4096, 0).decode("utf-8", "replace")
@@ -268,49 +213,41 @@ class _LockFile:
         except PermissionError:  # on Windows a locked file can't be read
             return ""
 
-    def write(self, content: str) -> None:
-        os.write(self._descriptor, content.encode())
-        self._written = content
-
-    def touched(self) -> float:
-        """When it was last written or touched."""
-        return os.fstat(self._descriptor).st_mtime
-
-    def touch(self) -> None:
-        with contextlib.suppress(OSError):
-            os.utime(self._descriptor if os.utime in os.supports_fd else self._path)
-
-    def remove(self) -> None:
+    def _remove(self) -> None:
         """Removes the file, if it is still the one with that name, and closes it."""
         try:
-            is_there = self.is_at_its_path()
+            is_there = self._is_at_its_path()
             if os.name == "nt":  # an open file can't be removed
-                self.close()
+                self._close()
             if is_there:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self._path)
         finally:
-            self.close()
+            self._close()
 
-    def remove_if_unused(self) -> None:
-        """Removes the file if we have made it, and no process has written its name into it."""
-        with contextlib.suppress(OSError):
-            if self.created and self._descriptor >= 0 and not self.read():
-                self.remove()
-
-    def close(self) -> None:
+    def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
 
 
-def _try_os_lock(descriptor: int) -> bool | None:
-    import filelock  # only to download
+def staging_folder(base: str, uid: str) -> str:
+    """The folder that the holder with `uid` fills."""
+    return f"{base}.{uid}.tmp"
 
-    try:
-        return bool(filelock.lock_descriptor(descriptor, blocking=False))
-    except OSError:
-        return None
+
+_OPEN: weakref.WeakSet[Lock] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    # With a copy of the descriptor, a child would keep its parent's lock beyond its end. Without
+    # it, what the child has of the parent's locks counts as lost, and removes nothing.
+    for lock in list(_OPEN):
+        lock._close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_all)
 
 
 def _growth(folder: str) -> tuple[int, float]:

@@ -16,7 +16,7 @@ from tfhub_cache.manifest import MOST_BYTES, Manifest, UnknownFormat
 from tfhub_cache.store.contract import Claim, Store, descriptor
 from tfhub_cache.store.disk import files
 from tfhub_cache.store.disk.aside import check_replaceable, discard, move_aside
-from tfhub_cache.store.disk.lock import HeldLock, LockContender, staging_folder
+from tfhub_cache.store.disk.lock import Lock
 from tfhub_cache.store.disk.part import begin_part, discard_part, look_at_part, open_part
 from tfhub_cache.store.entry import RECORD_SECONDS, Condition, Entry
 from tfhub_cache.store.flaw import ABSENT, Flaw, FlawKind, flaw_without_manifest
@@ -170,18 +170,14 @@ class _LocalClaim(Claim):
         self._keep_free = keep_free
         self._replace = replace
         self._entry = os.path.join(root, key)
-        self._contender = LockContender(self._entry, lock_timeout)
-        self._lock: HeldLock | None = None
+        self._lock = Lock(self._entry, lock_timeout)
+        self._staging = self._beside(".tmp")
+        self._manifest: os.stat_result | None = None  # ours, once it is written
 
     def attempt(self) -> Claim | None:
-        self._lock = self._contender.attempt()
-        self.holder = self._contender.holder
-        if self._lock is None:
-            return None
-        self._base = f"{self._entry}.{self._lock.owner.uid}"
-        self._staging = staging_folder(self._entry, self._lock.owner.uid)
-        self._manifest: os.stat_result | None = None  # ours, once it is written
-        if self._begin():
+        is_got = self._lock.attempt() is not None
+        self.holder = self._lock.holder
+        if is_got and self._begin():
             return self
         self.release()
         return None
@@ -189,7 +185,7 @@ class _LocalClaim(Claim):
     def progress(self) -> tuple[int, int | None]:
         part = look_at_part(self._entry)
         if part is None:
-            return self._contender.unpacked(), None
+            return self._lock.unpacked(), None
         identity, received = part
         return received, identity.size
 
@@ -256,7 +252,7 @@ class _LocalClaim(Claim):
         os.mkdir(self._staging)
 
     def is_lost(self) -> bool:
-        return self._lock is None or not self._lock.is_held()
+        return not self._lock.is_held()
 
     def publish(self, manifest: Manifest) -> None:
         # First everything that can fail for want of space, then the renames.
@@ -300,8 +296,6 @@ class _LocalClaim(Claim):
                 os.rename(self._beside(".old.tmp"), self._entry)
 
     def release(self) -> None:
-        if self._lock is None:
-            return
         with contextlib.ExitStack() as last_to_first:  # to the end, whatever interrupts one step
             last_to_first.callback(self._lock.release)
             for path in map(self._beside, _SUFFIXES):
@@ -315,7 +309,7 @@ class _LocalClaim(Claim):
 
     def _beside(self, suffix: str) -> str:
         """A name of our own beside the entry; after a crash the lock's next owner removes it."""
-        return self._base + suffix
+        return f"{self._entry}.{self._lock.owner.uid}{suffix}"
 
     def _write(self, suffix: str, text: str) -> str:
         path = self._beside(suffix)
