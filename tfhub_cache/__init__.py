@@ -15,12 +15,13 @@ import importlib.util
 import sys
 from typing import TYPE_CHECKING, Any
 
-from tfhub_cache import cache, errors, keras_registration, registry, resolver
+from tfhub_cache import errors, keras_registration, registry, resolver
 from tfhub_cache.loading import load, resolve
 from tfhub_cache.stand_in import install_as_tensorflow_hub
 from tfhub_cache.version import __version__
 
 if TYPE_CHECKING:
+    from tfhub_cache import cache as cache
     from tfhub_cache import keras_layer as keras_layer
     from tfhub_cache.keras_layer import KerasLayer as KerasLayer
 
@@ -43,6 +44,8 @@ def __getattr__(name: str) -> Any:
     if name in ("KerasLayer", "keras_layer"):
         keras_layer = importlib.import_module("tfhub_cache.keras_layer")
         return keras_layer if name == "keras_layer" else keras_layer.KerasLayer
+    if name == "cache":  # a program that only resolves does not pay for it
+        return importlib.import_module("tfhub_cache.cache")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

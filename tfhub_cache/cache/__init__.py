@@ -11,18 +11,14 @@ bucket. The command `tfhub-cache` is made of them. How entries get in is in `fet
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from tfhub_cache.cache.bug_report import Environment, environment
-    from tfhub_cache.cache.details import Info, info
-    from tfhub_cache.cache.listing import Entry, entries, find, free_space
-    from tfhub_cache.cache.pinning import lock
-    from tfhub_cache.cache.pruning import Pruned, prune
-    from tfhub_cache.cache.removing import Removed, remove
-    from tfhub_cache.cache.resolving import Resolved, refresh, resolve_all
-    from tfhub_cache.cache.verifying import Verified, verify
+from tfhub_cache.cache.bug_report import Environment, environment
+from tfhub_cache.cache.details import Info, info
+from tfhub_cache.cache.listing import Entry, entries, find, free_space
+from tfhub_cache.cache.pinning import lock
+from tfhub_cache.cache.pruning import Pruned, prune
+from tfhub_cache.cache.removing import Removed, remove
+from tfhub_cache.cache.resolving import Resolved, refresh, resolve_all
+from tfhub_cache.cache.verifying import Verified, verify
 
 __all__ = [
     "Entry",
@@ -44,27 +40,6 @@ __all__ = [
     "resolve_all",
     "verify",
 ]
-
-_MODULES = {
-    "details": ("Info", "info"),
-    "listing": ("Entry", "entries", "find", "free_space"),
-    "pinning": ("lock",),
-    "pruning": ("Pruned", "prune"),
-    "removing": ("Removed", "remove"),
-    "bug_report": ("Environment", "environment"),
-    "resolving": ("Resolved", "refresh", "resolve_all"),
-    "verifying": ("Verified", "verify"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Imports what is used: a program that only resolves does not pay for it."""
-    for module, names in _MODULES.items():
-        if name in names:
-            value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
-            globals()[name] = value
-            return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
