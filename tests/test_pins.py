@@ -381,7 +381,8 @@ def test_the_files_of_tensorflow_hub_are_read_once_and_again_when_one_changes(
     def resolve_again():
         opened.clear()
         hub.resolve(handle)
-        print([name for name in opened if os.path.basename(str(name)) == file.name])
+        names = [os.path.basename(str(path)) for path in opened]
+        print([name for name in names if name == file.name])
     resolve_again()
     resolve_again()
     later = file.stat().st_mtime + 10
