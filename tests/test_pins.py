@@ -183,10 +183,10 @@ def test_it_is_written_in_one_step_with_the_usual_rights_and_through_a_link(
 def test_a_file_that_cannot_be_written_is_reported_before_anything_is_downloaded(
     host: Host, handle: str, tmp_path: Path, cache_dir: Path
 ) -> None:
-    with pytest.raises(LockfileError, match=r"can't be written: There is no such folder"):
-        hub.cache.lock([handle], tmp_path / "missing" / "models.lock")
-    with pytest.raises(LockfileError, match=r"can't be written: It is a folder"):
-        hub.cache.lock([handle], tmp_path)
+    for unsuitable in tmp_path / "missing" / "models.lock", tmp_path:
+        with pytest.raises(LockfileError, match=r"can't be written: it is a folder, or") as error:
+            hub.cache.lock([handle], unsuitable)
+        assert str(unsuitable) in str(error.value)
     assert not host.requests
 
 
@@ -684,9 +684,9 @@ GOOD = {"size": 1, "sha256": "0" * 64}
         ),
         ('{"format": 2}', "is not a valid lock file: a part of it is missing"),
         ('{"format": 2, "models": []}', "is not a valid lock file: a part of it is missing"),
-        ({"a": {**GOOD, "size": "1"}}, "is not a valid lock file: the size of a is '1'"),
-        ({"a": {**GOOD, "size": True}}, "is not a valid lock file: the size of a is True"),
-        ({"a": {**GOOD, "sha256": "0"}}, "is not a valid lock file: the sha256 of a is '0'"),
+        ({"a": {**GOOD, "size": "1"}}, "is not a valid lock file: '1' is not a number"),
+        ({"a": {**GOOD, "size": True}}, "is not a valid lock file: True is not a number"),
+        ({"a": {**GOOD, "sha256": "0"}}, "is not a valid lock file: '0' is not a SHA-256"),
         ({"a": {"size": 1}}, "is not a valid lock file: a part of it is missing"),
         (
             '{"format": 2, "models": {"a": 1, "a": 2}}',

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from tfhub_cache.urls import redact
 
 _LONGEST_NUMBER = 40
+_LONGEST_TEXT = 1 << 16
+_MOST = (1 << 63) - 1
 
 
 def parse(text: str | bytes) -> Any:
@@ -27,6 +30,31 @@ def parse(text: str | bytes) -> Any:
         )
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
+
+
+def text(value: Any) -> str:
+    """A text of a bounded length.
+
+    Raises:
+        ValueError: if it is anything else, as of the next two.
+    """
+    if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
+        raise ValueError("it has something in place of a text, or a text that is too long")
+    return value
+
+
+def number(value: Any) -> int:
+    """A whole number from 0 to 2^63 - 1."""
+    if type(value) is not int or not 0 <= value <= _MOST:
+        raise ValueError(f"{value!r:.100} is not a number from 0 to 2^63 - 1")
+    return value
+
+
+def sha256(value: Any) -> str:
+    """A SHA-256 digest, in hex."""
+    if not re.fullmatch("[0-9a-f]{64}", text(value)):
+        raise ValueError(f"{value!r:.100} is not a SHA-256 digest")
+    return str(value)
 
 
 def _short(digits: str) -> str:

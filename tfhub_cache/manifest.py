@@ -12,19 +12,17 @@ import functools
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from tfhub_cache import bounded_json
+from tfhub_cache.bounded_json import number, sha256, text
 
 FORMAT = 2
 """Format 1 had `archive` with `size` and `sha256` in place of `archive_size`."""
 MOST_BYTES = 32 << 20
 """Bytes that a manifest may have: enough for 100,000 files with names of 190 characters."""
-_LONGEST_TEXT = 1 << 16
-_MOST = (1 << 63) - 1
 _NO_NAMES = frozenset({"", ".", ".."})
 _ESCAPED = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r"})
 """How GNU sha256sum escapes the names of files, since coreutils 9.0."""
@@ -42,15 +40,6 @@ class File:
     size: int
     sha256: str
 
-    def __post_init__(self) -> None:
-        parts = _text(self.path).replace(os.sep, "/").split("/")
-        # A manifest must not lead to files outside of the cache.
-        if not _NO_NAMES.isdisjoint(parts) or "\0" in self.path or os.path.isabs(self.path):
-            raise ValueError(f"the path {self.path!r} is not below the model's folder")
-        self.path.encode("utf-8", "surrogateescape")  # or no file can have that name
-        _number(self.size)
-        _digest(self.sha256)
-
 
 @dataclass(frozen=True)
 class Origin:
@@ -60,11 +49,6 @@ class Origin:
     host: str
     pid: int
     library: str
-
-    def __post_init__(self) -> None:
-        _number(self.pid)
-        for text in self.time, self.host, self.library:
-            _text(text)
 
 
 @dataclass(frozen=True)
@@ -103,37 +87,43 @@ class Manifest:
         Raises:
             OSError: with `errno.EFBIG` if it is too large to be read again.
         """
-        text = json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=2) + "\n"
-        if len(text) > MOST_BYTES:
+        content = json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=2) + "\n"
+        if len(content) > MOST_BYTES:
             raise OSError(errno.EFBIG, "The model has too many files, or too long names of files")
-        return text
+        return content
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Manifest:
+    def from_json(cls, content: str | bytes) -> Manifest:
         """Reads a manifest.
 
         Raises:
             UnknownFormat: if it is of a format that this version does not know.
             ValueError: if it is not a valid manifest, or larger than `MOST_BYTES`.
         """
-        if len(text) > MOST_BYTES:
+        if len(content) > MOST_BYTES:
             raise ValueError("a manifest that is too large")
         try:
-            data: dict[str, Any] = bounded_json.parse(text)
+            data: dict[str, Any] = bounded_json.parse(content)
             if data["format"] == 1:
                 data["archive_size"] = data["archive"]["size"]
             elif data["format"] != FORMAT:
                 raise UnknownFormat("the manifest is of another format")
-            files = tuple(File(**file) for file in data["files"])
+            files = tuple(_file(file) for file in data["files"])
             if not files or len({file.path for file in files}) != len(files):
                 raise ValueError("a manifest of no files, or that has one twice")
+            made = data["downloaded"]
             return cls(
-                handle=_text(data["handle"]),
-                url=_text(data["url"]),
-                archive_size=_number(data["archive_size"]),
+                handle=text(data["handle"]),
+                url=text(data["url"]),
+                archive_size=number(data["archive_size"]),
                 files=files,
-                downloaded=Origin(**data["downloaded"]),
-                validators={_text(k): _text(v) for k, v in data["validators"].items()},
+                downloaded=Origin(
+                    text(made["time"]),
+                    text(made["host"]),
+                    number(made["pid"]),
+                    text(made["library"]),
+                ),
+                validators={text(k): text(v) for k, v in data["validators"].items()},
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not a valid manifest: {error!r}") from error
@@ -154,19 +144,11 @@ def digest_of(files: Iterable[File]) -> str:
     return hashlib.sha256(b"".join(sorted(lines))).hexdigest()
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
-        raise ValueError("it has something in place of a text, or a text that is too long")
-    return value
-
-
-def _digest(value: Any) -> str:
-    if not re.fullmatch("[0-9a-f]{64}", _text(value)):
-        raise ValueError(f"{value!r} is not a SHA-256 digest")
-    return str(value)
-
-
-def _number(value: Any) -> int:
-    if type(value) is not int or not 0 <= value <= _MOST:
-        raise ValueError("it has something in place of a number from 0 to 2^63 - 1")
-    return value
+def _file(data: dict[str, Any]) -> File:
+    path = text(data["path"])
+    # A manifest must not lead to files outside of the cache.
+    parts = path.replace(os.sep, "/").split("/")
+    if not _NO_NAMES.isdisjoint(parts) or "\0" in path or os.path.isabs(path):
+        raise ValueError(f"the path {path!r} is not below the model's folder")
+    path.encode("utf-8", "surrogateescape")  # or no file can have that name
+    return File(path, number(data["size"]), sha256(data["sha256"]))

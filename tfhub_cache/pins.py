@@ -24,13 +24,12 @@ import errno
 import functools
 import json
 import os
-import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from tfhub_cache import bounded_json
+from tfhub_cache.bounded_json import number, sha256
 from tfhub_cache.errors import LockfileError
 from tfhub_cache.manifest import Manifest
 from tfhub_cache.urls import redact
@@ -121,7 +120,10 @@ def read(file: str) -> dict[str, Pin]:
             data = bounded_json.parse(opened.read())
         if data["format"] != FORMAT:
             raise ValueError(f"its format is {data['format']!r}, and this version reads {FORMAT}")
-        return {handle: _pin(handle, fields) for handle, fields in data["models"].items()}
+        return {
+            handle: Pin(number(fields["size"]), sha256(fields["sha256"]))
+            for handle, fields in data["models"].items()
+        }
     except OSError as error:
         raise LockfileError(
             f"The lock file {file} can't be read: {error.strerror or error}. Check TFHUB_LOCKFILE, "
@@ -141,13 +143,9 @@ def check_writable(file: str) -> None:
         OSError: if its folder does not exist or can't be written, or it is a folder itself.
     """
     target = os.path.realpath(file)
-    folder = os.path.dirname(target)
-    if os.path.isdir(target):
-        raise IsADirectoryError(errno.EISDIR, "It is a folder", file)
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(errno.ENOENT, "There is no such folder", folder)
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(errno.EACCES, "Its folder can't be written", folder)
+    if os.path.isdir(target) or not os.access(os.path.dirname(target), os.W_OK):
+        reason = "it is a folder, or its folder does not exist or can't be written"
+        raise OSError(errno.EACCES, reason, file)
 
 
 def write(file: str, pins: Mapping[str, Pin]) -> None:
@@ -183,15 +181,6 @@ def _pins(file: str) -> dict[str, Pin]:
 def _read_once(file: str, stamp: tuple[int, ...]) -> dict[str, Pin]:
     """The pins in a lock file; the stamp is another one when the file has changed."""
     return read(file)
-
-
-def _pin(handle: str, fields: Any) -> Pin:
-    size, sha256 = fields["size"], fields["sha256"]
-    if type(size) is not int or size < 0:
-        raise ValueError(f"the size of {redact(handle)} is {size!r}")
-    if not isinstance(sha256, str) or not re.fullmatch("[0-9a-f]{64}", sha256):
-        raise ValueError(f"the sha256 of {redact(handle)} is {sha256!r}")
-    return Pin(size, sha256)
 
 
 def _how_to_write(file: str) -> str:
