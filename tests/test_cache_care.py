@@ -410,18 +410,24 @@ def test_whoever_reads_while_others_prune_sees_a_whole_model_or_none(
             process.kill()
 
 
-def test_an_entry_that_was_used_or_replaced_since_it_was_looked_at_stays(cache_dir: Path) -> None:
-    from tfhub_cache.cache.listing import current
-    from tfhub_cache.fetching.eviction import take_away
-
+def test_an_entry_that_was_used_or_replaced_since_it_was_looked_at_stays(
+    cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     entry = ours(cache_dir, A, used=DAY)
-    store = current().store
-    before = hub.cache.find(A)
-    was_used(entry, 0)
-    assert take_away(store, before, 60) == "kept"
+    listdir, looked = os.listdir, []
+
+    def used_meanwhile(path: object) -> list[str]:
+        looked.append(path)
+        if len(looked) == 2:  # to remove it
+            was_used(entry, 0)
+        return listdir(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", used_meanwhile)
+        pruned = hub.cache.prune(max_size=0)
+    assert [kept.handle for kept in pruned.kept] == [A]
     assert hub.cache.find(A).state == "ok"
-    assert take_away(store, hub.cache.find(A), 60) == "removed"
-    assert take_away(store, before, 60) == "gone"
+    assert [gone.handle for gone in hub.cache.prune(max_size=0).removed] == [A]
 
 
 @pytest.mark.skipif(

@@ -8,7 +8,7 @@ from entries import key_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfhub_cache.fetching.eviction import by_last_use
+from tfhub_cache.fetching.eviction import last_use
 from tfhub_cache.notation import format_age
 from tfhub_cache.store.entry import Entry, at, origin_of
 
@@ -22,7 +22,7 @@ def check(time: datetime.datetime) -> None:
     assert time.isoformat(timespec="seconds")
     age = datetime.datetime.now(datetime.timezone.utc) - time
     assert format_age(age.total_seconds())
-    assert by_last_use([Entry(KEY, "", used=time), Entry(KEY, ""), Entry(KEY, "", used=at(0))])
+    assert last_use(Entry(KEY, "", used=time)) == time.timestamp()
 
 
 @many

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Mapping
+import time
 from dataclasses import dataclass, field
 
-from tfhub_cache.cache.listing import Current, current, entries
+from tfhub_cache.cache.listing import current, entries
 from tfhub_cache.cache.removing import removal_error
 from tfhub_cache.errors import CacheError
-from tfhub_cache.fetching.eviction import Plan, last_use, take_away
+from tfhub_cache.fetching.eviction import evict, last_use
 from tfhub_cache.notation import parse_duration, parse_size
 from tfhub_cache.store.entry import Entry, InUse
 
@@ -77,62 +76,34 @@ def prune(
         max_size = parse_size(max_size)
     if isinstance(unused_for, str):
         unused_for = parse_duration(unused_for)
+
+    def must_go(entry: Entry) -> bool:
+        used = last_use(entry)
+        return unused_for is not None and used is not None and time.time() - used >= unused_for
+
     here = current()
     found = entries()
-    pruned = Pruned()
+    pruned = Pruned(size=sum(entry.size for entry in found if entry.is_there))
     for entry in found:
         if entry.leftovers:
-            left = entry.leftovers if dry_run else _sweep(here, entry, pruned)
-            pruned.leftovers.update(left)
-            pruned.freed += sum(left.values())
-    plan = Plan(
-        found,
-        max_size,
-        must_go=lambda entry: unused_for is not None and _age(entry) >= unused_for,
-    )
-    for entry in plan:
-        outcome = _outcome_planned(entry) if dry_run else _take(here, entry, pruned)
-        if outcome in ("kept", "failed"):
-            plan.put_back(entry)
-        if outcome == "kept":
+            try:
+                if not dry_run:
+                    here.store.tidy(entry.key, here.lock_timeout, lambda _: False)
+                pruned.leftovers.update(entry.leftovers)
+                pruned.freed += sum(entry.leftovers.values())
+            except InUse:
+                pass  # a process has begun to download it, and sweeps itself
+            except OSError as error:
+                pruned.errors.append(removal_error(entry, error))
+    going = evict(here.store, found, max_size, here.lock_timeout, must_go=must_go, dry_run=dry_run)
+    for entry, outcome in going:
+        if isinstance(outcome, OSError):
+            pruned.errors.append(removal_error(entry, outcome))
+        elif outcome == "kept":
             pruned.kept.append(entry)
-        elif outcome == "removed":
-            pruned.removed.append(entry)
-            pruned.freed += entry.size
-    pruned.size = plan.size
+        else:
+            pruned.size -= entry.size
+            if outcome == "removed":
+                pruned.removed.append(entry)
+                pruned.freed += entry.size
     return pruned
-
-
-def _sweep(here: Current, entry: Entry, pruned: Pruned) -> Mapping[str, int]:
-    """Removes what crashed processes left of an entry, and returns what that was."""
-    try:
-        # Looked at once more, as another process may sweep at the same time.
-        left = here.store.entry(entry.key, here.lock_timeout).leftovers
-        if left:
-            here.store.tidy(entry.key, here.lock_timeout, lambda _: False)
-        return left
-    except InUse:
-        return {}  # a process has begun to download it, and sweeps itself
-    except OSError as error:
-        pruned.errors.append(removal_error(entry, error))
-        return {}
-
-
-def _outcome_planned(entry: Entry) -> str:
-    return "removed" if entry.holder is None else "kept"
-
-
-def _take(here: Current, entry: Entry, pruned: Pruned) -> str:
-    try:
-        return take_away(here.store, entry, here.lock_timeout)
-    except OSError as error:
-        pruned.errors.append(removal_error(entry, error))
-        return "failed"
-
-
-def _age(entry: Entry) -> float:
-    """Seconds since the last use; less than any limit if that is not known."""
-    used = last_use(entry)
-    if used is None:
-        return -1.0
-    return (datetime.datetime.now(datetime.timezone.utc) - used).total_seconds()

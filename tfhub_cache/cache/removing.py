@@ -63,19 +63,14 @@ def _remove(subject: str | Entry, here: Current) -> Removed:
         except CacheError as error:
             return Removed(subject, error=error)
     try:
-        with here.as_cache_errors("remove a model from"):
-            here.store.tidy(entry.key, here.lock_timeout, lambda _: True)
-    except CacheError as error:
-        if isinstance(error.__cause__, InUse) and _is_gone(entry, here):
-            return Removed(handle, entry)
+        here.store.tidy(entry.key, here.lock_timeout, lambda _: True)
+    except OSError as error:
+        if isinstance(error, InUse) and entry.is_there:
+            with here.as_cache_errors("read"):
+                if not here.store.entry(entry.key, here.lock_timeout).is_there:
+                    return Removed(handle, entry)  # the process that is busy with it removes it
         return Removed(handle, entry, error=removal_error(entry, error))
     return Removed(handle, entry)
-
-
-def _is_gone(entry: Entry, here: Current) -> bool:
-    """Whether another process, which is busy with an entry, has removed it."""
-    with here.as_cache_errors("read"):
-        return entry.is_there and not here.store.entry(entry.key, here.lock_timeout).is_there
 
 
 def removal_error(entry: Entry, error: OSError) -> CacheError:
