@@ -689,7 +689,7 @@ def test_verify_says_what_cannot_be_fetched_again_and_what_is_not_there(
     assert done.returncode == 1
     assert f"Could not download {handle}" in done.stderr
     assert f"{A} is not in the cache" in done.stderr
-    assert f"{B} can't be verified: there is only what crashed processes have left" in done.stderr
+    assert f"{B} can't be verified, as its download is not complete" in done.stderr
 
 
 # rm

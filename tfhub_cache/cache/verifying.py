@@ -9,11 +9,12 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from tfhub_cache.cache.listing import Current, current, entries, find, key_for
-from tfhub_cache.errors import CacheError, ResolveError
+from tfhub_cache.cache.listing import Current, current, entries, find
+from tfhub_cache.errors import CacheError
 from tfhub_cache.manifest import File
+from tfhub_cache.store.contract import Store
 from tfhub_cache.store.entry import Entry
-from tfhub_cache.urls import argument, as_meant, key_of, redact
+from tfhub_cache.urls import as_meant, key_of, redact
 
 _CHUNK = 1 << 20
 
@@ -76,144 +77,106 @@ def verify(
     here = current()
     stop = threading.Event()
     executor = ThreadPoolExecutor(max(1, jobs))
+
+    def begin(entry: Entry | CacheError) -> list[Future[str | None]]:
+        if isinstance(entry, CacheError) or entry.manifest is None or not entry.is_there:
+            return []
+        return [
+            executor.submit(_flaw, here.store, entry.key, file, stop)
+            for file in entry.manifest.files
+        ]
+
     try:
+        subjects: list[tuple[str, Entry | CacheError]]
         if handles is None:
             subjects = [(entry.handle or entry.key, entry) for entry in entries() if entry.is_there]
-            reading = [_Reading(here, *subject, executor, stop) for subject in subjects]
         else:
-            reading = [_Reading(here, handle, None, executor, stop) for handle in handles]
-        for one in reading:
-            verified = one.outcome()
-            if verified is not None:
-                yield _fixed(verified) if fix and verified.problems else verified
+            subjects = [(handle, _found(handle)) for handle in handles]
+        for handle, entry, flaws in [(*subject, begin(subject[1])) for subject in subjects]:
+            if isinstance(entry, CacheError):
+                yield Verified(handle, error=entry)
+                continue
+            problems = _problems(here, entry, flaws)
+            if problems:
+                # Another process may have replaced or removed it in the meantime.
+                now = here.store.settled(entry.key, here.lock_timeout, lambda found: found.is_there)
+                if not now.is_there and handles is None:
+                    continue
+                if now.manifest != entry.manifest:
+                    entry, flaws = now, begin(now)
+                    problems = _problems(here, entry, flaws)
+            verified = Verified(handle, entry, tuple(problems), compared=bool(flaws))
+            yield _fixed(verified, entry) if fix and problems else verified
     finally:
         stop.set()
         executor.shutdown(cancel_futures=True)
 
 
-class _Reading:
-    """An entry whose files are being read."""
-
-    def __init__(
-        self,
-        here: Current,
-        handle: str,
-        entry: Entry | None,
-        executor: ThreadPoolExecutor,
-        stop: threading.Event,
-    ) -> None:
-        self._here = here
-        self._handle = handle
-        self._executor = executor
-        self._stop = stop
-        self._was_asked_for = entry is None
-        self._error: ResolveError | None = None
-        try:
-            self._begin(entry or _found(handle))
-        except ResolveError as error:
-            self._error = error
-
-    def _begin(self, entry: Entry) -> None:
-        self._entry = entry
-        self._digests: list[tuple[File, Future[str | None]]] = []
-        if entry.manifest is not None and entry.is_there:
-            self._digests = [
-                (file, self._executor.submit(self._flaw, entry.key, file))
-                for file in entry.manifest.files
-            ]
-
-    def outcome(self) -> Verified | None:
-        """What came of it; None if the entry has been removed while it was read."""
-        if self._error is not None:
-            return Verified(self._handle, error=self._error)
-        problems = self._problems()
-        if problems:
-            # Another process may have replaced or removed it in the meantime.
-            here, key = self._here, self._entry.key
-            now = here.store.settled(key, here.lock_timeout, lambda entry: entry.is_there)
-            if not now.is_there and not self._was_asked_for:
-                return None
-            if now.manifest != self._entry.manifest:
-                self._begin(now)
-                problems = self._problems()
-        compared = bool(self._digests)
-        return Verified(self._handle, self._entry, tuple(problems), compared)
-
-    def _problems(self) -> list[str]:
-        entry = self._entry
-        if entry.manifest is None or not entry.is_there:
-            return [entry.flaw] if entry.flaw else []
-        problems = [problem for _, flaw in self._digests if (problem := flaw.result())]
-        if key_of(entry.manifest.handle) != entry.key:
-            problems.append("its manifest is that of another handle")
-        with self._here.as_cache_errors("read"):
-            there = self._here.store.files(entry.key)
-        expected = {file.path for file in entry.manifest.files}
-        problems += [f"{path} is not part of it" for path in sorted(there) if path not in expected]
-        return problems
-
-    def _flaw(self, key: str, file: File) -> str | None:
-        """What is wrong with a file."""
-        digest = hashlib.sha256()
-        left = file.size
-        try:
-            with self._here.store.open_file(key, file.path) as stream:
-                size = stream.seek(0, os.SEEK_END)
-                if size != file.size:
-                    return f"{file.path} has {size} bytes instead of {file.size}"
-                stream.seek(0)
-                while left and (chunk := stream.read(min(_CHUNK, left))):
-                    if self._stop.is_set():
-                        break
-                    left -= len(chunk)
-                    digest.update(chunk)
-        except FileNotFoundError:
-            return f"{file.path} is missing"
-        except OSError as error:
-            return f"{file.path} can't be read: {error.strerror or error}"
-        found = digest.hexdigest()
-        if found != file.sha256:
-            return f"{file.path} has other contents: sha256 {found} instead of {file.sha256}"
-        return None
-
-
-def _found(handle: str) -> Entry:
-    entry = find(handle)
+def _found(handle: str) -> Entry | CacheError:
+    try:
+        entry = find(handle)
+    except CacheError as error:
+        return error
     if entry.is_there:
         return entry
-    name, word = redact(handle), argument(as_meant(handle))
-    how = (
-        "To resolve it"
-        if word is None or key_for(handle) == handle
-        else f"`tfhub-cache resolve {word}`"
-    )
-    why = "crashed processes have left of it" if entry.holder is None else "has arrived so far"
-    raise CacheError(
-        f"{name} can't be verified: there is only what {why}. {how} fetches it, or waits for it.",
+    name = redact(handle)
+    return CacheError(
+        f"{name} can't be verified, as its download is not complete. Resolve it first, which waits "
+        "for a download that is running.",
         handle=name,
     )
 
 
-def _fixed(verified: Verified) -> Verified:
+def _problems(here: Current, entry: Entry, flaws: list[Future[str | None]]) -> list[str]:
+    if entry.manifest is None or not entry.is_there:
+        return [entry.flaw] if entry.flaw else []
+    problems = [problem for flaw in flaws if (problem := flaw.result())]
+    if key_of(entry.manifest.handle) != entry.key:
+        problems.append("its manifest is that of another handle")
+    with here.as_cache_errors("read"):
+        there = here.store.files(entry.key)
+    expected = {file.path for file in entry.manifest.files}
+    return problems + [f"{path} is not part of it" for path in sorted(there.keys() - expected)]
+
+
+def _flaw(store: Store, key: str, file: File, stop: threading.Event) -> str | None:
+    """What is wrong with a file."""
+    digest = hashlib.sha256()
+    left = file.size
+    try:
+        with store.open_file(key, file.path) as stream:
+            size = stream.seek(0, os.SEEK_END)
+            if size != file.size:
+                return f"{file.path} has {size} bytes instead of {file.size}"
+            stream.seek(0)
+            while not stop.is_set() and (chunk := stream.read(min(_CHUNK, left))):
+                left -= len(chunk)
+                digest.update(chunk)
+    except FileNotFoundError:
+        return f"{file.path} is missing"
+    except OSError as error:
+        return f"{file.path} can't be read: {error.strerror or error}"
+    found = digest.hexdigest()
+    if found != file.sha256:
+        return f"{file.path} has other contents: sha256 {found} instead of {file.sha256}"
+    return None
+
+
+def _fixed(verified: Verified, entry: Entry) -> Verified:
     """Downloads again what differs."""
     from tfhub_cache.resolvers.archives import fetch_again  # for downloads only
 
-    entry = verified.entry
-    assert entry is not None  # or nothing would differ
     handle = entry.handle
     if handle is None and key_of(as_meant(verified.handle)) == entry.key:
         handle = verified.handle
-    if handle is None:
-        return replace(
-            verified,
-            error=ResolveError(
+    try:
+        if handle is None:
+            raise CacheError(
                 f"{entry.key} can't be downloaded again, as its handle is not known.",
                 advice="Give the handle to `tfhub-cache verify --fix`, or remove it: "
                 f"tfhub-cache rm {entry.key}",
                 handle=entry.key,
-            ),
-        )
-    try:
+            )
         fetch_again(handle)
     except (OSError, ValueError) as error:
         return replace(verified, error=error)
