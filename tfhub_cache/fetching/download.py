@@ -15,12 +15,12 @@ from collections.abc import Sequence
 
 from absl import logging
 
+from tfhub_cache import settings
 from tfhub_cache.errors import ArchiveError, DownloadError, LockfileError, UnsafeArchiveError
 from tfhub_cache.fetching import interruption
-from tfhub_cache.fetching.options import FetchOptions
 from tfhub_cache.fetching.progress import Progress
 from tfhub_cache.manifest import Manifest, Origin
-from tfhub_cache.pins import Pin
+from tfhub_cache.pins import Locked, Pin
 from tfhub_cache.source.contract import Download, Source
 from tfhub_cache.source.mirrors import first_that_serves
 from tfhub_cache.store.contract import Claim
@@ -37,7 +37,7 @@ _LEAST_PARALLEL = 512 << 10
 
 
 def download(
-    handle: str, sources: Sequence[Source], claim: Claim, options: FetchOptions
+    handle: str, sources: Sequence[Source], claim: Claim, locked: Locked | None
 ) -> Manifest:
     """Fills the claim's folder from the first source that has the right bytes.
 
@@ -45,7 +45,7 @@ def download(
         handle: the handle as the user wrote it.
         sources: where the archive is, in the order in which they are asked.
         claim: where it is unpacked to.
-        options: how.
+        locked: what has to be in it; None: anything.
 
     Returns:
         What was unpacked.
@@ -59,16 +59,17 @@ def download(
         interruption.check()
         claim.clear()
 
-    attempt = functools.partial(_download, handle, claim, options)
+    attempt = functools.partial(_download, handle, claim, locked)
     return first_that_serves(handle, sources, attempt, restart)
 
 
-def _download(handle: str, claim: Claim, options: FetchOptions, source: Source) -> Manifest:
+def _download(handle: str, claim: Claim, locked: Locked | None, source: Source) -> Manifest:
     """Fills the claim's folder from a source; once more from the start where that may help."""
-    connections, in_memory, is_repeated = options.connections, False, False
+    show_progress = settings.DOWNLOAD_PROGRESS.value()
+    connections, in_memory, is_repeated = settings.DOWNLOAD_CONNECTIONS.value(), False, False
     while True:
         with (
-            Progress(f"Downloading {redact(handle)}", options.show_progress) as progress,
+            Progress(f"Downloading {redact(handle)}", show_progress) as progress,
             Transfer(
                 handle,
                 source,
@@ -81,7 +82,7 @@ def _download(handle: str, claim: Claim, options: FetchOptions, source: Source) 
             interruption.closes(transfer),
         ):
             try:
-                return _receive(handle, transfer, claim, options)
+                return _receive(handle, transfer, claim, locked)
             except OSError as error:
                 interruption.check()
                 if is_repeated or not _is_worth_repeating(error, transfer):
@@ -102,11 +103,15 @@ def _is_worth_repeating(error: OSError, transfer: Transfer) -> bool:
     return is_damaged and not transfer.broke_off and not transfer.download.is_web_page
 
 
-def _receive(handle: str, transfer: Transfer, claim: Claim, options: FetchOptions) -> Manifest:
-    download, locked = transfer.download, options.locked
+def _receive(handle: str, transfer: Transfer, claim: Claim, locked: Locked | None) -> Manifest:
+    download = transfer.download
     checked = CheckedStream(handle, download, transfer)
     is_large = download.size is None or download.size >= _LEAST_PARALLEL
-    limits = Limits(options.max_ratio, options.max_files, locked.pin.size if locked else None)
+    limits = Limits(
+        settings.UNPACK_MAX_RATIO.value(),
+        settings.UNPACK_MAX_FILES.value(),
+        locked.pin.size if locked else None,
+    )
     try:
         stream = read_ahead(checked) if is_large else checked
         files = unpack(stream, claim, limits, is_large, download.size)

@@ -11,20 +11,19 @@ import contextlib
 import contextvars
 import errno
 import functools
-import itertools
+import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from absl import logging
 
-from tfhub_cache import offline
+from tfhub_cache import offline, settings
 from tfhub_cache.errors import CacheError, ResolveError, reason
 from tfhub_cache.fetching import interruption
-from tfhub_cache.fetching.contents import Contents
-from tfhub_cache.fetching.options import FetchOptions
 from tfhub_cache.fetching.progress import Progress
-from tfhub_cache.pins import Locked
+from tfhub_cache.manifest import File, digest_of
+from tfhub_cache.pins import Locked, Pin
 from tfhub_cache.retrying import Policy
 from tfhub_cache.source.contract import Source
 from tfhub_cache.store.contract import Claim, Store
@@ -32,6 +31,7 @@ from tfhub_cache.store.flaw import ABSENT, Flaw, FlawKind
 from tfhub_cache.store.opening import open_store
 from tfhub_cache.urls import as_meant, key_of, printable, redact
 
+_CHUNK = 1 << 20
 _LONG_WAIT = 10.0
 _TAKEN_OVER = Policy(attempts=5, first_pause=0.25, longest_pause=4.0)
 """How often an entry is made, if others take that over each time."""
@@ -48,8 +48,8 @@ class Cache:
     def __init__(self, root: str, store: Store) -> None:
         self._root = redact(root)  # for messages
         self._store = store
-        self.contents = Contents(store)
         self._record_at: dict[str, float] = {}
+        self._pins: dict[str, tuple[object, Pin]] = {}
 
     @property
     def store(self) -> Store:
@@ -73,14 +73,22 @@ class Cache:
             self._record_at[key] = now + self._store.record_use(key)
         return self._store.path(key)
 
-    def fetch(self, handle: str, sources: Sequence[Source], options: FetchOptions) -> str:
+    def fetch(
+        self,
+        handle: str,
+        sources: Sequence[Source],
+        locked: Locked | None = None,
+        *,
+        refresh: bool = False,
+    ) -> str:
         """Makes the handle's entry, or waits for the process that is making it.
 
         Args:
             handle: the handle as the user wrote it; its sha1 names the entry.
             sources: where the archive is, in the order in which they are asked, if this call has
                 to download. Empty if nothing may be downloaded.
-            options: how.
+            locked: what the model has to consist of; None: anything.
+            refresh: whether to replace an intact entry. It can be used until it is replaced.
 
         Returns:
             The entry's path.
@@ -94,133 +102,73 @@ class Cache:
             LockfileError: if what was downloaded is not what is locked.
         """
         key = key_of(handle)
-        flaw = self._flaw(key, options.locked)
-        made = False
+        path = self._store.path(key)
+        lock_timeout = settings.LOCK_TIMEOUT.value()
+        flaw = self._flaw(key, locked)
+
+        def is_there() -> bool:
+            return not refresh and self._flaw(key, locked) is None
+
+        def is_put_in_place() -> bool:
+            """Whether another process that replaces the entry has it there within a moment."""
+            with contextlib.suppress(OSError):  # what can't be listed may still be readable
+                self._store.settled(key, lock_timeout, lambda _: refresh or is_there())
+            return is_there()
+
         try:
             if not sources:
-                if self._is_put_in_place(key, options):
-                    return self._store.path(key)
+                if is_put_in_place():
+                    return path
                 if flaw is not None and flaw.kind is FlawKind.NOT_PERMITTED:
-                    raise offline.refusal_of_unreadable(handle, self._store.path(key))
+                    raise offline.refusal_of_unreadable(handle, path)
                 raise offline.refusal(handle, self._root)
-            with self._store.contend(
+            claim = self._store.contend(
                 key,
-                options.lock_timeout,
-                options.keep_free,
+                lock_timeout,
+                settings.UNPACK_KEEP_FREE.value(),
                 # A process without the lock file may make another one meanwhile.
-                replace=options.refresh or options.locked is not None,
-            ) as claim:
-                for attempt in itertools.count(1):
-                    self._wait(claim, handle, key, options)
-                    # The process that had the claim before may just have made the entry.
-                    if self._is_there(key, options):
-                        break
-                    try:
-                        self._make(handle, flaw, sources, claim, options)
-                        made = True
-                        break
-                    except OSError:
-                        if not _is_lost(claim):
-                            raise
-                    claim.release()
-                    logging.warning(
-                        "Another process took over the download of '%s'.", redact(handle)
-                    )
-                    _pause_after_loss(attempt)
+                replace=refresh or locked is not None,
+            )
+            made = _make_or_wait(claim, handle, flaw, sources, locked, is_there)
         except OSError as error:
             # Where the disk refuses, the entry may still be there: made by another process, say.
-            is_of_disk = bool(sources) and not isinstance(error, ResolveError)
-            if made or (is_of_disk and self._is_put_in_place(key, options)):
+            if sources and not isinstance(error, ResolveError) and is_put_in_place():
                 logging.warning("'%s' is in the cache, but: %s", redact(handle), error)
-                return self._store.path(key)
-            if isinstance(error, ResolveError):
-                _say_what_was_cached(error, handle, flaw)
+                return path
+            failure = self._explained(error, handle, flaw)
+            if failure is error:
                 raise
-            failure = CacheError(
-                f"Could not keep {redact(handle)} in the cache {self._root}",
-                cause=reason(error),
-                advice="Check the folder's permissions and free space, or set TFHUB_CACHE_DIR to "
-                "a folder that can be written.",
-            )
-            _say_what_was_cached(failure, handle, flaw)
             raise failure from error
-        if made and options.max_size is not None:
-            self._make_room(key, options, options.max_size)
-        return self._store.path(key)
+        if made and (max_size := settings.CACHE_MAX_SIZE.value()) is not None:
+            self._make_room(key, max_size)
+        return path
 
-    def _make_room(self, key: str, options: FetchOptions, max_size: int) -> None:
-        """Removes the least recently used models, if the cache has grown too large."""
-        from tfhub_cache.fetching.eviction import make_room  # only where there is a limit
+    def pin(self, key: str) -> Pin:
+        """What an entry consists of that `Store.flaw` has just found intact.
 
-        try:
-            make_room(
-                self._store,
-                max_size,
-                keep_used=options.keep_used,
-                keep={key, *_spared.get()},
-                lock_timeout=options.lock_timeout,
-            )
-        except OSError as error:  # the model is there all the same
-            logging.warning("Could not make room in the cache %s: %s", self._root, error)
+        The files of an entry without a manifest, as tensorflow_hub makes them, are read once in a
+        process, and again when the size or the time of one has changed.
 
-    def _wait(self, claim: Claim, handle: str, key: str, options: FetchOptions) -> None:
-        """Waits for the claim, or for the entry, whichever comes first."""
-        # tensorflow_hub's line, at its level; and one that is seen by default, if it takes long.
-        lines = iter([(0.0, logging.INFO), (_LONG_WAIT, logging.WARNING)])
-        begun = time.monotonic()
-        log_after, level = next(lines)
-        with Progress(f"Waiting for {redact(handle)}", options.show_progress) as progress:
-            while claim.attempt() is None:
-                if time.monotonic() - begun >= log_after:
-                    logging.log(
-                        level,
-                        "Module '%s' already being downloaded by '%s'. Waiting.",
-                        redact(handle),
-                        printable(claim.holder),
-                    )
-                    log_after, level = next(lines, (float("inf"), level))
-                if progress.is_due():
-                    with contextlib.suppress(OSError):  # it is only for people
-                        progress(*claim.progress())
-                time.sleep(claim.poll_seconds)
-                interruption.check()
-                if self._is_there(key, options):
-                    return
-
-    def _make(
-        self,
-        handle: str,
-        flaw: Flaw | None,
-        sources: Sequence[Source],
-        claim: Claim,
-        options: FetchOptions,
-    ) -> None:
-        """Downloads the archive and publishes what it holds."""
-        from tfhub_cache.fetching.download import download  # for downloads only
-
-        shown = redact(handle)
-        if flaw is not None and flaw != ABSENT:
-            logging.warning(
-                "The cached '%s' is %s: %s. Fetching it again.",
-                shown,
-                flaw.summary,
-                printable(str(flaw)),
-            )
-        logging.info("Downloading TF-Hub Module '%s'.", shown)
-        claim.publish(download(handle, sources, claim, options))
-        logging.info("Downloaded TF-Hub Module '%s'.", shown)
-
-    def _is_there(self, key: str, options: FetchOptions) -> bool:
-        """Whether nothing has to be downloaded."""
-        return not options.refresh and self._flaw(key, options.locked) is None
-
-    def _is_put_in_place(self, key: str, options: FetchOptions) -> bool:
-        """Whether another process that replaces the entry has it there within a moment."""
-        if options.refresh:
-            return False
-        with contextlib.suppress(OSError):  # what can't be listed may still be readable
-            self._store.settled(key, options.lock_timeout, lambda _: self._is_there(key, options))
-        return self._is_there(key, options)
+        Raises:
+            OSError: if a file can't be read.
+        """
+        manifest = self._store.manifest(key)
+        if manifest is not None:
+            return Pin.of(manifest)
+        stamps = self._store.files(key)
+        known = self._pins.get(key)
+        if known is None or known[0] != stamps:
+            files = []
+            for path in stamps:
+                digest, size = hashlib.sha256(), 0
+                with self._store.open_file(key, path) as stream:
+                    while chunk := stream.read(_CHUNK):
+                        digest.update(chunk)
+                        size += len(chunk)
+                files.append(File(path, size, digest.hexdigest()))
+            pin = Pin(sum(file.size for file in files), digest_of(files))
+            known = self._pins[key] = (stamps, pin)
+        return known[1]
 
     def _flaw(self, key: str, locked: Locked | None) -> Flaw | None:
         """Why an entry can't be used, or None if it can."""
@@ -228,10 +176,43 @@ class Cache:
         if flaw is not None or locked is None:
             return flaw
         try:
-            pin = self.contents.pin(key)
+            pin = self.pin(key)
         except OSError as error:
             return Flaw(FlawKind.CONTENT_UNREADABLE, (reason(error),))
         return None if pin == locked.pin else Flaw(FlawKind.OTHER_FILES, (pin,))
+
+    def _explained(self, error: OSError, handle: str, flaw: Flaw | None) -> ResolveError:
+        """An error that says for which handle, and why what is cached could not be used."""
+        shown = redact(handle)
+        if not isinstance(error, ResolveError):
+            error = CacheError(
+                f"Could not keep {shown} in the cache {self._root}",
+                cause=reason(error),
+                advice="Check the folder's permissions and free space, or set TFHUB_CACHE_DIR to "
+                "a folder that can be written.",
+            )
+        error.handle = error.handle or shown
+        if flaw is not None and flaw != ABSENT:
+            error.before = (
+                f"The cached {shown} is {flaw.summary} ({printable(str(flaw))}), and fetching it "
+                "again failed."
+            )
+        return error
+
+    def _make_room(self, key: str, max_size: int) -> None:
+        """Removes the least recently used models, if the cache has grown too large."""
+        from tfhub_cache.fetching.eviction import make_room  # only where there is a limit
+
+        try:
+            make_room(
+                self._store,
+                max_size,
+                keep_used=settings.CACHE_KEEP_USED.value(),
+                keep={key, *_spared.get()},
+                lock_timeout=settings.LOCK_TIMEOUT.value(),
+            )
+        except OSError as error:  # the model is there all the same
+            logging.warning("Could not make room in the cache %s: %s", self._root, error)
 
 
 @contextlib.contextmanager
@@ -260,6 +241,82 @@ def _open_cache(root: str, folder: str) -> Cache:
     return Cache(root, open_store(root))
 
 
+def _make_or_wait(
+    claim: Claim,
+    handle: str,
+    flaw: Flaw | None,
+    sources: Sequence[Source],
+    locked: Locked | None,
+    is_there: Callable[[], bool],
+) -> bool:
+    """Makes an entry, unless another process does; whether it was made."""
+    with claim:
+        attempt = 0
+        while True:
+            attempt += 1
+            _wait(claim, handle, is_there)
+            # The process that had the claim before may just have made the entry.
+            if is_there():
+                return False
+            try:
+                _make(handle, flaw, sources, claim, locked)
+                return True
+            except OSError:
+                if not _is_lost(claim):
+                    raise
+            claim.release()
+            _pause_after_loss(handle, attempt)
+
+
+def _wait(claim: Claim, handle: str, is_there: Callable[[], bool]) -> None:
+    """Waits for the claim, or for the entry, whichever comes first."""
+    # tensorflow_hub's line, at its level; and one that is seen by default, if it takes long.
+    lines = iter([(0.0, logging.INFO), (_LONG_WAIT, logging.WARNING)])
+    begun = time.monotonic()
+    log_after, level = next(lines)
+    show_progress = settings.DOWNLOAD_PROGRESS.value()
+    with Progress(f"Waiting for {redact(handle)}", show_progress) as progress:
+        while claim.attempt() is None:
+            if time.monotonic() - begun >= log_after:
+                logging.log(
+                    level,
+                    "Module '%s' already being downloaded by '%s'. Waiting.",
+                    redact(handle),
+                    printable(claim.holder),
+                )
+                log_after, level = next(lines, (float("inf"), level))
+            if progress.is_due():
+                with contextlib.suppress(OSError):  # it is only for people
+                    progress(*claim.progress())
+            time.sleep(claim.poll_seconds)
+            interruption.check()
+            if is_there():
+                return
+
+
+def _make(
+    handle: str,
+    flaw: Flaw | None,
+    sources: Sequence[Source],
+    claim: Claim,
+    locked: Locked | None,
+) -> None:
+    """Downloads the archive and publishes what it holds."""
+    from tfhub_cache.fetching.download import download  # for downloads only
+
+    shown = redact(handle)
+    if flaw is not None and flaw != ABSENT:
+        logging.warning(
+            "The cached '%s' is %s: %s. Fetching it again.",
+            shown,
+            flaw.summary,
+            printable(str(flaw)),
+        )
+    logging.info("Downloading TF-Hub Module '%s'.", shown)
+    claim.publish(download(handle, sources, claim, locked))
+    logging.info("Downloaded TF-Hub Module '%s'.", shown)
+
+
 def _is_lost(claim: Claim) -> bool:
     """Whether a claim was taken over, as far as that can be found out."""
     try:
@@ -268,12 +325,13 @@ def _is_lost(claim: Claim) -> bool:
         return False
 
 
-def _pause_after_loss(attempt: int) -> None:
+def _pause_after_loss(handle: str, attempt: int) -> None:
     """Lets time pass before a claim is contended for again that others have taken over.
 
     Raises:
         OSError: if that has happened too often.
     """
+    logging.warning("Another process took over the download of '%s'.", redact(handle))
     pause = _TAKEN_OVER.pause_after(attempt)
     if pause is None:
         raise OSError(
@@ -282,14 +340,3 @@ def _pause_after_loss(attempt: int) -> None:
             "machines that share a cache need different host names",
         )
     interruption.pause(pause)
-
-
-def _say_what_was_cached(error: ResolveError, handle: str, flaw: Flaw | None) -> None:
-    """Completes an error: for which handle, and why what is cached could not be used."""
-    shown = redact(handle)
-    error.handle = error.handle or shown
-    if flaw is not None and flaw != ABSENT:
-        error.before = (
-            f"The cached {shown} is {flaw.summary} ({printable(str(flaw))}), and fetching it "
-            "again failed."
-        )

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from tfhub_cache import pins, settings
 from tfhub_cache.errors import CacheError, ResolveError, reason
 from tfhub_cache.fetching.lookup import open_cache
-from tfhub_cache.fetching.options import FetchOptions
 from tfhub_cache.pins import Locked, Pin
 from tfhub_cache.resolver import HttpResolverBase, Resolver
 from tfhub_cache.source.contract import Source
@@ -51,22 +50,8 @@ class _ArchiveResolver(Resolver):
             ResolveError: as `Cache.fetch`.
             UnsafeArchiveError: if the archive must not be unpacked.
         """
-        return open_cache(settings.cache_dir()).fetch(
-            handle,
-            [] if settings.OFFLINE.value() else self._sources(handle),
-            FetchOptions(
-                lock_timeout=settings.LOCK_TIMEOUT.value(),
-                connections=settings.DOWNLOAD_CONNECTIONS.value(),
-                show_progress=settings.DOWNLOAD_PROGRESS.value(),
-                max_ratio=settings.UNPACK_MAX_RATIO.value(),
-                max_files=settings.UNPACK_MAX_FILES.value(),
-                keep_free=settings.UNPACK_KEEP_FREE.value(),
-                max_size=settings.CACHE_MAX_SIZE.value(),
-                keep_used=settings.CACHE_KEEP_USED.value(),
-                refresh=refresh,
-                locked=locked,
-            ),
-        )
+        sources = [] if settings.OFFLINE.value() else self._sources(handle)
+        return open_cache(settings.cache_dir()).fetch(handle, sources, locked, refresh=refresh)
 
     @abc.abstractmethod
     def _sources(self, handle: str) -> Sequence[Source]:
@@ -173,7 +158,7 @@ def pin_of(handle: str, *, refresh: bool = False) -> Pin:
     if cache.lookup(handle) is None:
         raise CacheError(f"{shown} was removed just after it was fetched. Try again.", handle=shown)
     try:
-        return cache.contents.pin(key_of(handle))
+        return cache.pin(key_of(handle))
     except OSError as error:
         raise CacheError(
             f"The cached {shown} can't be read: {reason(error)}.", handle=shown

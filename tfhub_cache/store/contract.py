@@ -19,9 +19,9 @@ The time of an entry's folder is that of its last use; in a bucket that of `<key
 from __future__ import annotations
 
 import abc
+import contextlib
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import BinaryIO
 
 from tfhub_cache.manifest import Manifest
@@ -143,17 +143,9 @@ class Claim(Staging):
     def __enter__(self) -> Claim:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):  # the next process that wants the entry says so
             self.release()
-        except OSError:
-            if kind is None:  # what ended it is more important
-                raise
 
 
 class Store(abc.ABC):
