@@ -560,7 +560,8 @@ def test_a_large_cache_is_listed_without_looking_into_the_folders(
         "import collections, sys\n"
         "from tfhub_cache.cli import main\n"
         "seen = collections.Counter()\n"
-        "sys.addaudithook(lambda event, args: seen.update([event]))\n"
+        "sys.addaudithook(lambda event, args: seen.update([event] if args and args[0].__class__ is"
+        " str else ()))\n"
         "assert main(['ls']) == 0\n"
         "print(seen['open'], seen['os.listdir'], seen['os.scandir'], file=sys.stderr)"
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tfhub_cache import signatures
-from tfhub_cache.cache.listing import Current, current, find
+from tfhub_cache.cache.listing import find, reading
 from tfhub_cache.signatures import DamagedModel, Signature, TooLarge
+from tfhub_cache.store.contract import Store
 from tfhub_cache.store.entry import Entry
 
 _BINARY = "saved_model.pb"
@@ -51,13 +52,12 @@ def info(handle: str) -> Info:
             print(signature.name, signature.inputs, signature.outputs)
         ```
     """
-    here = current()
     entry = find(handle)
     if not entry.is_there:
         return Info(entry, signatures_error="the model is not there")
     try:
-        with here.as_cache_errors("read"):
-            return Info(entry, signatures=_signatures(here, entry.key))
+        with reading() as cache:
+            return Info(entry, signatures=_signatures(cache.store, entry.key))
     except (DamagedModel, TooLarge, OSError) as error:
         return Info(entry, signatures_error=str(error).rstrip("."))
     except ImportError:
@@ -68,18 +68,13 @@ def info(handle: str) -> Info:
         return Info(entry, signatures_error=why)
 
 
-def _signatures(here: Current, key: str) -> list[Signature]:
-    name = _BINARY
+def _signatures(store: Store, key: str) -> list[Signature]:
+    there = store.files(key)
+    name = _BINARY if _BINARY in there else _TEXT
+    if name not in there:
+        raise DamagedModel(f"there is neither {_BINARY} nor {_TEXT}")
     try:
-        file = here.store.open_file(key, name)
-    except FileNotFoundError:
-        name = _TEXT
-        try:
-            file = here.store.open_file(key, name)
-        except FileNotFoundError:
-            raise DamagedModel(f"there is neither {_BINARY} nor {_TEXT}") from None
-    try:
-        with file:
+        with store.open_file(key, name) as file:
             if name == _BINARY:
                 return signatures.read_signatures(file)
             text = file.read(signatures.MOST_TEXT + 1)

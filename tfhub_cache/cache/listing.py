@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from tfhub_cache import settings
 from tfhub_cache.errors import CacheError, ResolveError, reason
-from tfhub_cache.fetching.lookup import open_cache
-from tfhub_cache.store.contract import Store
+from tfhub_cache.fetching.lookup import Cache, open_cache
 from tfhub_cache.store.entry import Entry
 from tfhub_cache.urls import argument, as_meant, key_of, redact
 
@@ -36,9 +34,8 @@ def entries() -> list[Entry]:
         print(sum(entry.size for entry in hub.cache.entries()), "bytes")
         ```
     """
-    here = current()
-    with here.as_cache_errors("read"):
-        found = here.store.entries(here.lock_timeout)
+    with reading() as cache:
+        found = cache.store.entries(settings.LOCK_TIMEOUT.value())
     return sorted(found, key=lambda entry: (entry.handle is None, entry.handle or "", entry.key))
 
 
@@ -59,11 +56,16 @@ def find(handle: str) -> Entry:
         print(hub.cache.find("https://tfhub.dev/google/nnlm-en-dim128/2").used)
         ```
     """
-    here = current()
-    with here.as_cache_errors("read"):
-        entry = here.store.entry(key_for(handle), here.lock_timeout)
+    key, shown = key_for(handle), redact(handle)
+    with reading() as cache:
+        entry = cache.store.entry(key, settings.LOCK_TIMEOUT.value())
     if not (entry.is_there or entry.leftovers or entry.holder):
-        raise not_cached(handle, here)
+        word = argument(as_meant(handle)) if key != handle else None
+        fetch = "" if word is None else f", and `tfhub-cache resolve {word}` fetches it"
+        raise CacheError(
+            f"{shown} is not in the cache {cache.root}. `tfhub-cache ls` shows what is{fetch}.",
+            handle=shown,
+        )
     return entry
 
 
@@ -73,54 +75,23 @@ def free_space() -> int | None:
     Raises:
         CacheError: if that can't be found out.
     """
-    here = current()
-    with here.as_cache_errors("read"):
-        return here.store.free_space()
+    with reading() as cache:
+        return cache.store.free_space()
 
 
-@dataclass(frozen=True)
-class Current:
-    """The cache that the settings name now.
-
-    Attributes:
-        root: its folder, as it may be shown.
-        store: what it is on.
-        lock_timeout: seconds; see `settings.LOCK_TIMEOUT`.
-    """
-
-    root: str
-    store: Store
-    lock_timeout: float
-
-    @contextlib.contextmanager
-    def as_cache_errors(self, what: str) -> Iterator[None]:
-        """Turns the errors of a file system into a `CacheError` that names the cache."""
-        try:
-            yield
-        except ResolveError:
-            raise
-        except OSError as error:
-            message = f"Could not {what} the cache {self.root}"
-            raise CacheError(message, cause=reason(error)) from error
-
-
-def current() -> Current:
-    """The cache that the settings name now."""
-    root = settings.cache_dir()
-    return Current(redact(root), open_cache(root).store, settings.LOCK_TIMEOUT.value())
+@contextlib.contextmanager
+def reading() -> Iterator[Cache]:
+    """The cache that the settings name now; an error of its file system says which one it is."""
+    cache = open_cache(settings.cache_dir())
+    try:
+        yield cache
+    except ResolveError:
+        raise
+    except OSError as error:
+        message = f"Could not read the cache {cache.root}"
+        raise CacheError(message, cause=reason(error)) from error
 
 
 def key_for(handle: str) -> str:
     """The name of an entry, from its handle or from that name itself."""
     return handle if re.fullmatch("[0-9a-f]{40}", handle) else key_of(as_meant(handle))
-
-
-def not_cached(handle: str, here: Current) -> CacheError:
-    """The error if there is no such entry."""
-    shown, word = redact(handle), argument(as_meant(handle))
-    is_known = word is not None and key_for(handle) != handle
-    fetch = f", and `tfhub-cache resolve {word}` fetches it" if is_known else ""
-    return CacheError(
-        f"{shown} is not in the cache {here.root}. `tfhub-cache ls` shows what is{fetch}.",
-        handle=shown,
-    )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from tfhub_cache.cache.listing import current, entries
+from tfhub_cache import settings
+from tfhub_cache.cache.listing import entries
 from tfhub_cache.cache.removing import removal_error
 from tfhub_cache.errors import CacheError
 from tfhub_cache.fetching.eviction import evict, last_use
+from tfhub_cache.fetching.lookup import open_cache
 from tfhub_cache.notation import parse_duration, parse_size
 from tfhub_cache.store.entry import Entry, InUse
 
@@ -81,21 +83,21 @@ def prune(
         used = last_use(entry)
         return unused_for is not None and used is not None and time.time() - used >= unused_for
 
-    here = current()
+    store, lock_timeout = open_cache(settings.cache_dir()).store, settings.LOCK_TIMEOUT.value()
     found = entries()
     pruned = Pruned(size=sum(entry.size for entry in found if entry.is_there))
     for entry in found:
         if entry.leftovers:
             try:
                 if not dry_run:
-                    here.store.tidy(entry.key, here.lock_timeout, lambda _: False)
+                    store.tidy(entry.key, lock_timeout, lambda _: False)
                 pruned.leftovers.update(entry.leftovers)
                 pruned.freed += sum(entry.leftovers.values())
             except InUse:
                 pass  # a process has begun to download it, and sweeps itself
             except OSError as error:
                 pruned.errors.append(removal_error(entry, error))
-    going = evict(here.store, found, max_size, here.lock_timeout, must_go=must_go, dry_run=dry_run)
+    going = evict(store, found, max_size, lock_timeout, must_go=must_go, dry_run=dry_run)
     for entry, outcome in going:
         if isinstance(outcome, OSError):
             pruned.errors.append(removal_error(entry, outcome))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tfhub_cache.cache.listing import Current, current, find
+from tfhub_cache import settings
+from tfhub_cache.cache.listing import find, reading
 from tfhub_cache.errors import CacheError, reason
 from tfhub_cache.fetching.eviction import name_of
+from tfhub_cache.store.contract import Store
 from tfhub_cache.store.entry import Entry, InUse
 from tfhub_cache.urls import printable, redact
 
@@ -50,11 +52,11 @@ def remove(handles: Iterable[str | Entry]) -> list[Removed]:
         hub.cache.remove(["https://tfhub.dev/google/nnlm-en-dim128/2"])
         ```
     """
-    here = current()
-    return [_remove(handle, here) for handle in handles]
+    with reading() as cache:
+        return [_remove(handle, cache.store) for handle in handles]
 
 
-def _remove(subject: str | Entry, here: Current) -> Removed:
+def _remove(subject: str | Entry, store: Store) -> Removed:
     if isinstance(subject, Entry):
         handle, entry = subject.handle or subject.key, subject
     else:
@@ -62,13 +64,13 @@ def _remove(subject: str | Entry, here: Current) -> Removed:
             handle, entry = subject, find(subject)
         except CacheError as error:
             return Removed(subject, error=error)
+    lock_timeout = settings.LOCK_TIMEOUT.value()
     try:
-        here.store.tidy(entry.key, here.lock_timeout, lambda _: True)
+        store.tidy(entry.key, lock_timeout, lambda _: True)
     except OSError as error:
-        if isinstance(error, InUse) and entry.is_there:
-            with here.as_cache_errors("read"):
-                if not here.store.entry(entry.key, here.lock_timeout).is_there:
-                    return Removed(handle, entry)  # the process that is busy with it removes it
+        is_busy = isinstance(error, InUse) and entry.is_there
+        if is_busy and not store.entry(entry.key, lock_timeout).is_there:
+            return Removed(handle, entry)  # the process that is busy with it removes it
         return Removed(handle, entry, error=removal_error(entry, error))
     return Removed(handle, entry)
 

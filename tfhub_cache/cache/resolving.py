@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from tfhub_cache import registry
-from tfhub_cache.cache.listing import current
+from tfhub_cache import registry, settings
 from tfhub_cache.fetching.interruption import Interruption, run
-from tfhub_cache.fetching.lookup import sparing
+from tfhub_cache.fetching.lookup import open_cache, sparing
 
 _PATIENCE = 10.0
 """Seconds for which interrupted downloads may clean up."""
@@ -100,7 +99,7 @@ def each(
     Yields:
         Each handle, in order, with what the function returned or raised.
     """
-    current()  # or each of the threads would open the cache, and say so
+    open_cache(settings.cache_dir())  # or each of the threads would open the cache, and say so
     ordered = list(handles)
     pending: queue.SimpleQueue[str] = queue.SimpleQueue()
     distinct = dict.fromkeys(ordered)

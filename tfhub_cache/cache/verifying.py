@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from tfhub_cache.cache.listing import Current, current, entries, find
+from tfhub_cache import settings
+from tfhub_cache.cache.listing import entries, find, reading
 from tfhub_cache.errors import CacheError
 from tfhub_cache.manifest import File
 from tfhub_cache.store.contract import Store
@@ -74,39 +75,40 @@ def verify(
                 print(verified.handle, *verified.problems)
         ```
     """
-    here = current()
     stop = threading.Event()
     executor = ThreadPoolExecutor(max(1, jobs))
 
     def begin(entry: Entry | CacheError) -> list[Future[str | None]]:
         if isinstance(entry, CacheError) or entry.manifest is None or not entry.is_there:
             return []
-        return [
-            executor.submit(_flaw, here.store, entry.key, file, stop)
-            for file in entry.manifest.files
-        ]
+        files = entry.manifest.files
+        return [executor.submit(_flaw, cache.store, entry.key, file, stop) for file in files]
 
     try:
-        subjects: list[tuple[str, Entry | CacheError]]
-        if handles is None:
-            subjects = [(entry.handle or entry.key, entry) for entry in entries() if entry.is_there]
-        else:
-            subjects = [(handle, _found(handle)) for handle in handles]
-        for handle, entry, flaws in [(*subject, begin(subject[1])) for subject in subjects]:
-            if isinstance(entry, CacheError):
-                yield Verified(handle, error=entry)
-                continue
-            problems = _problems(here, entry, flaws)
-            if problems:
-                # Another process may have replaced or removed it in the meantime.
-                now = here.store.settled(entry.key, here.lock_timeout, lambda found: found.is_there)
-                if not now.is_there and handles is None:
+        with reading() as cache:
+            subjects: list[tuple[str, Entry | CacheError]]
+            if handles is None:
+                models = [entry for entry in entries() if entry.is_there]
+                subjects = [(entry.handle or entry.key, entry) for entry in models]
+            else:
+                subjects = [(handle, _found(handle)) for handle in handles]
+            for handle, entry, flaws in [(*subject, begin(subject[1])) for subject in subjects]:
+                if isinstance(entry, CacheError):
+                    yield Verified(handle, error=entry)
                     continue
-                if now.manifest != entry.manifest:
-                    entry, flaws = now, begin(now)
-                    problems = _problems(here, entry, flaws)
-            verified = Verified(handle, entry, tuple(problems), compared=bool(flaws))
-            yield _fixed(verified, entry) if fix and problems else verified
+                problems = _problems(cache.store, entry, flaws)
+                if problems:
+                    # Another process may have replaced or removed it in the meantime.
+                    now = cache.store.settled(
+                        entry.key, settings.LOCK_TIMEOUT.value(), lambda found: found.is_there
+                    )
+                    if not now.is_there and handles is None:
+                        continue
+                    if now.manifest != entry.manifest:
+                        entry, flaws = now, begin(now)
+                        problems = _problems(cache.store, entry, flaws)
+                verified = Verified(handle, entry, tuple(problems), compared=bool(flaws))
+                yield _fixed(verified, entry) if fix and problems else verified
     finally:
         stop.set()
         executor.shutdown(cancel_futures=True)
@@ -127,14 +129,13 @@ def _found(handle: str) -> Entry | CacheError:
     )
 
 
-def _problems(here: Current, entry: Entry, flaws: list[Future[str | None]]) -> list[str]:
+def _problems(store: Store, entry: Entry, flaws: list[Future[str | None]]) -> list[str]:
     if entry.manifest is None or not entry.is_there:
         return [entry.flaw] if entry.flaw else []
     problems = [problem for flaw in flaws if (problem := flaw.result())]
     if key_of(entry.manifest.handle) != entry.key:
         problems.append("its manifest is that of another handle")
-    with here.as_cache_errors("read"):
-        there = here.store.files(entry.key)
+    there = store.files(entry.key)
     expected = {file.path for file in entry.manifest.files}
     return problems + [f"{path} is not part of it" for path in sorted(there.keys() - expected)]
 

@@ -59,14 +59,27 @@ def download(
         interruption.check()
         claim.clear()
 
-    attempt = functools.partial(_download, handle, claim, locked)
+    connections = settings.DOWNLOAD_CONNECTIONS.value()
+    limits = Limits(
+        settings.UNPACK_MAX_RATIO.value(),
+        settings.UNPACK_MAX_FILES.value(),
+        locked.pin.size if locked else None,
+    )
+    attempt = functools.partial(_download, handle, claim, locked, limits, connections)
     return first_that_serves(handle, sources, attempt, restart)
 
 
-def _download(handle: str, claim: Claim, locked: Locked | None, source: Source) -> Manifest:
+def _download(
+    handle: str,
+    claim: Claim,
+    locked: Locked | None,
+    limits: Limits,
+    connections: int,
+    source: Source,
+) -> Manifest:
     """Fills the claim's folder from a source; once more from the start where that may help."""
     show_progress = settings.DOWNLOAD_PROGRESS.value()
-    connections, in_memory, is_repeated = settings.DOWNLOAD_CONNECTIONS.value(), False, False
+    in_memory = is_repeated = False
     while True:
         with (
             Progress(f"Downloading {redact(handle)}", show_progress) as progress,
@@ -82,7 +95,7 @@ def _download(handle: str, claim: Claim, locked: Locked | None, source: Source) 
             interruption.closes(transfer),
         ):
             try:
-                return _receive(handle, transfer, claim, locked)
+                return _receive(handle, transfer, claim, locked, limits)
             except OSError as error:
                 interruption.check()
                 if is_repeated or not _is_worth_repeating(error, transfer):
@@ -103,15 +116,12 @@ def _is_worth_repeating(error: OSError, transfer: Transfer) -> bool:
     return is_damaged and not transfer.broke_off and not transfer.download.is_web_page
 
 
-def _receive(handle: str, transfer: Transfer, claim: Claim, locked: Locked | None) -> Manifest:
+def _receive(
+    handle: str, transfer: Transfer, claim: Claim, locked: Locked | None, limits: Limits
+) -> Manifest:
     download = transfer.download
     checked = CheckedStream(handle, download, transfer)
     is_large = download.size is None or download.size >= _LEAST_PARALLEL
-    limits = Limits(
-        settings.UNPACK_MAX_RATIO.value(),
-        settings.UNPACK_MAX_FILES.value(),
-        locked.pin.size if locked else None,
-    )
     try:
         stream = read_ahead(checked) if is_large else checked
         files = unpack(stream, claim, limits, is_large, download.size)

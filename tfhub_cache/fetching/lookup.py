@@ -43,18 +43,18 @@ _spared: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar(
 
 
 class Cache:
-    """A folder of models, each unpacked under the sha1 of its handle."""
+    """A folder of models, each unpacked under the sha1 of its handle.
+
+    Attributes:
+        root: the folder, as it may be shown.
+        store: the file system that it is on.
+    """
 
     def __init__(self, root: str, store: Store) -> None:
-        self._root = redact(root)  # for messages
-        self._store = store
+        self.root = redact(root)
+        self.store = store
         self._record_at: dict[str, float] = {}
         self._pins: dict[str, tuple[object, Pin]] = {}
-
-    @property
-    def store(self) -> Store:
-        """The file system that it is on."""
-        return self._store
 
     def lookup(self, handle: str, locked: Locked | None = None) -> str | None:
         """The path of the handle's entry, or None if it must be fetched.
@@ -65,13 +65,13 @@ class Cache:
         unless an hour has gone since its use was recorded.
         """
         key = key_of(handle)
-        flaw = self._store.flaw(key) if locked is None else self._flaw(key, locked)
+        flaw = self.store.flaw(key) if locked is None else self._flaw(key, locked)
         if flaw is not None:
             return None
         now = time.monotonic()
         if now >= self._record_at.get(key, now):
-            self._record_at[key] = now + self._store.record_use(key)
-        return self._store.path(key)
+            self._record_at[key] = now + self.store.record_use(key)
+        return self.store.path(key)
 
     def fetch(
         self,
@@ -102,8 +102,9 @@ class Cache:
             LockfileError: if what was downloaded is not what is locked.
         """
         key = key_of(handle)
-        path = self._store.path(key)
+        path = self.store.path(key)
         lock_timeout = settings.LOCK_TIMEOUT.value()
+        max_size, keep_used = settings.CACHE_MAX_SIZE.value(), settings.CACHE_KEEP_USED.value()
         flaw = self._flaw(key, locked)
 
         def is_there() -> bool:
@@ -112,7 +113,7 @@ class Cache:
         def is_put_in_place() -> bool:
             """Whether another process that replaces the entry has it there within a moment."""
             with contextlib.suppress(OSError):  # what can't be listed may still be readable
-                self._store.settled(key, lock_timeout, lambda _: refresh or is_there())
+                self.store.settled(key, lock_timeout, lambda _: refresh or is_there())
             return is_there()
 
         try:
@@ -121,8 +122,8 @@ class Cache:
                     return path
                 if flaw is not None and flaw.kind is FlawKind.NOT_PERMITTED:
                     raise offline.refusal_of_unreadable(handle, path)
-                raise offline.refusal(handle, self._root)
-            claim = self._store.contend(
+                raise offline.refusal(handle, self.root)
+            claim = self.store.contend(
                 key,
                 lock_timeout,
                 settings.UNPACK_KEEP_FREE.value(),
@@ -139,8 +140,8 @@ class Cache:
             if failure is error:
                 raise
             raise failure from error
-        if made and (max_size := settings.CACHE_MAX_SIZE.value()) is not None:
-            self._make_room(key, max_size)
+        if made and max_size is not None:
+            self._make_room(key, max_size, keep_used)
         return path
 
     def pin(self, key: str) -> Pin:
@@ -152,16 +153,16 @@ class Cache:
         Raises:
             OSError: if a file can't be read.
         """
-        manifest = self._store.manifest(key)
+        manifest = self.store.manifest(key)
         if manifest is not None:
             return Pin.of(manifest)
-        stamps = self._store.files(key)
+        stamps = self.store.files(key)
         known = self._pins.get(key)
         if known is None or known[0] != stamps:
             files = []
             for path in stamps:
                 digest, size = hashlib.sha256(), 0
-                with self._store.open_file(key, path) as stream:
+                with self.store.open_file(key, path) as stream:
                     while chunk := stream.read(_CHUNK):
                         digest.update(chunk)
                         size += len(chunk)
@@ -172,7 +173,7 @@ class Cache:
 
     def _flaw(self, key: str, locked: Locked | None) -> Flaw | None:
         """Why an entry can't be used, or None if it can."""
-        flaw = self._store.flaw(key)
+        flaw = self.store.flaw(key)
         if flaw is not None or locked is None:
             return flaw
         try:
@@ -186,7 +187,7 @@ class Cache:
         shown = redact(handle)
         if not isinstance(error, ResolveError):
             error = CacheError(
-                f"Could not keep {shown} in the cache {self._root}",
+                f"Could not keep {shown} in the cache {self.root}",
                 cause=reason(error),
                 advice="Check the folder's permissions and free space, or set TFHUB_CACHE_DIR to "
                 "a folder that can be written.",
@@ -199,20 +200,20 @@ class Cache:
             )
         return error
 
-    def _make_room(self, key: str, max_size: int) -> None:
+    def _make_room(self, key: str, max_size: int, keep_used: float) -> None:
         """Removes the least recently used models, if the cache has grown too large."""
         from tfhub_cache.fetching.eviction import make_room  # only where there is a limit
 
         try:
             make_room(
-                self._store,
+                self.store,
                 max_size,
-                keep_used=settings.CACHE_KEEP_USED.value(),
+                keep_used=keep_used,
                 keep={key, *_spared.get()},
                 lock_timeout=settings.LOCK_TIMEOUT.value(),
             )
         except OSError as error:  # the model is there all the same
-            logging.warning("Could not make room in the cache %s: %s", self._root, error)
+            logging.warning("Could not make room in the cache %s: %s", self.root, error)
 
 
 @contextlib.contextmanager

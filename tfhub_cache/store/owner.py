@@ -50,7 +50,20 @@ class Owner(NamedTuple):
 
     def process_exists(self) -> bool:
         """Whether its process lives, if it is one of this machine."""
-        return _process_exists(self.pid)
+        if sys.platform == "win32":
+            import ctypes
+
+            kernel = ctypes.windll.kernel32
+            limited_information = 0x1000
+            handle = kernel.OpenProcess(limited_information, False, self.pid)
+            if handle:
+                kernel.CloseHandle(handle)
+            return bool(handle)
+        try:
+            os.kill(self.pid, 0)
+        except (OSError, OverflowError) as error:  # it may be another user's
+            return not isinstance(error, ProcessLookupError)
+        return True
 
     def __str__(self) -> str:
         return f"{self.host}.{self.pid}.{self.uid}"
@@ -79,21 +92,3 @@ class Silence:
         if sign != self._sign:
             self._sign, self._seen = sign, now
         return now - self._seen > patience or time.time() - time_of_sign > _LONG_AGO + patience
-
-
-def _process_exists(pid: int) -> bool:
-    if sys.platform == "win32":
-        import ctypes
-
-        kernel = ctypes.windll.kernel32
-        handle = kernel.OpenProcess(0x1000, False, pid)  # PROCESS_QUERY_LIMITED_INFORMATION
-        if handle:
-            kernel.CloseHandle(handle)
-        return bool(handle)
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        pass
-    return True
