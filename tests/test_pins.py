@@ -210,7 +210,7 @@ def test_a_password_in_a_handle_is_kept_as_it_is_and_not_shown(
     secret = host.publish("/m/1", ARCHIVE).replace("//", "//user:5ec2e7@")
     hub.cache.lock([secret], file)
     assert list(json.loads(file.read_text())["models"]) == [secret]
-    assert "has a user name, which goes into the lock file as it is" in caplog.text
+    assert "has a query or a login, which goes into the lock file as it is" in caplog.text
     assert "5ec2e7" not in caplog.text
 
 
@@ -227,7 +227,7 @@ def test_a_handle_with_a_query_is_kept_as_it_is_and_not_shown(
     secret = f"{host.publish('/m/1', ARCHIVE)}?signature=5ec2e7"
     hub.cache.lock([secret], file)
     assert list(json.loads(file.read_text())["models"]) == [secret]
-    assert "has a query, which goes into the lock file as it is" in caplog.text
+    assert "has a query or a login, which goes into the lock file as it is" in caplog.text
     assert "5ec2e7" not in caplog.text
 
 

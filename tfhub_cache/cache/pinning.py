@@ -62,7 +62,10 @@ def lock(
     for handle in wanted:
         if not is_archive(handle):
             try:
-                _leave_out(handle)
+                if "://" not in handle:
+                    PathResolver()(handle)  # that does not exist is rather a mistyped handle
+                message = "%s is a path, which is used where it is and not locked."
+                logging.warning(message, redact(handle))
             except ResolveError as error:
                 failures.append(error)
     locking = each(filter(is_archive, wanted), partial(pin_of, refresh=refresh), jobs)
@@ -72,12 +75,11 @@ def lock(
                 failures.append(outcome)
             else:
                 found[handle] = outcome
-                if secret := _secret_in(handle):
+                if "?" in handle or "@" in handle.partition("://")[2].partition("/")[0]:
                     logging.warning(
-                        "%s has a %s, which goes into the lock file as it is. If it is secret, "
-                        "so is the file.",
+                        "%s has a query or a login, which goes into the lock file as it is. If it "
+                        "is secret, so is the file.",
                         redact(handle),
-                        secret,
                     )
     if failures:
         raise LockfileError(
@@ -97,17 +99,3 @@ def _errors_raised(file: str) -> Iterator[None]:
         raise LockfileError(
             f"The lock file {file} can't be written: {error.strerror or error}."
         ) from error
-
-
-def _leave_out(path: str) -> None:
-    """Warns of a path; one that does not exist is rather a handle that was mistyped."""
-    if "://" not in path:
-        PathResolver()(path)
-    logging.warning("%s is a path, which is used where it is and not locked.", redact(path))
-
-
-def _secret_in(handle: str) -> str | None:
-    """Which part of a handle may be secret, if it has one."""
-    if "?" in handle:
-        return "query"
-    return "user name" if "@" in handle.partition("://")[2].partition("/")[0] else None

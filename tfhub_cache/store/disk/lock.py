@@ -75,7 +75,7 @@ class Lock:
             OSError: if the folder can't be written.
         """
         while True:
-            self._is_ours = False
+            self._is_ours = is_made = False
             try:
                 is_made = self._open()
                 os_lock = self._try_os_lock()
@@ -93,6 +93,8 @@ class Lock:
                     discard(staging_folder(self._base, holder.uid))
             except BaseException:
                 self.release()  # no process must wait for one that was interrupted
+                if is_made:
+                    self._remove()
                 raise
             finally:
                 if not self._is_ours:

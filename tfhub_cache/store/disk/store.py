@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import pathlib
 import shutil
 import stat
 import time
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from absl import logging
 
@@ -30,20 +31,14 @@ _SUFFIXES = ".manifest.tmp", ".descriptor.tmp", ".manifest.old.tmp", ".old.tmp",
 """Of what a process that makes an entry has beside it."""
 
 
-class _Expected(NamedTuple):
-    """A manifest, and each file's path and size in it."""
-
-    sizes: list[tuple[str, int]]
-    manifest: Manifest
-
-
 class LocalStore(Store):
     """Entries are folders; publishing is one rename."""
 
     def __init__(self, root: str) -> None:
         self._shown_root = root
         self._root = os.path.abspath(root.removeprefix("file://"))
-        self._expectations: dict[str, tuple[object, _Expected | None]] = {}
+        # Manifests as they were read, with the stamps of their files; paths and sizes of files.
+        self._manifests: dict[str, tuple[object, Manifest | None, list[tuple[str, int]]]] = {}
 
     def path(self, key: str) -> str:
         return os.path.join(self._shown_root, key)
@@ -55,13 +50,13 @@ class LocalStore(Store):
             for place in self._root, entry:
                 if os.path.islink(place) and files.is_planted_link(place):
                     return Flaw(FlawKind.PLANTED_LINK)
-            expected = self._expected(key, entry)
-            if expected is None:
+            manifest, sizes = self._expected(key, entry)
+            if manifest is None:
                 names = os.listdir(entry)
                 has_variables = "variables" in names
                 variables = os.listdir(os.path.join(entry, "variables")) if has_variables else ()
                 return flaw_without_manifest(names, variables)
-            for path, size in expected.sizes:
+            for path, size in sizes:
                 found = os.stat(path)
                 if not stat.S_ISREG(found.st_mode):
                     return Flaw(FlawKind.NOT_REGULAR, (path,))
@@ -81,8 +76,7 @@ class LocalStore(Store):
         return None
 
     def manifest(self, key: str) -> Manifest | None:
-        _, expected = self._expectations.get(key, (None, None))
-        return None if expected is None else expected.manifest
+        return self._manifests[key][1] if key in self._manifests else None
 
     def record_use(self, key: str) -> float:
         entry = os.path.join(self._root, key)
@@ -98,7 +92,8 @@ class LocalStore(Store):
     ) -> Claim:
         self._check_root()
         os.makedirs(self._root, exist_ok=True)
-        return _LocalClaim(self, key, self._root, lock_timeout, keep_free, replace)
+        lock = Lock(os.path.join(self._root, key), lock_timeout)
+        return _LocalClaim(self, self._root, key, lock, keep_free, replace)
 
     # What looks after the cache is imported when it is used.
 
@@ -122,12 +117,9 @@ class LocalStore(Store):
         return inventory.tidy(self, self._root, key, lock_timeout, condition)
 
     def free_space(self) -> int | None:
-        folder = self._root
-        while not os.path.isdir(folder):
-            folder, below = os.path.dirname(folder), folder
-            if folder == below:
-                return None
-        return shutil.disk_usage(folder).free
+        folders = [self._root, *map(str, pathlib.PurePath(self._root).parents)]
+        existing = filter(os.path.isdir, folders)
+        return next((shutil.disk_usage(folder).free for folder in existing), None)
 
     def _check_root(self) -> None:
         if os.path.lexists(self._root) and not os.path.isdir(self._root):
@@ -137,44 +129,43 @@ class LocalStore(Store):
                 errno.EPERM, f"{self._root} is a link that another user has put there"
             )
 
-    def _expected(self, key: str, entry: str) -> _Expected | None:
-        """What the manifest says of an entry; None without a manifest."""
+    def _expected(self, key: str, entry: str) -> tuple[Manifest | None, list[tuple[str, int]]]:
+        """The manifest of an entry, if there is one, and each file's path and size in it."""
         path = f"{entry}.manifest.json"
         try:
             status = os.stat(path)
         except FileNotFoundError:
-            self._expectations.pop(key, None)
-            return None
+            self._manifests.pop(key, None)
+            return None, []
         stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
-        known = self._expectations.get(key)
+        known = self._manifests.get(key)
         if known is None or known[0] != stamp:
-            known = self._expectations[key] = (stamp, _read_expected(path, entry))
-        return known[1]
+            manifest, sizes = None, []
+            with contextlib.suppress(UnknownFormat):  # of a later version, perhaps
+                manifest = Manifest.from_json(files.read(path, MOST_BYTES))
+                sizes = [(os.path.join(entry, file.path), file.size) for file in manifest.files]
+            known = self._manifests[key] = stamp, manifest, sizes
+        return known[1:]
 
 
 class _LocalClaim(Claim):
     poll_seconds = 0.05
 
     def __init__(
-        self,
-        store: LocalStore,
-        key: str,
-        root: str,
-        lock_timeout: float,
-        keep_free: int,
-        replace: bool,
+        self, store: LocalStore, root: str, key: str, lock: Lock, keep_free: int, replace: bool
     ) -> None:
         self._store = store
-        self._key = key
         self._root = root
+        self._key = key
+        self._lock = lock
         self._keep_free = keep_free
         self._replace = replace
         self._entry = os.path.join(root, key)
-        self._lock = Lock(self._entry, lock_timeout)
         self._staging = self._beside(".tmp")
         self._manifest: os.stat_result | None = None  # ours, once it is written
 
     def attempt(self) -> Claim | None:
+        self._manifest = None
         is_got = self._lock.attempt() is not None
         self.holder = self._lock.holder
         if is_got and self._begin():
@@ -209,9 +200,8 @@ class _LocalClaim(Claim):
         return True
 
     def leftover(self) -> Spool | None:
-        if not os.path.lexists(f"{self._entry}.part"):
-            return None
-        return open_part(self._entry, self.is_lost)
+        is_there = os.path.lexists(f"{self._entry}.part")
+        return open_part(self._entry, self.is_lost) if is_there else None
 
     def spool(self, identity: Identity) -> Spool | None:
         self._check_not_lost()  # if it is, the part file is another process's
@@ -233,14 +223,13 @@ class _LocalClaim(Claim):
                 os.mkdir(folder)
 
     def create_file(self, path: str, size: int, *, replace: bool) -> BinaryIO:
-        free, keep_free = shutil.disk_usage(self._staging).free, self._keep_free
-        room = free - keep_free
-        if size > room:
+        free = shutil.disk_usage(self._staging).free
+        if size > free - self._keep_free:
             # With room, the disk is not full: the archive says that the file is too large for it.
             raise OSError(
-                errno.EFBIG if room > 0 else errno.ENOSPC,
-                f"No space left: a file of {size} bytes, and {free} are free"
-                + (f", of which {keep_free} must stay free" if keep_free else ""),
+                errno.EFBIG if free > self._keep_free else errno.ENOSPC,
+                f"No space left: a file of {size} bytes, and {free} are free, of which "
+                f"{self._keep_free} must stay free",
             )
         folder = path.rpartition("/")[0]
         if folder:
@@ -316,12 +305,3 @@ class _LocalClaim(Claim):
         with open(path, "x", encoding="utf-8") as file:
             file.write(text)
         return path
-
-
-def _read_expected(path: str, entry: str) -> _Expected | None:
-    try:
-        manifest = Manifest.from_json(files.read(path, MOST_BYTES))
-    except UnknownFormat:
-        return None  # of a later version, perhaps
-    sizes = [(os.path.join(entry, file.path), file.size) for file in manifest.files]
-    return _Expected(sizes, manifest)
