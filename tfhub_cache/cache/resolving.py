@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
-import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -101,45 +102,35 @@ def each(
     """
     open_cache(settings.cache_dir())  # or each of the threads would open the cache, and say so
     ordered = list(handles)
-    pending: queue.SimpleQueue[str] = queue.SimpleQueue()
-    distinct = dict.fromkeys(ordered)
-    done = {handle: threading.Event() for handle in distinct}
-    outcomes: dict[str, _Result | Exception] = {}
+    outcomes: dict[str, Future[_Result]] = {handle: Future() for handle in ordered}
+    pending = collections.deque(outcomes)
     interruption = Interruption()
 
     def work() -> None:
-        with sparing(distinct):
-            work_on_all()
+        with sparing(outcomes), contextlib.suppress(IndexError):  # until all have begun
+            while not interruption.happened:
+                handle = pending.popleft()
+                try:
+                    outcomes[handle].set_result(function(handle))
+                except Exception as error:
+                    outcomes[handle].set_exception(error)
+                except BaseException:  # as a rule no caller waits for it any more
+                    outcomes[handle].set_exception(InterruptedError("It was interrupted."))
 
-    def work_on_all() -> None:
-        while not interruption.happened:
-            try:
-                handle = pending.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                outcomes[handle] = function(handle)
-            except Exception as error:
-                outcomes[handle] = error
-            except BaseException:  # as a rule no caller waits for it any more
-                outcomes[handle] = InterruptedError("It was interrupted.")
-            finally:
-                done[handle].set()
-
-    for handle in distinct:
-        pending.put(handle)
     # Daemons, so that one which is stuck in the network does not keep the process from ending.
     workers = [
         threading.Thread(target=partial(run, interruption, work), daemon=True)
-        for _ in range(min(max(1, jobs), len(distinct)))
+        for _ in range(min(max(1, jobs), len(outcomes)))
     ]
     try:
         for worker in workers:
             worker.start()
         for handle in ordered:
-            while not done[handle].wait(_LOOK_EVERY):
-                pass  # on Windows, a wait without an end can't be interrupted
-            yield handle, outcomes[handle]
+            outcome = outcomes[handle]
+            while not outcome.done():
+                wait([outcome], _LOOK_EVERY)  # on Windows, one without an end can't be interrupted
+            error = outcome.exception()
+            yield handle, error if isinstance(error, Exception) else outcome.result()
     finally:
         interruption.set_off()
         deadline = time.monotonic() + _PATIENCE
