@@ -59,27 +59,16 @@ def download(
         interruption.check()
         claim.clear()
 
-    connections = settings.DOWNLOAD_CONNECTIONS.value()
-    limits = Limits(
-        settings.UNPACK_MAX_RATIO.value(),
-        settings.UNPACK_MAX_FILES.value(),
-        locked.pin.size if locked else None,
-    )
-    attempt = functools.partial(_download, handle, claim, locked, limits, connections)
+    attempt = functools.partial(_download, handle, claim, locked)
     return first_that_serves(handle, sources, attempt, restart)
 
 
-def _download(
-    handle: str,
-    claim: Claim,
-    locked: Locked | None,
-    limits: Limits,
-    connections: int,
-    source: Source,
-) -> Manifest:
+def _download(handle: str, claim: Claim, locked: Locked | None, source: Source) -> Manifest:
     """Fills the claim's folder from a source; once more from the start where that may help."""
     show_progress = settings.DOWNLOAD_PROGRESS.value()
-    in_memory = is_repeated = False
+    max_ratio, max_files = settings.UNPACK_MAX_RATIO.value(), settings.UNPACK_MAX_FILES.value()
+    limits = Limits(max_ratio, max_files, locked.pin.size if locked else None)
+    connections, in_memory, is_repeated = settings.DOWNLOAD_CONNECTIONS.value(), False, False
     while True:
         with (
             Progress(f"Downloading {redact(handle)}", show_progress) as progress,
