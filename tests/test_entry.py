@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tfhub_cache.fetching.eviction import last_use
 from tfhub_cache.notation import format_age
-from tfhub_cache.store.entry import Entry, at, origin_of
+from tfhub_cache.store.entry import Entry, at, describe
 
 HANDLE = "https://example.com/m/1"
 KEY = key_of(HANDLE)
@@ -38,7 +38,7 @@ def test_any_time_of_a_file_system_can_be_shown_and_compared(timestamp: float) -
 @given(st.datetimes().map(str) | st.text() | st.sampled_from(["0001-01-01", "9999-12-31T23:59:59"]))
 def test_any_time_of_a_descriptor_can_be_shown_and_compared_or_is_unknown(text: str) -> None:
     lines = f"Module: {HANDLE}\nDownload Time: {text}\n"
-    handle, downloaded = origin_of(KEY, None, lines)
-    assert handle in (HANDLE, None)
-    if downloaded is not None:
-        check(downloaded)
+    entry = describe(KEY, "", {}, None, descriptor=lines)
+    assert entry.handle in (HANDLE, None)
+    if entry.downloaded is not None:
+        check(entry.downloaded)

@@ -11,7 +11,7 @@ from tfhub_cache.errors import CacheError, reason
 from tfhub_cache.fetching.eviction import name_of
 from tfhub_cache.store.contract import Store
 from tfhub_cache.store.entry import Entry, InUse
-from tfhub_cache.urls import printable, redact
+from tfhub_cache.urls import redact
 
 
 @dataclass(frozen=True)
@@ -79,17 +79,10 @@ def removal_error(entry: Entry, error: OSError) -> CacheError:
     """Why an entry could not be removed, and what to do."""
     name = name_of(entry)
     cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
-    if isinstance(cause, InUse):
-        return CacheError(
-            f"{name} is not removed, as another process is downloading it "
-            f"({printable(cause.holder) or 'unknown'}).",
-            advice="Try again when it is done.",
-            handle=name,
-        )
     return CacheError(
         f"{name} is not removed, or not all of it",
         cause=reason(cause),
-        advice=f"Check the permissions of {redact(entry.path)}, and whether a program has its "
-        "files open.",
+        advice="Try again when no process is downloading it. Otherwise check the permissions of "
+        f"{redact(entry.path)}, and whether a program has its files open.",
         handle=name,
     )

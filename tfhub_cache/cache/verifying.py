@@ -15,7 +15,7 @@ from tfhub_cache.errors import CacheError
 from tfhub_cache.manifest import File
 from tfhub_cache.store.contract import Store
 from tfhub_cache.store.entry import Entry
-from tfhub_cache.urls import as_meant, key_of, redact
+from tfhub_cache.urls import as_meant, key_of
 
 _CHUNK = 1 << 20
 
@@ -116,17 +116,9 @@ def verify(
 
 def _found(handle: str) -> Entry | CacheError:
     try:
-        entry = find(handle)
+        return find(handle)
     except CacheError as error:
         return error
-    if entry.is_there:
-        return entry
-    name = redact(handle)
-    return CacheError(
-        f"{name} can't be verified, as its download is not complete. Resolve it first, which waits "
-        "for a download that is running.",
-        handle=name,
-    )
 
 
 def _problems(store: Store, entry: Entry, flaws: list[Future[str | None]]) -> list[str]:

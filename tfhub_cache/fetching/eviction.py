@@ -67,19 +67,16 @@ def evict(
 
 
 def make_room(
-    store: Store, max_size: int, *, keep_used: float, keep: Collection[str], lock_timeout: float
+    store: Store, max_size: int, keep_used: float, lock_timeout: float, keep: Collection[str]
 ) -> None:
-    """Removes models until the others fit.
+    """Removes models until the others fit, if that is possible.
 
     Args:
         store: where the cache is.
         max_size: bytes that the models may have together.
         keep_used: seconds for which a model stays after its last use.
-        keep: the keys of models that stay: what was just made, and what else is wanted with it.
         lock_timeout: see `Store.contend`.
-
-    Raises:
-        OSError: if the cache can't be read.
+        keep: the keys of models that stay: what was just made, and what else is wanted with it.
     """
 
     def must_stay(entry: Entry) -> bool:
@@ -87,7 +84,11 @@ def make_room(
         since = time.time() - keep_used - RECORD_SECONDS
         return entry.key in keep or bool(keep_used and (last_use(entry) or 0.0) > since)
 
-    entries = store.entries(lock_timeout)
+    try:
+        entries = store.entries(lock_timeout)
+    except OSError as error:  # the model is there all the same
+        logging.warning("Could not make room in the cache: %s", error)
+        return
     size = sum(entry.size for entry in entries if entry.is_there)
     for entry, outcome in evict(store, entries, max_size, lock_timeout, must_stay=must_stay):
         if isinstance(outcome, OSError):  # of another user, perhaps; there are others

@@ -141,7 +141,9 @@ class Cache:
                 raise
             raise failure from error
         if made and max_size is not None:
-            self._make_room(key, max_size, keep_used)
+            from tfhub_cache.fetching.eviction import make_room  # only where there is a limit
+
+            make_room(self.store, max_size, keep_used, lock_timeout, {key, *_spared.get()})
         return path
 
     def pin(self, key: str) -> Pin:
@@ -199,21 +201,6 @@ class Cache:
                 "again failed."
             )
         return error
-
-    def _make_room(self, key: str, max_size: int, keep_used: float) -> None:
-        """Removes the least recently used models, if the cache has grown too large."""
-        from tfhub_cache.fetching.eviction import make_room  # only where there is a limit
-
-        try:
-            make_room(
-                self.store,
-                max_size,
-                keep_used=keep_used,
-                keep={key, *_spared.get()},
-                lock_timeout=settings.LOCK_TIMEOUT.value(),
-            )
-        except OSError as error:  # the model is there all the same
-            logging.warning("Could not make room in the cache %s: %s", self.root, error)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,8 @@ gs:// folder. Protocol: https://www.tensorflow.org/hub/hosting
 
 from __future__ import annotations
 
+import re
+
 from tfhub_cache import offline, settings
 from tfhub_cache.errors import LockfileError, ProtocolError
 from tfhub_cache.fetching import interruption
@@ -16,6 +18,7 @@ from tfhub_cache.urls import append_query, redact
 
 _SEE_OTHER = 303
 _LONGEST_ANSWER = 64 << 10
+_BUCKET = re.compile("gs://[!-.0-~]+(/|$)")
 
 
 class HttpFolderResolver(HttpResolverBase):
@@ -30,7 +33,14 @@ class HttpFolderResolver(HttpResolverBase):
     def __call__(self, handle: str) -> str:
         if settings.OFFLINE.value():
             raise offline.refusal_of_uncompressed(handle)
-        _check_not_locked(handle)
+        if (file := settings.LOCKFILE.value()) is not None:
+            shown = redact(handle)
+            raise LockfileError(
+                f"{shown} is read from a bucket in UNCOMPRESSED mode, where nothing can be "
+                f"compared with the lock file {file}. Set TFHUB_MODEL_LOAD_FORMAT=COMPRESSED, or "
+                f"unset {settings.LOCKFILE.env}.",
+                handle=shown,
+            )
         places = addresses(
             handle,
             append_query(handle, "tf-hub-format", "uncompressed"),
@@ -39,17 +49,6 @@ class HttpFolderResolver(HttpResolverBase):
         )
         return first_that_serves(
             handle, places, lambda place: PathResolver()(_ask_for_folder(handle, place.url))
-        )
-
-
-def _check_not_locked(handle: str) -> None:
-    if (file := settings.LOCKFILE.value()) is not None:
-        shown = redact(handle)
-        raise LockfileError(
-            f"{shown} is read from a bucket in UNCOMPRESSED mode, where nothing can be compared "
-            f"with the lock file {file}. Set TFHUB_MODEL_LOAD_FORMAT=COMPRESSED, or unset "
-            f"{settings.LOCKFILE.env}.",
-            handle=shown,
         )
 
 
@@ -76,16 +75,9 @@ def _ask_for_folder(handle: str, url: str) -> str:
         while len(body) < _LONGEST_ANSWER and (more := answer.read(4096)):
             body += more
     folder = body.decode("utf-8", "replace").strip()
-    if not _is_gcs_location(folder):
+    if not _BUCKET.match(folder) or not folder.isprintable():
         raise ProtocolError(
             f"Expected server to return a GCS location but received {folder[:200]!r} for "
             f"{redact(handle)}. Try TFHUB_MODEL_LOAD_FORMAT=COMPRESSED."
         )
     return folder
-
-
-def _is_gcs_location(text: str) -> bool:
-    """Whether it names a bucket, and what it names is one line without control characters."""
-    scheme, _, place = text.partition("://")
-    bucket = place.partition("/")[0]
-    return scheme == "gs" and bucket != "" and bucket.isascii() and text.isprintable()

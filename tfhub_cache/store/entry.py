@@ -102,10 +102,11 @@ def describe(
         partial: handle, bytes received and bytes expected of an archive that has not all arrived.
     """
     is_there = flaw != ABSENT
-    handle, downloaded = origin_of(key, manifest, descriptor)
-    part_of, received, expected = partial or (None, None, None)
-    if handle is None and part_of is not None and key_of(part_of) == key:
-        handle = part_of
+    fields = dict(line.partition(": ")[::2] for line in descriptor.splitlines())
+    handle, time = fields.get("Module", ""), fields.get("Download Time", "")
+    if manifest is not None:
+        handle, time = manifest.handle, manifest.downloaded.time
+    part_of, received, expected = partial or ("", None, None)
     leftovers = {name: sizes[name] for name in removable(sizes, with_model=not is_there)}
     state: State = "incomplete"
     if flaw is None:
@@ -115,13 +116,14 @@ def describe(
     return Entry(
         key=key,
         path=path,
-        handle=handle,
+        # What belongs to another entry says nothing of this one.
+        handle=next((one for one in (handle, part_of) if key_of(one) == key), None),
         state=state,
         flaw=None if flaw is None else str(flaw),
         is_there=is_there,
         size=sum(leftovers.values() if holder is not None and not is_there else files),
         files=len(files),
-        downloaded=downloaded,
+        downloaded=_parse_time(time),
         used=at(used) if is_there and used is not None else None,
         holder=holder,
         leftovers={} if holder is not None else leftovers,
@@ -157,8 +159,8 @@ class InUse(OSError):  # noqa: N818 - it reads as what it is
     """A running process makes or removes the entry."""
 
     def __init__(self, holder: str) -> None:
-        super().__init__(f"it is in use by {printable(holder) or 'another process'}")
-        self.holder = holder
+        who = f" ({printable(holder)})" if holder else ""
+        super().__init__(f"another process is downloading it{who}")
 
 
 def is_versioned(handle: str) -> bool:
@@ -176,19 +178,6 @@ def names_by_key(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 _OF_AN_ENTRY = re.compile(r"[0-9a-f]{40}(\..*)?", re.DOTALL)
-
-
-def origin_of(
-    key: str, manifest: Manifest | None, descriptor: str
-) -> tuple[str | None, datetime.datetime | None]:
-    """Handle and time of download: from the manifest, without one from the descriptor's text."""
-    if manifest is not None:
-        handle, time = manifest.handle, manifest.downloaded.time
-    else:
-        fields = dict(line.partition(": ")[::2] for line in descriptor.splitlines())
-        handle, time = fields.get("Module", ""), fields.get("Download Time", "")
-    # What belongs to another entry says nothing of this one.
-    return handle if key_of(handle) == key else None, _parse_time(time)
 
 
 def _parse_time(text: str) -> datetime.datetime | None:
