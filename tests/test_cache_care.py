@@ -906,7 +906,7 @@ def test_a_lock_file_that_is_not_there_and_odd_connections_are_problems(
     assert connections == (
         "TFHUB_DOWNLOAD_CONNECTIONS: invalid number 'abc': write a whole number of at least 1."
     )
-    assert lock.startswith(f"The lock file {tmp_path / 'models.lock'} can't be read: No such file")
+    assert lock.startswith(f"The lock file {tmp_path / 'models.lock'} can't be used: No such")
 
 
 def test_a_flag_is_told_as_one(monkeypatch: pytest.MonkeyPatch) -> None:

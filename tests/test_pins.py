@@ -674,25 +674,25 @@ GOOD = {"size": 1, "sha256": "0" * 64}
 @pytest.mark.parametrize(
     ("text", "cause"),
     [
-        (None, "can't be read: No such file or directory"),
-        ("", "is not a valid lock file: Expecting value"),
-        ("[]", "is not a valid lock file: a part of it is missing"),
-        ("{}", "is not a valid lock file: a part of it is missing"),
+        (None, "can't be used: No such file or directory"),
+        ("", "can't be used: Expecting value"),
+        ("[]", "can't be used: a part of it is missing"),
+        ("{}", "can't be used: a part of it is missing"),
         (
             json.dumps({"format": 1, "archives": {"a": GOOD}}),
-            "is not a valid lock file: its format is 1, and this version reads 2. Write it again: ",
+            "can't be used: its format is 1, and this version reads 2. Check",
         ),
-        ('{"format": 2}', "is not a valid lock file: a part of it is missing"),
-        ('{"format": 2, "models": []}', "is not a valid lock file: a part of it is missing"),
-        ({"a": {**GOOD, "size": "1"}}, "is not a valid lock file: '1' is not a number"),
-        ({"a": {**GOOD, "size": True}}, "is not a valid lock file: True is not a number"),
-        ({"a": {**GOOD, "sha256": "0"}}, "is not a valid lock file: '0' is not a SHA-256"),
-        ({"a": {"size": 1}}, "is not a valid lock file: a part of it is missing"),
+        ('{"format": 2}', "can't be used: a part of it is missing"),
+        ('{"format": 2, "models": []}', "can't be used: a part of it is missing"),
+        ({"a": {**GOOD, "size": "1"}}, "can't be used: '1' is not a number"),
+        ({"a": {**GOOD, "size": True}}, "can't be used: True is not a number"),
+        ({"a": {**GOOD, "sha256": "0"}}, "can't be used: '0' is not a SHA-256"),
+        ({"a": {"size": 1}}, "can't be used: a part of it is missing"),
         (
             '{"format": 2, "models": {"a": 1, "a": 2}}',
-            "is not a valid lock file: a is in it twice",
+            "can't be used: a is in it twice",
         ),
-        ("[" * 100_000, "is not a valid lock file"),
+        ("[" * 100_000, "can't be used"),
     ],
 )
 def test_a_file_that_is_not_valid_is_an_error_that_says_how_to_write_it(
@@ -758,7 +758,7 @@ def test_the_lock_file_of_the_option_comes_before_the_environments(
     env = {"TFHUB_LOCKFILE": str(tmp_path / "is-not-there.lock")}
     done = run_command("resolve", "-q", "--locked", file, env=env).check()
     assert done.stdout == f"{cache_dir / key_of(handle)}\n"
-    assert "is-not-there.lock can't be read" in run_command("resolve", handle, env=env).stderr
+    assert "is-not-there.lock can't be used" in run_command("resolve", handle, env=env).stderr
 
 
 def test_a_lock_without_handles_is_an_error_with_status_2(cache_dir: Path) -> None:

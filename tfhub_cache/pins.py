@@ -98,7 +98,11 @@ def locked(handle: str, file: str) -> Locked:
     Raises:
         LockfileError: if the handle is not in it, or it can't be read.
     """
-    pin = _pins(file).get(handle)
+    stamp: tuple[int, ...] = ()
+    with contextlib.suppress(OSError):  # which reading it raises, too
+        status = os.stat(file)
+        stamp = status.st_mtime_ns, status.st_size, status.st_dev, status.st_ino
+    pin = _read_once(file, stamp).get(handle)
     if pin is None:
         shown = redact(handle)
         raise LockfileError(
@@ -124,15 +128,12 @@ def read(file: str) -> dict[str, Pin]:
             handle: Pin(number(fields["size"]), sha256(fields["sha256"]))
             for handle, fields in data["models"].items()
         }
-    except OSError as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        otherwise = error if isinstance(error, ValueError) else "a part of it is missing"
+        cause = getattr(error, "strerror", None) or otherwise
         raise LockfileError(
-            f"The lock file {file} can't be read: {error.strerror or error}. Check TFHUB_LOCKFILE, "
-            f"or write it: {_how_to_write(file)}"
-        ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        cause = str(error) if isinstance(error, ValueError) else "a part of it is missing"
-        raise LockfileError(
-            f"{file} is not a valid lock file: {cause}. Write it again: {_how_to_write(file)}"
+            f"The lock file {file} can't be used: {cause}. Check TFHUB_LOCKFILE, or write it: "
+            f"{_how_to_write(file)}"
         ) from error
 
 
@@ -167,14 +168,6 @@ def write(file: str, pins: Mapping[str, Pin]) -> None:
         with contextlib.suppress(OSError):
             os.unlink(unfinished)
         raise
-
-
-def _pins(file: str) -> dict[str, Pin]:
-    try:
-        status = os.stat(file)
-    except OSError:
-        return read(file)  # which raises what is wrong
-    return _read_once(file, (status.st_mtime_ns, status.st_size, status.st_dev, status.st_ino))
 
 
 @functools.lru_cache(maxsize=8)
