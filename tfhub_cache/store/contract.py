@@ -18,11 +18,10 @@ The time of an entry's folder is that of its last use; in a bucket that of `<key
 
 from __future__ import annotations
 
-import abc
 import contextlib
 import time
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from tfhub_cache.manifest import Manifest
 from tfhub_cache.store.entry import Condition, Entry, describe
@@ -36,14 +35,12 @@ MOMENT = 2.0
 _LOOK_EVERY = 0.05
 
 
-class Staging(abc.ABC):
+class Staging(Protocol):
     """The folder in which an entry is made. Paths are relative, with forward slashes."""
 
-    @abc.abstractmethod
     def make_folder(self, path: str) -> None:
         """Makes a folder, and those above it; it may exist."""
 
-    @abc.abstractmethod
     def create_file(self, path: str, size: int, *, replace: bool) -> BinaryIO:
         """Opens a file for writing, in folders made as needed.
 
@@ -58,12 +55,11 @@ class Staging(abc.ABC):
                 `errno.ENOSPC` if there is none.
         """
 
-    @abc.abstractmethod
     def clear(self) -> None:
         """Removes everything from the folder."""
 
 
-class Claim(Staging):
+class Claim(Staging, Protocol):
     """The right to make one entry, and the folder in which it is made. See `Store.contend`.
 
     A context manager: leaving it gives up the claim, if it was got, and removes what was not
@@ -76,7 +72,6 @@ class Claim(Staging):
     holder: str = ""
     """Which process had the claim at the last attempt, for people."""
 
-    @abc.abstractmethod
     def attempt(self) -> Claim | None:
         """Tries once to get the claim.
 
@@ -91,7 +86,6 @@ class Claim(Staging):
             OSError: if the store can't be written.
         """
 
-    @abc.abstractmethod
     def progress(self) -> tuple[int, int | None]:
         """How far the holder is: bytes so far, and in all if that is known. For people.
 
@@ -99,11 +93,9 @@ class Claim(Staging):
             OSError: if the store can't be asked.
         """
 
-    @abc.abstractmethod
     def leftover(self) -> Spool | None:
         """What an earlier attempt has received of an archive, to resume if it is the same."""
 
-    @abc.abstractmethod
     def spool(self, identity: Identity) -> Spool | None:
         """A place for an archive's bytes, empty. It replaces what an earlier attempt has left.
 
@@ -114,7 +106,6 @@ class Claim(Staging):
             OSError: if the store refuses.
         """
 
-    @abc.abstractmethod
     def publish(self, manifest: Manifest) -> None:
         """Makes what was written the entry. A damaged one is replaced.
 
@@ -132,11 +123,9 @@ class Claim(Staging):
                 process, which the caller has to look at.
         """
 
-    @abc.abstractmethod
     def is_lost(self) -> bool:
         """Whether another process has taken the claim over, as it saw no sign of life of ours."""
 
-    @abc.abstractmethod
     def release(self) -> None:
         """Gives up the claim and removes what was not published. Without it, it does nothing."""
 
@@ -148,14 +137,12 @@ class Claim(Staging):
             self.release()
 
 
-class Store(abc.ABC):
+class Store(Protocol):
     """What a cache needs of its file system."""
 
-    @abc.abstractmethod
     def path(self, key: str) -> str:
         """The path of an entry, as TensorFlow and users read it."""
 
-    @abc.abstractmethod
     def flaw(self, key: str) -> Flaw | None:
         """Why an entry can't be used, or None if it is intact. Cheap: called by every resolve.
 
@@ -163,14 +150,12 @@ class Store(abc.ABC):
         manifest, as tensorflow_hub makes them, must look like a SavedModel.
         """
 
-    @abc.abstractmethod
     def manifest(self, key: str) -> Manifest | None:
         """The manifest of an entry that `flaw` has just found intact. Cheap, as `flaw`.
 
         None if it has none, such as an entry that tensorflow_hub made.
         """
 
-    @abc.abstractmethod
     def record_use(self, key: str) -> float:
         """Records that an entry is used now, unless that was done within the last hour.
 
@@ -180,7 +165,6 @@ class Store(abc.ABC):
             Seconds after which to call it again.
         """
 
-    @abc.abstractmethod
     def contend(
         self, key: str, lock_timeout: float, keep_free: int, *, replace: bool = False
     ) -> Claim:
@@ -196,7 +180,6 @@ class Store(abc.ABC):
 
     # What follows is for looking after the cache. A resolve of a cached model calls none of it.
 
-    @abc.abstractmethod
     def entries(self, lock_timeout: float, key: str = "") -> list[Entry]:
         """All entries, in no particular order. Nothing is locked or changed.
 
@@ -238,14 +221,12 @@ class Store(abc.ABC):
                 return entry
             time.sleep(_LOOK_EVERY)
 
-    @abc.abstractmethod
     def files(self, key: str) -> dict[str, object]:
         """The paths of an entry's files as they are now, with forward slashes.
 
         Each has a value by which a change of the file is noticed: of its size and time.
         """
 
-    @abc.abstractmethod
     def open_file(self, key: str, path: str) -> BinaryIO:
         """Opens one of an entry's files for reading; it can seek.
 
@@ -253,7 +234,6 @@ class Store(abc.ABC):
             OSError: if it can't be read; `FileNotFoundError` if it is not there.
         """
 
-    @abc.abstractmethod
     def tidy(self, key: str, lock_timeout: float, condition: Condition) -> bool:
         """Removes what crashed processes left of an entry, and on a condition the entry itself.
 
@@ -273,7 +253,6 @@ class Store(abc.ABC):
             OSError: if something can't be removed.
         """
 
-    @abc.abstractmethod
     def free_space(self) -> int | None:
         """How many bytes are free where the cache is; None where that has no limit."""
 
