@@ -20,7 +20,6 @@ Handles are as the user writes them, in alphabetical order. (The files in the ca
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import json
 import os
@@ -141,19 +140,19 @@ def check_writable(file: str) -> None:
     """Checks that a lock file can be written, before models are downloaded.
 
     Raises:
-        OSError: if its folder does not exist or can't be written, or it is a folder itself.
+        LockfileError: if its folder does not exist or can't be written, or it is a folder itself.
     """
     target = os.path.realpath(file)
     if os.path.isdir(target) or not os.access(os.path.dirname(target), os.W_OK):
         reason = "it is a folder, or its folder does not exist or can't be written"
-        raise OSError(errno.EACCES, reason, file)
+        raise LockfileError(f"The lock file {file} can't be written: {reason}.")
 
 
 def write(file: str, pins: Mapping[str, Pin]) -> None:
     """Writes a lock file, in one step: readers see the old one or the new one.
 
     Raises:
-        OSError: if it can't be written; the old one is then as it was.
+        LockfileError: if it can't be written; the old one is then as it was.
     """
     import uuid  # slow to import, and not needed to read
 
@@ -164,10 +163,12 @@ def write(file: str, pins: Mapping[str, Pin]) -> None:
         with open(unfinished, "x", encoding="utf-8", newline="\n") as opened:
             opened.write(json.dumps(data, indent=2) + "\n")
         os.replace(unfinished, target)
-    except BaseException:
+    except OSError as error:
+        reason = error.strerror or error
+        raise LockfileError(f"The lock file {file} can't be written: {reason}.") from error
+    finally:
         with contextlib.suppress(OSError):
             os.unlink(unfinished)
-        raise
 
 
 @functools.lru_cache(maxsize=8)

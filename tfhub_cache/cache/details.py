@@ -61,10 +61,7 @@ def info(handle: str) -> Info:
     except (DamagedModel, TooLarge, OSError) as error:
         return Info(entry, signatures_error=str(error).rstrip("."))
     except ImportError:
-        why = (
-            f"only TensorFlow can read {_TEXT}, and it is not installed "
-            "(pip install 'tfhub-cache[tensorflow]')"
-        )
+        why = f"only TensorFlow can read {_TEXT} (pip install 'tfhub-cache[tensorflow]')"
         return Info(entry, signatures_error=why)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import partial
 
 from absl import logging
@@ -54,8 +54,7 @@ def lock(
         ```
     """
     file = os.path.expanduser(os.fspath(file))
-    with _errors_raised(file):
-        pins.check_writable(file)
+    pins.check_writable(file)
     found: dict[str, Pin] = {}
     failures: list[Exception] = []
     wanted = list(dict.fromkeys(map(as_meant, handles)))
@@ -86,16 +85,5 @@ def lock(
             f"{file} is not written, as {len(failures)} of {len(wanted)} models are unavailable:"
             + "".join(f"\n  {failure}" for failure in failures)
         )
-    with _errors_raised(file):
-        pins.write(file, found)
+    pins.write(file, found)
     return found
-
-
-@contextlib.contextmanager
-def _errors_raised(file: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise LockfileError(
-            f"The lock file {file} can't be written: {error.strerror or error}."
-        ) from error

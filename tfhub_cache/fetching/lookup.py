@@ -101,7 +101,7 @@ class Cache:
             OfflineError: if nothing may be downloaded.
             LockfileError: if what was downloaded is not what is locked.
         """
-        key = key_of(handle)
+        key, shown = key_of(handle), redact(handle)
         path = self.store.path(key)
         lock_timeout = settings.LOCK_TIMEOUT.value()
         max_size, keep_used = settings.CACHE_MAX_SIZE.value(), settings.CACHE_KEEP_USED.value()
@@ -123,6 +123,9 @@ class Cache:
                 if flaw is not None and flaw.kind is FlawKind.NOT_PERMITTED:
                     raise offline.refusal_of_unreadable(handle, path)
                 raise offline.refusal(handle, self.root)
+            if flaw is not None and flaw != ABSENT:
+                why = flaw.summary, printable(str(flaw))
+                logging.warning("The cached '%s' is %s: %s. Fetching it again.", shown, *why)
             claim = self.store.contend(
                 key,
                 lock_timeout,
@@ -130,11 +133,11 @@ class Cache:
                 # A process without the lock file may make another one meanwhile.
                 replace=refresh or locked is not None,
             )
-            made = _make_or_wait(claim, handle, flaw, sources, locked, is_there)
+            made = _make_or_wait(claim, handle, sources, locked, is_there)
         except OSError as error:
             # Where the disk refuses, the entry may still be there: made by another process, say.
             if sources and not isinstance(error, ResolveError) and is_put_in_place():
-                logging.warning("'%s' is in the cache, but: %s", redact(handle), error)
+                logging.warning("'%s' is in the cache, but: %s", shown, error)
                 return path
             failure = self._explained(error, handle, flaw)
             if failure is error:
@@ -232,12 +235,14 @@ def _open_cache(root: str, folder: str) -> Cache:
 def _make_or_wait(
     claim: Claim,
     handle: str,
-    flaw: Flaw | None,
     sources: Sequence[Source],
     locked: Locked | None,
     is_there: Callable[[], bool],
 ) -> bool:
     """Makes an entry, unless another process does; whether it was made."""
+    from tfhub_cache.fetching.download import download  # only if there is no entry
+
+    shown = redact(handle)
     with claim:
         attempt = 0
         while True:
@@ -247,7 +252,9 @@ def _make_or_wait(
             if is_there():
                 return False
             try:
-                _make(handle, flaw, sources, claim, locked)
+                logging.info("Downloading TF-Hub Module '%s'.", shown)
+                claim.publish(download(handle, sources, claim, locked))
+                logging.info("Downloaded TF-Hub Module '%s'.", shown)
                 return True
             except OSError:
                 if not _is_lost(claim):
@@ -280,29 +287,6 @@ def _wait(claim: Claim, handle: str, is_there: Callable[[], bool]) -> None:
             interruption.check()
             if is_there():
                 return
-
-
-def _make(
-    handle: str,
-    flaw: Flaw | None,
-    sources: Sequence[Source],
-    claim: Claim,
-    locked: Locked | None,
-) -> None:
-    """Downloads the archive and publishes what it holds."""
-    from tfhub_cache.fetching.download import download  # for downloads only
-
-    shown = redact(handle)
-    if flaw is not None and flaw != ABSENT:
-        logging.warning(
-            "The cached '%s' is %s: %s. Fetching it again.",
-            shown,
-            flaw.summary,
-            printable(str(flaw)),
-        )
-    logging.info("Downloading TF-Hub Module '%s'.", shown)
-    claim.publish(download(handle, sources, claim, locked))
-    logging.info("Downloaded TF-Hub Module '%s'.", shown)
 
 
 def _is_lost(claim: Claim) -> bool:

@@ -108,14 +108,13 @@ def pin_of(handle: str, *, refresh: bool = False) -> Pin:
     if refresh or cache.lookup(handle) is None:
         _fetch(handle, None, refresh=refresh)
     shown = redact(handle)
-    if cache.lookup(handle) is None:
-        raise CacheError(f"{shown} was removed just after it was fetched. Try again.", handle=shown)
     try:
+        if cache.lookup(handle) is None:
+            raise FileNotFoundError("it was removed just after it was fetched")
         return cache.pin(key_of(handle))
     except OSError as error:
-        raise CacheError(
-            f"The cached {shown} can't be read: {reason(error)}.", handle=shown
-        ) from error
+        what = f"The cached {shown} can't be read"
+        raise CacheError(what, cause=reason(error), handle=shown) from error
 
 
 def _fetch(handle: str, locked: Locked | None, *, refresh: bool = False) -> str:
