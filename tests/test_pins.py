@@ -748,7 +748,7 @@ def test_the_commands_report_what_failed_with_status_1(
     assert "is not the one that is locked: expected" in done.stderr
     done = run_command("resolve", "-q", "--locked", file.with_name("missing"))
     assert done.returncode == 1
-    assert "can't be read: No such file or directory" in done.stderr
+    assert "can't be used: No such file or directory" in done.stderr
 
 
 def test_the_lock_file_of_the_option_comes_before_the_environments(

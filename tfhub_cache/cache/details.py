@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from tfhub_cache import signatures
 from tfhub_cache.cache.listing import find, reading
 from tfhub_cache.signatures import DamagedModel, Signature, TooLarge
-from tfhub_cache.store.contract import Store
 from tfhub_cache.store.entry import Entry
 
 _BINARY = "saved_model.pb"
@@ -57,26 +56,21 @@ def info(handle: str) -> Info:
         return Info(entry, signatures_error="the model is not there")
     try:
         with reading() as cache:
-            return Info(entry, signatures=_signatures(cache.store, entry.key))
-    except (DamagedModel, TooLarge, OSError) as error:
-        return Info(entry, signatures_error=str(error).rstrip("."))
+            there = cache.store.files(entry.key)
+            name = _BINARY if _BINARY in there else _TEXT
+            if name not in there:
+                return Info(entry, signatures_error=f"there is neither {_BINARY} nor {_TEXT}")
+            with cache.store.open_file(entry.key, name) as file:
+                if name == _BINARY:
+                    return Info(entry, signatures.read_signatures(file))
+                text = file.read(signatures.MOST_TEXT + 1)
+                return Info(entry, signatures.parse_text(text.decode("utf-8", "replace")))
+    except DamagedModel as error:
+        why = f"{name} is damaged: {error}"
+    except TooLarge as error:
+        why = f"{name} is too large to describe: it has {error}"
+    except OSError as error:
+        why = str(error).rstrip(".")
     except ImportError:
         why = f"only TensorFlow can read {_TEXT} (pip install 'tfhub-cache[tensorflow]')"
-        return Info(entry, signatures_error=why)
-
-
-def _signatures(store: Store, key: str) -> list[Signature]:
-    there = store.files(key)
-    name = _BINARY if _BINARY in there else _TEXT
-    if name not in there:
-        raise DamagedModel(f"there is neither {_BINARY} nor {_TEXT}")
-    try:
-        with store.open_file(key, name) as file:
-            if name == _BINARY:
-                return signatures.read_signatures(file)
-            text = file.read(signatures.MOST_TEXT + 1)
-            return signatures.parse_text(text.decode("utf-8", "replace"))
-    except DamagedModel as error:
-        raise DamagedModel(f"{name} is damaged: {error}") from error
-    except TooLarge as error:
-        raise TooLarge(f"{name} is too large to describe: it has {error}") from error
+    return Info(entry, signatures_error=why)

@@ -32,6 +32,16 @@ def is_planted_link(path: str) -> bool:
     return stat.S_ISLNK(status.st_mode) and status.st_uid not in (0, user)
 
 
+def check_not_planted(path: str) -> None:
+    """Refuses a link that belongs neither to this user nor to the administrator.
+
+    Raises:
+        OSError: if there is one at the path.
+    """
+    if is_planted_link(path):
+        raise PermissionError(errno.EPERM, "Another user has put a link in its place", path)
+
+
 def open_regular(path: str, flags: int) -> int:
     """Opens a regular file without following a link in its place, and returns its descriptor.
 
@@ -55,7 +65,7 @@ def read(path: str, most: int) -> bytes:
     Raises:
         OSError: if it can't be read, or is anything but a regular file of so many bytes at most.
     """
-    _check_not_planted(path)
+    check_not_planted(path)
     with os.fdopen(_open(path, os.O_RDONLY), "rb") as file:
         content = file.read(most + 1)
     if len(content) > most:
@@ -73,7 +83,7 @@ def open_below(folder: str, path: str) -> BinaryIO:
     Raises:
         OSError: if it can't be opened, is anything but a regular file, or a link is on the way.
     """
-    _check_not_planted(folder)
+    check_not_planted(folder)
     full = os.path.join(folder, *path.split("/"))
     with contextlib.suppress(ValueError):  # a name that no file can have, which `_open` reports
         if os.path.realpath(full) != os.path.join(os.path.realpath(folder), *path.split("/")):
@@ -107,8 +117,3 @@ def _open(path: str, flags: int) -> int:
         os.close(descriptor)
         raise OSError(errno.EINVAL, "It is not a regular file", path)
     return descriptor
-
-
-def _check_not_planted(path: str) -> None:
-    if is_planted_link(path):
-        raise PermissionError(errno.EPERM, "Another user has put a link in its place", path)

@@ -208,9 +208,6 @@ class Lock:
 
     def _read(self) -> str:
         try:
-            if hasattr(os, "pread"):  # as several threads may look
-                return os.pread(self._descriptor, 4096, 0).decode("utf-8", "replace")
-            os.lseek(self._descriptor, 0, os.SEEK_SET)
             return os.read(self._descriptor, 4096).decode("utf-8", "replace")
         except PermissionError:  # on Windows a locked file can't be read
             return ""

@@ -15,7 +15,7 @@ from absl import logging
 
 from tfhub_cache.manifest import MOST_BYTES, Manifest, UnknownFormat
 from tfhub_cache.store.contract import Claim, Store, descriptor
-from tfhub_cache.store.disk import files
+from tfhub_cache.store.disk import files, inventory
 from tfhub_cache.store.disk.aside import check_replaceable, discard, move_aside
 from tfhub_cache.store.disk.lock import Lock
 from tfhub_cache.store.disk.part import begin_part, discard_part, look_at_part, open_part
@@ -95,11 +95,7 @@ class LocalStore(Store):
         lock = Lock(os.path.join(self._root, key), lock_timeout)
         return _LocalClaim(self, self._root, key, lock, keep_free, replace)
 
-    # What looks after the cache is imported when it is used.
-
     def entries(self, lock_timeout: float, key: str = "") -> list[Entry]:
-        from tfhub_cache.store.disk import inventory
-
         self._check_root()
         return inventory.entries(self, self._root, lock_timeout, key)
 
@@ -111,8 +107,6 @@ class LocalStore(Store):
         return files.open_below(os.path.join(self._root, key), path)
 
     def tidy(self, key: str, lock_timeout: float, condition: Condition) -> bool:
-        from tfhub_cache.store.disk import inventory
-
         self._check_root()
         return inventory.tidy(self, self._root, key, lock_timeout, condition)
 
@@ -122,12 +116,9 @@ class LocalStore(Store):
         return next((shutil.disk_usage(folder).free for folder in existing), None)
 
     def _check_root(self) -> None:
+        files.check_not_planted(self._root)
         if os.path.lexists(self._root) and not os.path.isdir(self._root):
             raise NotADirectoryError(errno.ENOTDIR, "It is not a folder", self._root)
-        if files.is_planted_link(self._root):
-            raise PermissionError(
-                errno.EPERM, f"{self._root} is a link that another user has put there"
-            )
 
     def _expected(self, key: str, entry: str) -> tuple[Manifest | None, list[tuple[str, int]]]:
         """The manifest of an entry, if there is one, and each file's path and size in it."""
