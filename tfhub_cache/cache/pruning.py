@@ -83,21 +83,21 @@ def prune(
         used = last_use(entry)
         return unused_for is not None and used is not None and time.time() - used >= unused_for
 
-    store, lock_timeout = open_cache(settings.cache_dir()).store, settings.LOCK_TIMEOUT.value()
+    store = open_cache(settings.cache_dir()).store
     found = entries()
     pruned = Pruned(size=sum(entry.size for entry in found if entry.is_there))
     for entry in found:
         if entry.leftovers:
             try:
                 if not dry_run:
-                    store.tidy(entry.key, lock_timeout, lambda _: False)
+                    store.tidy(entry.key, settings.LOCK_TIMEOUT.value(), lambda _: False)
                 pruned.leftovers.update(entry.leftovers)
                 pruned.freed += sum(entry.leftovers.values())
             except InUse:
                 pass  # a process has begun to download it, and sweeps itself
             except OSError as error:
                 pruned.errors.append(removal_error(entry, error))
-    going = evict(store, found, max_size, lock_timeout, must_go=must_go, dry_run=dry_run)
+    going = evict(store, found, max_size, must_go=must_go, dry_run=dry_run)
     for entry, outcome in going:
         if isinstance(outcome, OSError):
             pruned.errors.append(removal_error(entry, outcome))

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 
 from absl import logging
 
+from tfhub_cache import settings
 from tfhub_cache.notation import format_size
 from tfhub_cache.store.contract import Store
 from tfhub_cache.store.entry import RECORD_SECONDS, Entry, InUse
@@ -27,7 +28,6 @@ def evict(
     store: Store,
     entries: Iterable[Entry],
     max_size: int | None,
-    lock_timeout: float,
     *,
     must_go: Callable[[Entry], bool] = lambda _: False,
     must_stay: Callable[[Entry], bool] = lambda _: False,
@@ -41,7 +41,6 @@ def evict(
         store: where the cache is.
         entries: what there is in it.
         max_size: bytes that the models may have together; None: no limit.
-        lock_timeout: see `Store.contend`.
         must_go: whether a model goes in any case.
         must_stay: whether a model stays in any case.
         dry_run: whether to report what would be removed, and remove nothing.
@@ -60,22 +59,19 @@ def evict(
             if dry_run:
                 outcome: Outcome = "removed" if model.holder is None else "kept"
             else:
-                outcome = _take_away(store, model, lock_timeout)
+                outcome = _take_away(store, model)
             if outcome in ("removed", "gone"):
                 size -= model.size
             yield model, outcome
 
 
-def make_room(
-    store: Store, max_size: int, keep_used: float, lock_timeout: float, keep: Collection[str]
-) -> None:
+def make_room(store: Store, max_size: int, keep_used: float, keep: Collection[str]) -> None:
     """Removes models until the others fit, if that is possible.
 
     Args:
         store: where the cache is.
         max_size: bytes that the models may have together.
         keep_used: seconds for which a model stays after its last use.
-        lock_timeout: see `Store.contend`.
         keep: the keys of models that stay: what was just made, and what else is wanted with it.
     """
 
@@ -85,12 +81,12 @@ def make_room(
         return entry.key in keep or bool(keep_used and (last_use(entry) or 0.0) > since)
 
     try:
-        entries = store.entries(lock_timeout)
+        entries = store.entries(settings.LOCK_TIMEOUT.value())
     except OSError as error:  # the model is there all the same
         logging.warning("Could not make room in the cache: %s", error)
         return
     size = sum(entry.size for entry in entries if entry.is_there)
-    for entry, outcome in evict(store, entries, max_size, lock_timeout, must_stay=must_stay):
+    for entry, outcome in evict(store, entries, max_size, must_stay=must_stay):
         if isinstance(outcome, OSError):  # of another user, perhaps; there are others
             logging.warning("Could not remove '%s' from the cache: %s", name_of(entry), outcome)
         elif outcome != "kept":
@@ -121,8 +117,9 @@ def name_of(entry: Entry) -> str:
     return entry.key if entry.handle is None else redact(entry.handle)
 
 
-def _take_away(store: Store, entry: Entry, lock_timeout: float) -> Outcome:
+def _take_away(store: Store, entry: Entry) -> Outcome:
     """Removes a model, unless it was used or made again since it was looked at."""
+    lock_timeout = settings.LOCK_TIMEOUT.value()
 
     def is_as_before(found: Entry) -> bool:
         return found.used == entry.used and found.manifest == entry.manifest

@@ -146,7 +146,7 @@ class Cache:
         if made and max_size is not None:
             from tfhub_cache.fetching.eviction import make_room  # only where there is a limit
 
-            make_room(self.store, max_size, keep_used, lock_timeout, {key, *_spared.get()})
+            make_room(self.store, max_size, keep_used, {key, *_spared.get()})
         return path
 
     def pin(self, key: str) -> Pin:
