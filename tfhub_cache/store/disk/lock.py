@@ -105,8 +105,8 @@ class Lock:
         with contextlib.suppress(OSError):
             try:
                 self._open(make=False)
-                content = self._read()
                 os_lock = self._try_os_lock()  # for a moment: other processes take us for its owner
+                content = self._read()
                 return None if self._is_orphaned(content, os_lock) else content
             finally:
                 self._close()
