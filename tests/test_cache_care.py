@@ -851,7 +851,11 @@ def test_settings_are_told_with_their_sources_and_without_secrets(
         ("TFHUB_MIRROR", "https://me:s@cret@hub.example", "https://hub.example"),
         ("TFHUB_MIRROR", "me:sec,ret@hub.example,direct", "hub.example,direct"),
         ("TFHUB_MIRROR", "https://a:b@one.example,direct", "https://one.example,direct"),
-        ("TFHUB_MIRROR", "https://a:b@one.example,https://c:d@two.example", "https://two.example"),
+        (
+            "TFHUB_MIRROR",
+            "https://a:b@one.example,https://c:d@two.example",
+            "https://one.example,https://two.example",
+        ),
         ("HTTPS_PROXY", "me:se/cret@proxy:3128", "proxy:3128"),
         ("HTTPS_PROXY", "http://me:se#cret@proxy:3128", "http://proxy:3128"),
         ("NO_PROXY", "localhost,.example.com", "localhost,.example.com"),
