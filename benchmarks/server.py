@@ -80,7 +80,7 @@ def _nginx(folder: Path) -> Iterator[Hosts]:
         config = Path(prefix, "nginx.conf")
         config.write_text(
             _NGINX.format(
-                # By default nginx runs as the user nobody, who may not read the folder.
+                # By default nginx runs as a user who may not read the folder.
                 user=f"user {getpass.getuser()};" if os.getuid() == 0 else "",
                 free=free,
                 limited=limited,

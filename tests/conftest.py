@@ -81,7 +81,7 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="session", autouse=True)
 def _loopback_only(_clean_environment_of_session: None) -> Iterator[None]:
-    """Fails, with an error that nobody takes for a broken network, what leaves this machine."""
+    """Fails, with an error that can't be taken for a broken network, what leaves this machine."""
     connect, connect_ex = socket.socket.connect, socket.socket.connect_ex
     getaddrinfo = socket.getaddrinfo
 
@@ -99,7 +99,7 @@ def _loopback_only(_clean_environment_of_session: None) -> Iterator[None]:
 
     def guarded_getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
         name = _text(host)
-        if name.endswith(".invalid"):  # RFC 6761: names of which nobody has to ask
+        if name.endswith(".invalid"):  # RFC 6761: names for which no name server is asked
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         if not is_loopback(name):
             raise RuntimeError(f"a test looks up {name}, which is not on this machine")
@@ -169,7 +169,7 @@ def host() -> Iterator[Host]:
 
 @pytest.fixture(scope="session")
 def ca() -> trustme.CA:
-    """A certificate authority that nobody trusts by itself; see `ca_pem`."""
+    """A certificate authority that is not trusted by default; see `ca_pem`."""
     return trustme.CA()
 
 

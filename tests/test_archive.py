@@ -267,14 +267,14 @@ def test_a_flipped_bit_is_noticed_by_the_checksum(folder: Folder) -> None:
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
-def test_trouble_of_the_network_is_told_as_such(folder: Folder, compression: str) -> None:
+def test_trouble_of_the_network_is_reported_as_such(folder: Folder, compression: str) -> None:
     archive = COMPRESSIONS[compression](tar(*MODEL.items()))
     with pytest.raises(DownloadError, match="the cable"):
         unpack(Stream(archive[:-2000], error=DownloadError("the cable")), folder)
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
-def test_trouble_of_the_disk_is_told_as_such(folder: Folder, compression: str) -> None:
+def test_trouble_of_the_disk_is_reported_as_such(folder: Folder, compression: str) -> None:
     class Full(Folder):
         def create_file(self, path: str, size: int, *, replace: bool):
             raise OSError(28, "No space left on device")

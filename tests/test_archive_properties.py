@@ -140,7 +140,7 @@ class Endless:
 
 
 class TooSlow(BaseException):
-    """Nobody catches this by chance."""
+    """This is not caught by chance."""
 
 
 @contextlib.contextmanager
@@ -1327,7 +1327,7 @@ def test_a_stream_that_fails_is_closed(compression: str, arrived: int, inflate: 
 
 
 def test_a_server_that_stalls_does_not_hold_the_thread(inflate: str) -> None:
-    """Bad days: closing the stream wakes whoever waits for it, and unpacking ends soon after."""
+    """Bad days: closing the stream wakes its reader, and unpacking ends soon after."""
 
     class Stalling(Stream):
         def __init__(self, data: bytes) -> None:

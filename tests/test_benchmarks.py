@@ -101,7 +101,7 @@ def test_a_limited_server_sends_the_same(tmp_path: Path) -> None:
         assert ask(f"{server.url}/file")[2] == CONTENT
 
 
-def test_a_process_resolves_and_tells_how_it_went(served: StaticServer, tmp_path: Path) -> None:
+def test_a_process_resolves_and_reports_how_it_went(served: StaticServer, tmp_path: Path) -> None:
     handle = f"{served.url}/model.tar.gz"
     done = contestants.resolve(OURS, tmp_path, handle, f"{handle}?another")
     assert len(done.seconds) == 2

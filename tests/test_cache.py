@@ -40,7 +40,7 @@ def test_the_layout_is_the_one_of_tensorflow_hub(host: Host, cache_dir: Path) ->
     assert by == f"Downloader Hostname: {socket.gethostname()} (PID:{os.getpid()})"
 
 
-def test_the_manifest_tells_what_was_downloaded(host: Host, cache_dir: Path) -> None:
+def test_the_manifest_says_what_was_downloaded(host: Host, cache_dir: Path) -> None:
     """Promise 2: a manifest beside each entry."""
     storage = host.route("/bucket/m.tar.gz", archive(ARCHIVE))
     handle = host.route("/m/1", redirect(f"{storage}?X-Goog-Signature=5ec2e7"))
@@ -347,7 +347,7 @@ def test_limits_can_be_set(host: Host, cache_dir: Path, monkeypatch: pytest.Monk
     hub.resolve(handle)
 
 
-def test_a_cache_folder_that_cannot_be_made_is_told(
+def test_a_cache_folder_that_cannot_be_made_is_reported(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -409,7 +409,7 @@ def test_a_relative_cache_is_one_folder_though_the_program_changes_its_own(
 
 
 @pytest.mark.parametrize("below", ["", "/below"])
-def test_a_file_in_place_of_the_cache_folder_is_told(
+def test_a_file_in_place_of_the_cache_folder_is_reported(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -420,7 +420,7 @@ def test_a_file_in_place_of_the_cache_folder_is_told(
     assert str(tmp_path / "file") in str(error.value)
 
 
-def test_a_cache_folder_of_an_unknown_kind_is_told(
+def test_a_cache_folder_of_an_unknown_kind_is_reported(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TFHUB_CACHE_DIR", "foo://bucket")

@@ -77,7 +77,7 @@ def test_resolving_records_the_use_once_an_hour(cache_dir: Path) -> None:
     assert seconds_since_use(entry) > 2 * DAY
     as_another_process()
     was_used(entry, 0.5 * HOUR)
-    hub.resolve(A)  # not recorded: somebody has just done so
+    hub.resolve(A)  # not recorded: that was done just before
     assert seconds_since_use(entry) > 0.4 * HOUR
     assert names(cache_dir) == before
 
@@ -120,7 +120,9 @@ def test_a_cache_that_cannot_be_written_resolves_though_no_use_is_recorded(
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="becomes another user")
-def test_a_model_that_may_not_be_read_is_told_as_such_offline(tmp_path: Path, run_python) -> None:
+def test_a_model_that_may_not_be_read_is_reported_as_such_offline(
+    tmp_path: Path, run_python
+) -> None:
     cache = tmp_path / "cache"
     entry = foreign(cache, A)
     entry.chmod(0o700)
@@ -133,17 +135,17 @@ def test_a_model_that_may_not_be_read_is_told_as_such_offline(tmp_path: Path, ru
         "except hub.errors.OfflineError as error:\n"
         "    print(error)\n"
     )
-    told = run_python(code, env={"TFHUB_CACHE_DIR": cache, "TFHUB_OFFLINE": "1"}).check().stdout
-    assert f"is unreadable (the permission is missing to read {entry})" in told
-    assert f"chmod -R a+rX {entry}" in told
-    assert "damaged" not in told
-    assert "beforehand" not in told
+    found = run_python(code, env={"TFHUB_CACHE_DIR": cache, "TFHUB_OFFLINE": "1"}).check().stdout
+    assert f"is unreadable (the permission is missing to read {entry})" in found
+    assert f"chmod -R a+rX {entry}" in found
+    assert "damaged" not in found
+    assert "beforehand" not in found
 
 
 # Listing.
 
 
-def test_each_state_is_told(host: Host, cache_dir: Path) -> None:
+def test_each_state_is_reported(host: Host, cache_dir: Path) -> None:
     ours(cache_dir, A, used=DAY)
     foreign(cache_dir, B)
     (ours(cache_dir, C) / SHARD).unlink()
@@ -295,7 +297,9 @@ def test_what_is_not_there_cannot_be_removed_and_does_not_stop_the_rest(cache_di
     assert names(cache_dir) == set()
 
 
-def test_what_somebody_downloads_is_neither_removed_nor_pruned(host: Host, cache_dir: Path) -> None:
+def test_what_a_process_downloads_is_neither_removed_nor_pruned(
+    host: Host, cache_dir: Path
+) -> None:
     with being_downloaded(host, "/slow/1", pack_files(MODEL)) as slow:
         (removed,) = hub.cache.remove([slow])
         assert "another process is downloading it" in str(removed.error)
@@ -321,17 +325,17 @@ def test_pruning_removes_what_was_not_used_for_some_time(cache_dir: Path) -> Non
     assert {entry.handle for entry in hub.cache.entries()} == {B}
 
 
-def test_a_dry_run_tells_the_same_and_removes_nothing(cache_dir: Path) -> None:
+def test_a_dry_run_reports_the_same_and_removes_nothing(cache_dir: Path) -> None:
     ours(cache_dir, A, used=3 * DAY)
     ours(cache_dir, B, used=1 * DAY)
     left = left_behind(cache_dir, C)
     before = names(cache_dir)
-    told = hub.cache.prune("1kB", dry_run=True)
+    found = hub.cache.prune("1kB", dry_run=True)
     assert names(cache_dir) == before
     done = hub.cache.prune("1kB")
-    assert [entry.key for entry in told.removed] == [entry.key for entry in done.removed]
-    assert told.freed == done.freed
-    assert told.leftovers == done.leftovers == left
+    assert [entry.key for entry in found.removed] == [entry.key for entry in done.removed]
+    assert found.freed == done.freed
+    assert found.leftovers == done.leftovers == left
     assert names(cache_dir) == set()
 
 
@@ -433,7 +437,7 @@ def test_an_entry_that_was_used_or_replaced_since_it_was_looked_at_stays(
 @pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can be another user"
 )
-def test_what_cannot_be_removed_is_told_and_does_not_stop_the_rest(
+def test_what_cannot_be_removed_is_reported_and_does_not_stop_the_rest(
     cache_dir: Path, run_python, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     for handle in A, B:
@@ -458,9 +462,9 @@ def test_a_model_whose_lock_cannot_be_had_stays_and_the_rest_goes(
         ours(cache_dir, handle, used=(9 - number) * DAY)
     (cache_dir / f"{key_of(A)}.lock").mkdir()  # so that it is no file
     assert hub.cache.find(A).state == "ok"
-    told = hub.cache.remove([A])[0].error
-    assert A in str(told)
-    assert "permissions" in str(told)
+    found = hub.cache.remove([A])[0].error
+    assert A in str(found)
+    assert "permissions" in str(found)
     pruned = hub.cache.prune(unused_for="8d")
     assert len(pruned.errors) == 2  # what was left, and the model
     assert [entry.handle for entry in pruned.removed] == [B]
@@ -607,7 +611,7 @@ def test_refreshing_a_path_or_with_a_resolver_of_ones_own_resolves_it(
 # Many at a time.
 
 
-def test_handles_are_resolved_several_at_a_time_and_told_in_their_order(
+def test_handles_are_resolved_several_at_a_time_and_reported_in_their_order(
     host: Host, cache_dir: Path
 ) -> None:
     together = threading.Barrier(3)
@@ -763,7 +767,7 @@ def test_a_manifest_of_another_handle_names_neither_that_nor_its_secret(cache_di
     }
 
 
-def test_what_nothing_tells_the_handle_of_is_fetched_again_by_the_handle(
+def test_an_entry_whose_handle_nothing_names_is_fetched_again_by_the_handle(
     host: Host, cache_dir: Path
 ) -> None:
     handle = host.publish("/m/1", pack_files(MODEL))
@@ -814,8 +818,8 @@ def test_a_manifest_of_nonsense_is_damage_and_heals(
 def test_a_pipe_in_place_of_a_lock_file_hides_no_other_model(cache_dir: Path) -> None:
     ours(cache_dir, A)
     os.mkfifo(cache_dir / f"{key_of(B)}.lock")
-    told = {entry.key: entry.state for entry in hub.cache.entries()}
-    assert told == {key_of(A): "ok", key_of(B): "incomplete"}
+    found = {entry.key: entry.state for entry in hub.cache.entries()}
+    assert found == {key_of(A): "ok", key_of(B): "incomplete"}
     with pytest.raises(CacheError, match="It is not a regular file"):
         hub.resolve(B)
 
@@ -823,19 +827,19 @@ def test_a_pipe_in_place_of_a_lock_file_hides_no_other_model(cache_dir: Path) ->
 # Settings.
 
 
-def test_settings_are_told_with_their_sources_and_without_secrets(
+def test_settings_are_reported_with_their_sources_and_without_secrets(
     cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://user:secret@proxy:3128")
     monkeypatch.setenv("http_proxy", "user:secret@proxy:3128")
     monkeypatch.setenv("TFHUB_HTTP_TIMEOUT", "soon")
     environment = hub.cache.environment()
-    told = {setting.name: setting for setting in environment.settings}
-    assert told["TFHUB_CACHE_DIR"].value == str(cache_dir)
-    assert told["TFHUB_CACHE_DIR"].source == "environment"
-    assert told["TFHUB_LOCK_TIMEOUT"].source == "default"
-    assert told["HTTPS_PROXY"].value == "http://proxy:3128"
-    assert told["http_proxy"].value == "proxy:3128"
+    found = {setting.name: setting for setting in environment.settings}
+    assert found["TFHUB_CACHE_DIR"].value == str(cache_dir)
+    assert found["TFHUB_CACHE_DIR"].source == "environment"
+    assert found["TFHUB_LOCK_TIMEOUT"].source == "default"
+    assert found["HTTPS_PROXY"].value == "http://proxy:3128"
+    assert found["http_proxy"].value == "proxy:3128"
     assert "secret" not in repr(environment)
     assert environment.versions["tfhub-cache"] == hub.__version__
     (problem,) = environment.problems
@@ -870,12 +874,12 @@ def test_settings_are_told_with_their_sources_and_without_secrets(
         ("TFHUB_LOCKFILE", "/home/me@work/models.lock", "/home/me@work/models.lock"),
     ],
 )
-def test_a_password_that_is_not_escaped_is_not_told_either(
+def test_a_password_that_is_not_escaped_is_not_shown_either(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, shown: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    told = {setting.name: setting.value for setting in hub.cache.environment().settings}
-    assert told[name] == shown
+    found = {setting.name: setting.value for setting in hub.cache.environment().settings}
+    assert found[name] == shown
 
 
 def test_a_query_is_not_shown_whatever_scheme_its_url_has(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -890,15 +894,15 @@ def test_a_query_is_not_shown_whatever_scheme_its_url_has(monkeypatch: pytest.Mo
     st.text(st.sampled_from(":/?#@,%40 ~.\n"), max_size=6),
     st.sampled_from(["@", "%40"]),
 )
-def test_a_proxy_is_told_without_the_login_however_it_is_written(
+def test_a_proxy_is_reported_without_the_login_however_it_is_written(
     scheme: str, before: str, after: str, at: str
 ) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("HTTP_PROXY", f"{scheme}us3r{before}:s3cret{after}{at}proxy:3128")
-        told = {setting.name: setting.value for setting in hub.cache.environment().settings}
-    assert "us3r" not in told["HTTP_PROXY"]
-    assert "s3cret" not in told["HTTP_PROXY"]
-    assert told["HTTP_PROXY"].endswith("proxy:3128")
+        found = {setting.name: setting.value for setting in hub.cache.environment().settings}
+    assert "us3r" not in found["HTTP_PROXY"]
+    assert "s3cret" not in found["HTTP_PROXY"]
+    assert found["HTTP_PROXY"].endswith("proxy:3128")
 
 
 def test_a_lock_file_that_is_not_there_and_odd_connections_are_problems(
@@ -913,12 +917,12 @@ def test_a_lock_file_that_is_not_there_and_odd_connections_are_problems(
     assert lock.startswith(f"The lock file {tmp_path / 'models.lock'} can't be used: No such")
 
 
-def test_a_flag_is_told_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flag_is_reported_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     from absl import flags
 
     monkeypatch.setattr(flags.FLAGS["tfhub_cache_max_size"], "value", "20GB")
-    told = {setting.name: setting for setting in hub.cache.environment().settings}
-    setting = told["TFHUB_CACHE_MAX_SIZE"]
+    found = {setting.name: setting for setting in hub.cache.environment().settings}
+    setting = found["TFHUB_CACHE_MAX_SIZE"]
     assert (setting.value, setting.source, setting.flag) == (
         "20GB",
         "flag",

@@ -75,7 +75,7 @@ class Terminal:
     def _read(self) -> bool:
         if not select.select([self._ours], [], [], SOON)[0]:
             return False
-        with contextlib.suppress(OSError):  # EIO: nobody has the other end any more
+        with contextlib.suppress(OSError):  # EIO: no process has the other end open
             data = os.read(self._ours, 1 << 16)
             self.text += data.decode("utf-8", "replace").replace("\r\n", "\n")
             return bool(data)

@@ -1,4 +1,4 @@
-"""Errors: what failed, why, and what to do are told apart, and put together when they are shown."""
+"""Errors: what failed, why, and what to do are kept apart, and put together when they are shown."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def process(
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on; different ones."""
+    """Ports on which no server listens; different ones."""
     with contextlib.ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:

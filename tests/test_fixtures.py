@@ -108,7 +108,7 @@ def test_every_answer_is_cut_and_resuming_gets_on(host: Host) -> None:
     assert error.value.partial == DATA[500:1500]
 
 
-def test_a_stalled_answer_goes_on_when_it_is_told(host: Host) -> None:
+def test_a_stalled_answer_continues_when_it_is_released(host: Host) -> None:
     release = threading.Event()
     with requests.get(host.route("/m", stall(DATA, 1000, release)), stream=True) as answer:
         assert answer.raw.read(1000) == DATA[:1000]

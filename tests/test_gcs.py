@@ -47,7 +47,7 @@ def bucket(emulator: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.fixture
 def others(bucket: str):
-    """Somebody else's client, who shares no memory with the library's."""
+    """The client of another process, which shares no memory with the library's."""
     from gcsfs.core import GCSFileSystem
 
     return GCSFileSystem(

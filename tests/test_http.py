@@ -1,4 +1,4 @@
-"""Archives over HTTP: good hosts, bad hosts, and what people are told."""
+"""Archives over HTTP: good hosts, bad hosts, and what people read."""
 
 import logging
 import os
@@ -256,7 +256,7 @@ def test_a_tunnel_through_a_proxy_works(
     assert [request.method for request in proxy.requests] == ["CONNECT"]
 
 
-def test_a_proxy_that_is_down_is_told(
+def test_a_proxy_that_is_down_is_reported(
     host: Host, monkeypatch: pytest.MonkeyPatch, impatient
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
@@ -466,7 +466,7 @@ def test_passing_trouble_of_the_server_is_tried_again(host: Host, code: int, imp
 
 
 @pytest.mark.parametrize(("code", "advice"), [(429, "fewer requests"), (503, "in trouble")])
-def test_lasting_trouble_of_the_server_is_told(
+def test_lasting_trouble_of_the_server_is_reported(
     host: Host, code: int, advice: str, impatient
 ) -> None:
     handle = host.publish("/m/1", status(code))
@@ -514,7 +514,7 @@ def test_a_failure_of_tls_is_not_repeated(tls_host: Host, impatient: list[float]
     assert impatient == []
 
 
-def test_no_network_is_told(impatient) -> None:
+def test_no_network_is_reported(impatient) -> None:
     with pytest.raises(DownloadError, match=r"no connection: .*Check the network") as error:
         hub.resolve("https://nowhere.invalid/google/nnlm/2")
     assert "nowhere.invalid" in str(error.value)
@@ -543,13 +543,13 @@ def test_a_download_that_stalls_is_given_up(host: Host, monkeypatch: pytest.Monk
         release.set()
 
 
-def test_a_connection_that_is_cut_is_told(host: Host, cache_dir: Path) -> None:
+def test_a_connection_that_is_cut_is_reported(host: Host, cache_dir: Path) -> None:
     with pytest.raises(DownloadError, match="broke off"):
         hub.resolve(host.publish("/m/1", cut(ARCHIVE, 100_000, ranges=False)))
     assert list(cache_dir.iterdir()) == []
 
 
-def test_a_web_page_instead_of_an_archive_is_told(host: Host, cache_dir: Path) -> None:
+def test_a_web_page_instead_of_an_archive_is_reported(host: Host, cache_dir: Path) -> None:
     handle = host.route("/login", web_page())
     with pytest.raises(ArchiveError, match="does not appear to be a valid module") as error:
         hub.resolve(handle)
@@ -586,7 +586,7 @@ def test_a_malformed_url_is_an_error_that_says_so_at_once(handle: str, cause: st
 @pytest.mark.parametrize(
     "location", ["ftp://host/m?sig=5ec2e7", "file:///etc/passwd", "http://a..b/", "http://[::1:x/"]
 )
-def test_a_redirect_that_cannot_be_followed_is_told(host: Host, location: str, caplog) -> None:
+def test_a_redirect_that_cannot_be_followed_is_reported(host: Host, location: str, caplog) -> None:
     with pytest.raises(DownloadError, match="redirected to an address that can't be asked") as e:
         hub.resolve(host.route("/m", redirect(location)))
     assert "5ec2e7" not in str(e.value) + caplog.text
@@ -612,7 +612,7 @@ def test_no_secret_hides_in_what_an_error_refers_to(impatient) -> None:
         link = link.__cause__ or link.__context__
 
 
-def test_a_ca_bundle_that_is_not_there_is_told(
+def test_a_ca_bundle_that_is_not_there_is_reported(
     tls_host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/no/such/bundle.pem")
@@ -629,7 +629,7 @@ def test_a_retry_after_that_makes_no_sense_does_not_count(host: Host, impatient)
     ("proxy_url", "advice"),
     [("foo://127.0.0.1:9", "HTTP_PROXY"), ("socks5://127.0.0.1:9", "SOCKS")],
 )
-def test_a_proxy_that_is_set_wrongly_is_told(
+def test_a_proxy_that_is_set_wrongly_is_reported(
     host: Host, monkeypatch: pytest.MonkeyPatch, proxy_url: str, advice: str, impatient
 ) -> None:
     monkeypatch.setenv("http_proxy", proxy_url)

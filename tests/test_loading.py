@@ -324,7 +324,7 @@ def test_white_space_around_what_is_read_where_it_is_is_left_out(
     ],
     ids=["a library", "a dependency", "a name", "a part"],
 )
-def test_a_broken_tensorflow_tells_itself_what_is_broken(
+def test_a_broken_tensorflow_says_itself_what_is_broken(
     run_python, tmp_path: Path, source: str, kind: str, message: str
 ) -> None:
     package = tmp_path / "broken" / "tensorflow"
@@ -344,7 +344,7 @@ def _tf():
 
 
 @pytest.mark.tensorflow
-def test_a_tensorflow_that_cannot_read_the_bucket_is_told_and_the_way_out_named(
+def test_a_tensorflow_that_cannot_read_the_bucket_is_reported_and_the_way_out_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # hdfs:// stands for gs:// on Windows: no build of TensorFlow reads it without a plugin.

@@ -120,7 +120,7 @@ def test_a_name_with_bytes_that_are_no_text_is_one() -> None:
     assert Manifest.from_json(manifest.to_json()) == manifest
 
 
-def test_a_manifest_of_a_later_format_with_other_numbers_is_told_as_such() -> None:
+def test_a_manifest_of_a_later_format_with_other_numbers_is_reported_as_such() -> None:
     with pytest.raises(UnknownFormat):
         Manifest.from_json('{"format": 3, "seconds": 1.5}')
 

@@ -405,7 +405,7 @@ def test_the_error_is_of_the_kind_of_the_last_one(host: Host, mirror, answer, ki
         hub.resolve(HANDLE)
 
 
-def test_a_full_disk_is_told_at_once_and_no_other_mirror_is_asked(
+def test_a_full_disk_is_reported_at_once_and_no_other_mirror_is_asked(
     host: Host, second: Host, mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host.publish(PATH, ARCHIVE)
@@ -453,7 +453,7 @@ def test_another_mirror_goes_on_where_one_broke_off_if_it_has_the_same_version(
     assert second.requests[0].headers["If-Range"] == archive(PACKED).tag
 
 
-def test_another_mirror_begins_anew_if_it_has_another_version(
+def test_another_mirror_begins_again_if_it_has_another_version(
     host: Host, second: Host, mirror
 ) -> None:
     other = pack_files(OTHER)
@@ -476,7 +476,7 @@ def test_what_an_interrupted_download_left_is_used_with_another_mirror(
     assert first_bytes(second)[0] is not None
 
 
-def test_who_waits_for_a_download_from_a_mirror_asks_nobody(
+def test_a_process_that_waits_for_a_download_from_a_mirror_sends_no_request(
     host: Host, second: Host, mirror
 ) -> None:
     release = threading.Event()
@@ -535,7 +535,7 @@ def test_mirrors_tell_where_the_uncompressed_model_is(
     assert internet.requests == []
 
 
-def test_if_no_mirror_tells_it_the_error_names_each(
+def test_if_no_mirror_says_it_the_error_names_each(
     host: Host, second: Host, mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TFHUB_MODEL_LOAD_FORMAT", "UNCOMPRESSED")
@@ -589,7 +589,7 @@ def test_mirrors_are_listed_with_commas(mirror, value: str, parts: tuple[str, ..
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "message"),
     [
         ("hub.example.com", "part 1 is neither a URL nor 'direct'"),
         ("https://a,Direct", "part 2 is neither a URL"),
@@ -603,10 +603,10 @@ def test_mirrors_are_listed_with_commas(mirror, value: str, parts: tuple[str, ..
     ],
 )
 def test_one_that_makes_no_sense_is_an_error_that_names_it_and_the_setting(
-    mirror, value: str, told: str
+    mirror, value: str, message: str
 ) -> None:
     mirror(value)
-    with pytest.raises(ValueError, match=f"^TFHUB_MIRROR: {told}") as error:
+    with pytest.raises(ValueError, match=f"^TFHUB_MIRROR: {message}") as error:
         hub.resolve(HANDLE)
     assert "5ec2e7" not in str(error.value)
     assert hub.cache.environment().problems == [str(error.value)]

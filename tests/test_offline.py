@@ -164,7 +164,7 @@ def test_a_damaged_model_is_an_error_that_says_so_and_what_is_left_stays(
     assert len(host.requests) == 1
 
 
-def test_a_model_that_somebody_replaces_at_this_moment_is_waited_for(
+def test_a_model_that_a_process_replaces_at_this_moment_is_waited_for(
     cached: str, cache_dir: Path, offline
 ) -> None:
     path = Path(hub.resolve(cached))

@@ -1,4 +1,4 @@
-"""Handles that are paths, and what people are told when there is nothing at them."""
+"""Handles that are paths, and what people read when there is nothing at them."""
 
 import pytest
 

@@ -231,7 +231,7 @@ def test_a_handle_with_a_query_is_kept_as_it_is_and_not_shown(
     assert "5ec2e7" not in caplog.text
 
 
-def test_a_lock_file_in_force_is_no_obstacle_to_writing_it_anew(
+def test_a_lock_file_in_force_is_no_obstacle_to_writing_it_again(
     handle: str, file: Path, use
 ) -> None:
     use({handle: OTHER})
@@ -251,7 +251,7 @@ def test_what_is_locked_is_downloaded_once_and_then_cached(host: Host, handle: s
 
 
 @pytest.mark.parametrize("is_cached", [False, True])
-def test_what_is_not_in_it_is_refused_and_nobody_is_asked(
+def test_what_is_not_in_it_is_refused_without_a_request(
     host: Host, handle: str, file: Path, use, is_cached: bool
 ) -> None:
     if is_cached:

@@ -43,7 +43,7 @@ def on_a_terminal(handle: str, env: Mapping[str, str]) -> str:
         while True:
             try:
                 more = os.read(ours, 4096)
-            except OSError:  # how Linux says that nobody has the other end any more
+            except OSError:  # how Linux says that no process has the other end open
                 break
             if not more:
                 break

@@ -53,7 +53,7 @@ def test_a_custom_http_resolver_comes_before_the_built_in_one(chain) -> None:
     assert hub.resolve("https://www.kaggle.com/models/a/b/c/d/1") == "/mounted/model"
 
 
-def test_http_handles_are_told_by_their_scheme() -> None:
+def test_http_handles_are_known_by_their_scheme() -> None:
     class Http(resolver.HttpResolverBase):
         def __call__(self, handle: str) -> str:
             return handle

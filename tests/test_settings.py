@@ -201,7 +201,7 @@ def test_the_error_of_a_flag_names_the_flag(flag) -> None:
         settings.CACHE_MAX_SIZE.value()
 
 
-def test_all_that_is_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_that_is_wrong_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert hub.cache.environment().problems == []
     monkeypatch.setenv("TFHUB_UNPACK_KEEP_FREE", "-1")
     monkeypatch.setenv("TFHUB_MODEL_LOAD_FORMAT", "ZIP")
@@ -258,7 +258,7 @@ def test_flags_have_the_same_grammar(run_python) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argument", "told"),
+    ("argument", "message"),
     [
         ("--tfhub_offline=maybe", "invalid value 'maybe': write 1, true, yes or on"),
         ("--tfhub_cache_max_size=large", "invalid size 'large'"),
@@ -266,11 +266,11 @@ def test_flags_have_the_same_grammar(run_python) -> None:
     ],
 )
 def test_a_flag_that_means_nothing_is_refused_when_flags_are_parsed(
-    run_python, argument: str, told: str
+    run_python, argument: str, message: str
 ) -> None:
     done = run_python(FLAGS_PROGRAM, args=[argument])
     assert done.returncode == 1
-    assert told in done.stderr
+    assert message in done.stderr
 
 
 def test_a_mirror_without_a_value_is_the_handles_own_host() -> None:

@@ -64,7 +64,7 @@ def test_the_signatures_are_those_that_tensorflow_sees(
 
 
 @pytest.mark.tensorflow
-def test_names_types_and_shapes_are_told(text_embedding: Path) -> None:
+def test_names_types_and_shapes_are_reported(text_embedding: Path) -> None:
     (signature,) = read(text_embedding)
     assert signature == Signature(
         "serving_default",
@@ -83,7 +83,7 @@ def test_the_tf1_hub_format_has_one_for_each_graph(tf1_hub_module: Path) -> None
 
 
 @pytest.mark.tensorflow
-def test_shapes_of_any_rank_scalars_and_all_types_are_told(tmp_path: Path) -> None:
+def test_shapes_of_any_rank_scalars_and_all_types_are_reported(tmp_path: Path) -> None:
     import tensorflow as tf
 
     kinds = {tf.dtypes.as_dtype(number) for number in [*range(1, 20), 22, 23, 24, 25]}
@@ -190,7 +190,7 @@ def field(number: int, content: bytes) -> bytes:
         field(2, b"\x38\x01" * (10 << 20)),
         field(2, field(5, b"") * (5 << 20)),
         field(2, field(1, field(4, b"x" * 60_000) * 100)),
-        # Each of many signatures would be told with all tags of its graph.
+        # Each of many signatures would be listed with all tags of its graph.
         field(2, field(1, field(4, b"x" * 60_000) * 10) + field(5, field(1, b"name")) * 10_000),
         field(2, field(5, field(2, field(1, b"\x12\x04\x1a\x02\x12\x00") * 60_000))),
     ],

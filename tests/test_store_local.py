@@ -1,4 +1,4 @@
-"""A cache on disk that several users share: nobody is led astray by another's links."""
+"""A cache on disk that several users share: none is led astray by another's links."""
 
 import os
 from pathlib import Path
@@ -96,7 +96,7 @@ def test_what_dead_downloads_left_is_swept_and_other_files_stay(
     }
 
 
-def test_what_somebody_else_published_in_the_meantime_stays(host: Host, cache_dir: Path) -> None:
+def test_what_another_process_published_in_the_meantime_stays(host: Host, cache_dir: Path) -> None:
     """Promise 8: neither library publishes over the other."""
     theirs = {**MODEL, "assets/vocab.txt": b"theirs"}
     archive = pack_files(MODEL)

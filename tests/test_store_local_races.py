@@ -1,4 +1,4 @@
-"""A cache on a disk, where somebody else is between two steps, or an end is in the midst."""
+"""A cache on a disk, where another process is between two steps, or one ends between two."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def base_of(cache: Path, handle: str) -> str:
 
 
 def taken_over(base: str) -> lock.Lock:
-    """The lock of somebody who is asleep, taken over."""
+    """The lock of a process that is asleep, taken over."""
     contender = Lock(base, 0.05)
     return until(contender.attempt)
 
@@ -75,7 +75,7 @@ def test_a_refresh_that_is_interrupted_in_its_first_rename_leaves_the_model(
     def interrupted(source: str, target: str) -> None:
         rename(source, target)
         if source == base_of(cache_dir, handle):
-            raise KeyboardInterrupt  # a signal that comes in a system call is told after it
+            raise KeyboardInterrupt  # a signal that comes in a system call is delivered after it
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "rename", interrupted)
@@ -212,13 +212,13 @@ def test_a_release_that_can_not_look_at_the_lock_file_lets_go_of_it(
     free.release()
 
 
-# Somebody who removes a model falls asleep
+# A process that removes a model falls asleep
 
 
 def test_whoever_wakes_up_while_removing_a_model_does_not_remove_a_new_one(
     host: Host, cache_dir: Path
 ) -> None:
-    """Promise 12: what was made anew since it was chosen stays."""
+    """Promise 12: what was made again since it was chosen stays."""
     handle = host.publish("/m", pack_files(OLD))
     hub.resolve(handle)
     host.publish("/m", pack_files(NEW))
@@ -256,7 +256,7 @@ def test_whoever_wakes_up_while_deleting_a_model_leaves_a_new_ones_manifest(
 
 
 def refresh_in_place_of_a_sleeper(cache: Path, handle: str) -> None:
-    """Another process sees no sign of life, and makes the entry anew."""
+    """Another process sees no sign of life, and makes the entry again."""
     taken_over(base_of(cache, handle)).release()
     hub.cache.refresh(handle)
 
@@ -282,10 +282,10 @@ def test_a_model_that_took_hours_to_download_was_used_just_now(host: Host, cache
     assert seconds_since_use(entry) < 3600
 
 
-# The part file of somebody who wakes up
+# The part file of a process that wakes up
 
 
-def test_whoever_wakes_up_in_a_download_leaves_the_part_file_to_whoever_took_over(
+def test_a_process_that_wakes_up_in_a_download_leaves_the_part_file_to_the_one_that_took_over(
     host: Host, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Promise 9."""
@@ -411,7 +411,7 @@ def test_a_lock_file_that_can_not_be_removed_does_not_make_an_error_of_a_model_t
 # Taking over
 
 
-def test_whoever_wakes_up_before_they_sweep_does_not_sweep_whoever_took_over(
+def test_a_process_that_wakes_up_before_it_sweeps_does_not_sweep_the_one_that_took_over(
     host: Host, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A living one's folder is not removed."""
@@ -457,7 +457,7 @@ def test_a_download_that_is_taken_over_each_time_is_an_error_after_a_few_request
 def test_whoever_lost_a_download_does_not_take_it_back_from_a_process_that_is_alive(
     tmp_path: Path,
 ) -> None:
-    """What tells of a death here has told of one that was none; so only silence counts."""
+    """What shows a crash here has shown one that was none; so only silence counts."""
     base = str(tmp_path / "entry")
     loser = Lock(base, 0.3)
     lost = loser.attempt()
@@ -503,7 +503,7 @@ def test_whoever_is_stopped_before_they_write_their_name_is_not_waited_for_for_e
 # Without locks of the system's
 
 
-def test_whoever_is_interrupted_leaves_the_empty_lock_of_somebody_who_is_just_taking_it(
+def test_an_interrupted_process_leaves_the_empty_lock_of_one_that_is_just_taking_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A living one's lock is not removed."""
@@ -581,7 +581,7 @@ def test_a_model_is_held_against_the_lock_file_by_the_manifest_by_which_it_was_f
 
     def between(self: Any, key: str) -> str | None:
         found = flaw(self, key)
-        if not old:  # somebody who replaces it is between their renames
+        if not old:  # a process that replaces it is between its renames
             old.append(base_of(cache_dir, handle))
             os.rename(old[0], f"{old[0]}.cache-1.old.tmp")
             Path(f"{old[0]}.manifest.json").write_bytes(new_manifest)
@@ -699,7 +699,7 @@ def test_ctrl_c_pressed_again_when_a_transfer_ends_ends_its_threads(
 def test_a_model_that_is_verified_while_it_is_replaced_lacks_nothing(
     host: Host, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the two renames of a refresh, somebody looks who was asked for that model."""
+    """Between the two renames of a refresh, another process asks for that model."""
     handle = host.publish("/m", pack_files(OLD))
     hub.resolve(handle)
     host.publish("/m", pack_files(NEW))
@@ -815,7 +815,7 @@ def test_on_a_read_only_mount_a_model_that_is_being_replaced_is_waited_for(
 def test_a_lock_file_that_can_not_be_read_hides_no_other_model(
     cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ESTALE, where somebody else on NFS removes a lock file while one looks at it."""
+    """ESTALE, where another machine on NFS removes a lock file while we look at it."""
     ours(cache_dir, A)
     (cache_dir / f"{key_of('another')}.lock").write_text("elsewhere.1.cache-1")
 

@@ -127,7 +127,7 @@ def test_a_holder_touches_its_lock_file(entry: str) -> None:
     held.release()
 
 
-def test_a_lock_that_nobody_has_touched_for_hours_is_dead_at_once(entry: str) -> None:
+def test_a_lock_that_no_process_has_touched_for_hours_is_orphaned_at_once(entry: str) -> None:
     lock_file(entry).write_text("elsewhere.1.cache-1")
     os.utime(lock_file(entry), (time.time() - 7200, time.time() - 7200))
     assert Lock(entry, 60).attempt() is not None

@@ -31,7 +31,7 @@ ODD = {
 
 
 def hostile() -> None:
-    """What a program inherits from whoever starts it, at its worst."""
+    """What a program inherits from the process that starts it, at its worst."""
     import resource
 
     for number in signal.SIGINT, signal.SIGTERM, signal.SIGCHLD:

@@ -101,7 +101,7 @@ def test_a_download_that_is_cut_again_and_again_gets_there(host: Host, impatient
     assert read_files(hub.resolve(handle)) == MODEL
 
 
-def test_a_download_from_a_host_that_sends_no_parts_begins_anew(host: Host, impatient) -> None:
+def test_a_download_from_a_host_that_sends_no_parts_begins_again(host: Host, impatient) -> None:
     handle = published(
         host, cut(ARCHIVE, AT_90_PERCENT, ranges=False), archive(ARCHIVE, ranges=False)
     )
@@ -110,7 +110,7 @@ def test_a_download_from_a_host_that_sends_no_parts_begins_anew(host: Host, impa
     assert len(host.requests) == 3  # one of them to find out
 
 
-def test_an_archive_that_has_changed_on_the_way_is_fetched_anew(host: Host, impatient) -> None:
+def test_an_archive_that_has_changed_on_the_way_is_fetched_again(host: Host, impatient) -> None:
     handle = published(host, cut(ARCHIVE, AT_90_PERCENT), archive(OTHER_ARCHIVE))
     assert read_files(hub.resolve(handle)) == OTHER_MODEL
 
@@ -145,7 +145,7 @@ def test_a_part_that_makes_no_sense_is_not_taken(host: Host, impatient, content_
     assert read_files(hub.resolve(handle)) == MODEL
 
 
-def test_a_signed_url_that_has_expired_is_asked_for_anew(host: Host, impatient) -> None:
+def test_a_signed_url_that_has_expired_is_asked_for_again(host: Host, impatient) -> None:
     expired = in_turn(cut(ARCHIVE, AT_90_PERCENT), status(403, body="ExpiredToken"))
     old = host.sign("/storage/old", expired)
     new = host.sign("/storage/new", archive(ARCHIVE), SIGNED_QUERY + "&again=1")
@@ -400,7 +400,7 @@ def test_what_several_connections_bring_is_put_together_right(host: Host) -> Non
 
 
 def test_connections_that_are_all_cut_at_once_go_on(host: Host, impatient) -> None:
-    """As when a router restarts, or somebody moves from one network to another."""
+    """As when a router restarts, or a laptop moves from one network to another."""
     model = fake_model(size=12_000_000, seed=3)
     packed = pack_files(model)
     handle = published(host, *[cut(packed, 700_000, rate=4e6)] * 12, archive(packed, rate=4e6))
@@ -415,7 +415,7 @@ def test_the_number_of_connections_can_be_set(host: Host, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("number", ["0", "many", "-1"])
-def test_a_number_of_connections_that_makes_no_sense_is_told(
+def test_a_number_of_connections_that_makes_no_sense_is_reported(
     host: Host, monkeypatch: pytest.MonkeyPatch, number: str
 ) -> None:
     monkeypatch.setenv("TFHUB_DOWNLOAD_CONNECTIONS", number)
@@ -629,18 +629,18 @@ def test_a_captive_portal_does_not_cost_what_is_kept(
     assert 0 <= AT_90_PERCENT - first_byte(host.requests[-1]) < SEGMENT
 
 
-def test_checksums_that_only_the_first_answer_told_are_kept_too(
+def test_checksums_that_only_the_first_answer_had_are_kept_too(
     host: Host, cache_dir: Path, impatient
 ) -> None:
     packed = pack_files(MODEL, compression=None)
-    told = {"Content-MD5": base64.b64encode(hashlib.md5(packed).digest()).decode()}
+    promised = {"Content-MD5": base64.b64encode(hashlib.md5(packed).digest()).decode()}
     whole = archive(packed, hashes=False)
 
     def answer(request: Request) -> None:
         if "Range" in request.headers:
             whole(request)
             return
-        fields = [*whole._fixed, *told.items(), ("Content-Length", str(len(packed)))]
+        fields = [*whole._fixed, *promised.items(), ("Content-Length", str(len(packed)))]
         request.start(200, fields)
         request.send(packed[: len(packed) * 9 // 10])
         request.cut()

@@ -47,7 +47,7 @@ def test_signatures_and_passwords_are_not_shown(url: str, shown: str) -> None:
     assert redact(url) == shown
 
 
-def test_the_same_host_is_told_by_scheme_name_and_port() -> None:
+def test_the_same_host_is_known_by_scheme_name_and_port() -> None:
     assert origin("https://h/a") == origin("HTTPS://me:pw@H:443/b?c")
     assert origin("https://h/a") != origin("http://h/a")
     assert origin("https://h/a") != origin("https://h:8443/a")

@@ -179,7 +179,7 @@ def test_a_read_only_cache_serves_what_it_has_and_refuses_the_rest_at_once(
     subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
     asked = len(host.requests)
     assert tfhub_cache.resolve(there) == path
-    monkeypatch.setenv("TFHUB_LOCK_TIMEOUT", "600")  # nobody is waited for
+    monkeypatch.setenv("TFHUB_LOCK_TIMEOUT", "600")  # no process waits that long
     with pytest.raises(CacheError, match="Read-only file system") as caught:
         tfhub_cache.resolve(absent)
     assert absent in str(caught.value)
@@ -197,7 +197,7 @@ def test_a_cache_of_another_user_serves_what_it_has_and_refuses_the_rest_at_once
     child(there, cache=cache.cache).outcome().check()
     asked = len(host.requests)
     assert child(there, cache=cache.cache, uid=NOBODY).outcome().check().path
-    env = {"TFHUB_LOCK_TIMEOUT": "600"}  # nobody is waited for
+    env = {"TFHUB_LOCK_TIMEOUT": "600"}  # no process waits that long
     refused = child(absent, cache=cache.cache, uid=NOBODY, env=env).outcome()
     assert "CacheError" in refused.error
     assert absent in refused.message
@@ -251,12 +251,12 @@ def test_permission_that_is_taken_away_in_the_middle_is_an_error_and_the_cache_s
     cache.is_all(handle)
 
 
-# Links that somebody else planted.
+# Links that another user planted.
 
 
 @pytest.fixture
 def victim(as_root: None, tmp_path: Path) -> Path:
-    """A folder that somebody would like us to write into, or to load from."""
+    """A folder that another user wants us to write into, or to load from."""
     return models.write_files({"saved_model.pb": b"theirs"}, tmp_path / "victim")
 
 
@@ -302,7 +302,7 @@ def test_a_link_in_place_of_the_lock_is_refused_and_nothing_is_written_through_i
 def test_a_link_in_place_of_an_entry_is_not_served_but_replaced(
     host: Host, cache: Checker, victim: Path, model: dict[str, bytes], packed: bytes
 ) -> None:
-    """Promise 11: nobody is served a model that another user put there by a link."""
+    """Promise 11: no user is served a model that another one put there by a link."""
     handle = host.publish("/demo/model/1", packed)
     plant(cache.entry(handle), victim)
     tfhub_cache.resolve(handle)
@@ -331,7 +331,7 @@ def test_a_link_in_place_of_a_dead_holders_folder_is_removed_but_not_what_it_lea
 ) -> None:
     """Promise 11: tidying up after the dead does not follow links out of the cache."""
     handle = host.publish("/demo/model/1", packed)
-    gone = child("nobody asks for this one")
+    gone = child("not asked for")
     gone.kill()
     uid = "cache-" + "0" * 32
     plant(Path(f"{cache.entry(handle)}.{uid}.tmp"), victim)
@@ -443,7 +443,7 @@ def test_offline_a_healthy_cache_works(host: Host, cache: Checker, packed: bytes
     assert len(host.requests) == 1
 
 
-def test_offline_a_damaged_entry_is_told_and_stays_untouched(
+def test_offline_a_damaged_entry_is_reported_and_stays_untouched(
     host: Host, cache: Checker, packed: bytes
 ) -> None:
     """Promise 4: the error says what is missing and that the download failed."""
@@ -519,7 +519,7 @@ def test_ctrl_c_while_waiting_for_anothers_download_disturbs_it_not(
 def test_ctrl_c_pressed_again_while_it_tidies_up_does_not_keep_the_lock(
     host: Host, child: Children, cache: Checker, model: dict[str, bytes], packed: bytes
 ) -> None:
-    """Promise 9: impatient people press twice; the process lives on, and keeps nobody out."""
+    """Promise 9: impatient people press twice; the process lives on, and keeps no other one out."""
     handle = host.publish(
         "/demo/model/1", in_turn(stall(packed, 1000, threading.Event()), served(packed))
     )
@@ -741,7 +741,7 @@ GIGANTIC = {
 def test_gigantic_and_nonsensical_headers_are_errors_of_the_network(
     head: str, host: Host, child: Children, cache: Checker
 ) -> None:
-    """Promise 10: gigantic headers are an OSError, and nobody else is disturbed."""
+    """Promise 10: gigantic headers are an OSError, and no other download is disturbed."""
     handle = host.publish("/demo/model/1", send_head(GIGANTIC[head]))
     outcome = child(handle).outcome()
     assert "OSError" in outcome.error, f"{outcome.error}: {outcome.message[:500]}"

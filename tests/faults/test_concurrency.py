@@ -129,7 +129,7 @@ def test_whoever_reads_while_an_entry_is_mended_again_and_again_never_gets_a_par
                 continue
             names = set(os.listdir(folder))
             try:
-                # Still there, so it was the entry all the time: nobody renames it back.
+                # Still there, so it was the entry all the time: no process renames it back.
                 if os.path.samestat(os.fstat(folder), os.stat(entry)):
                     looks[0] += 1
                     if names != {"saved_model.pb", "variables", "assets"}:
@@ -155,10 +155,10 @@ def test_whoever_reads_while_an_entry_is_mended_again_and_again_never_gets_a_par
     cache.is_all(handle)
 
 
-def test_when_a_download_fails_those_who_wait_try_themselves_and_are_told_in_time(
+def test_when_a_download_fails_processes_that_wait_try_themselves_and_report_it_in_time(
     host: Host, child: Children, cache: Checker
 ) -> None:
-    """Promise 6 and 9: nobody waits for a download that has failed."""
+    """Promise 6 and 9: no process waits for a download that has failed."""
     release = threading.Event()
 
     def refuse(request) -> None:
@@ -190,7 +190,7 @@ for line in sys.stdin:
 
 
 class TensorFlowHub:
-    """A process with tensorflow_hub, which resolves what it is told."""
+    """A process with tensorflow_hub, which resolves the handles that it is given."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
@@ -323,7 +323,7 @@ def test_we_wait_for_tensorflow_hub_and_take_over_at_once_when_it_is_killed(
     long_packed: bytes,
     tensorflow_hub: Callable[[], TensorFlowHub],
 ) -> None:
-    """Promise 7 and 8: a tensorflow_hub that was killed on this host costs nobody a wait."""
+    """Promise 7 and 8: after a tensorflow_hub was killed on this host, no process waits."""
     release = threading.Event()
     handle = host.publish(
         "/demo/model/1", in_turn(stall(long_packed, 3_000_000, release), served(long_packed))

@@ -85,7 +85,7 @@ def test_killed_at_a_step_of_a_download_nothing_is_there_and_the_next_one_succee
     model: dict[str, bytes],
     packed: bytes,
 ) -> None:
-    """Promise 1 and 7: killed before it is published, an entry is absent; nobody waits."""
+    """Promise 1 and 7: killed before it is published, an entry is absent; no process waits."""
     handle = host.publish("/demo/model/1", packed)
     killed_at(child, handle, step)
     assert not cache.is_whole(handle, model)
@@ -207,7 +207,7 @@ def test_killed_when_some_bytes_have_come_the_next_one_starts_at_once(
     long_model: dict[str, bytes],
     long_packed: bytes,
 ) -> None:
-    """Promise 7: a process killed in the middle of a file costs nobody a wait."""
+    """Promise 7: after a process was killed in the middle of a file, no other one waits."""
     release = threading.Event()
     handle = host.publish(
         "/demo/model/1", in_turn(stall(long_packed, after, release), served(long_packed))
@@ -260,7 +260,7 @@ def test_whoever_waits_for_a_process_that_is_killed_takes_over_at_once(
     cache.is_all(handle)
 
 
-def test_a_killed_process_whose_forked_child_lives_on_costs_nobody_a_wait(
+def test_no_process_waits_for_a_killed_one_whose_forked_child_lives_on(
     host: Host, cache: Checker, child: Children, model: dict[str, bytes], packed: bytes
 ) -> None:
     """Promise 7: a worker that was forked during the download does not keep the lock alive."""
@@ -348,16 +348,16 @@ def test_200_kills_at_random_moments_never_leave_a_part_of_an_entry(
             hub.cache.prune()
         cache.is_all(handle)
         one.close()
-    told = f"{killed} killed in {duration:.4f} s, {unfinished} at work, {replaced} done"
-    record_property("kills", told)
-    print(told)
+    summary = f"{killed} killed in {duration:.4f} s, {unfinished} at work, {replaced} done"
+    record_property("kills", summary)
+    print(summary)
     # It was no test if they had all been done, or had not begun.
     assert killed == 200
     assert unfinished > 20
 
 
 def forge_lock(cache: Checker, handle: str, host: str, pid: int, uid: str) -> Path:
-    """A lock file and a half filled folder, as somebody else makes them."""
+    """A lock file and a half filled folder, as another process makes them."""
     cache.cache.mkdir(exist_ok=True)
     lock = Path(f"{cache.entry(handle)}.lock")
     lock.write_text(f"{host}.{pid}.{uid}")
@@ -407,7 +407,7 @@ def test_a_lock_of_another_host_is_respected_as_long_as_its_heart_beats(
 def test_a_long_download_keeps_its_lock_by_its_own_heartbeat(
     host: Host, child: Children, cache: Checker, model: dict[str, bytes], packed: bytes
 ) -> None:
-    """Promise 7: whoever is alive keeps the lock, however slow their server is."""
+    """Promise 7: a process that is alive keeps the lock, however slow its server is."""
     release = threading.Event()
     handle = host.publish("/demo/model/1", stall(packed, 1000, release))
     env = {"TFHUB_LOCK_TIMEOUT": "1.5"}
@@ -428,7 +428,7 @@ def test_a_lock_whose_process_is_gone_is_taken_over_at_once(
     host: Host, child: Children, cache: Checker, model: dict[str, bytes], packed: bytes
 ) -> None:
     """Promise 7: ours and tensorflow_hub's, at once if the pid is dead on this host."""
-    gone = child("nobody asks for this one")
+    gone = child("not asked for")
     gone.kill()
     for number, uid in enumerate(("cache-" + "0" * 32, "0" * 32)):
         handle = host.publish(f"/demo/model/{number}", packed)
@@ -468,7 +468,7 @@ def test_whoever_wakes_up_after_their_lock_was_taken_over_publishes_no_part_of_a
     finally:
         asleep.signal(signal.SIGCONT)
     releases[0].set()
-    asleep.wait_for_waiting()  # for whoever took over
+    asleep.wait_for_waiting()  # for the process that took over
     assert not cache.is_whole(handle, long_model)  # a part of it fails here
     releases[1].set()
     asleep.outcome().check()

@@ -96,7 +96,7 @@ def processes(shim: Path, cache_dir: Path, tmp_path: Path) -> Iterator[Callable[
 
 
 @pytest.mark.parametrize("count", [2, 8])
-def test_where_locks_refuse_nobody_one_downloads_and_the_others_wait(
+def test_where_locks_are_granted_to_all_one_downloads_and_the_others_wait(
     host: Host,
     processes: Callable[..., Process],
     cache: Checker,

@@ -130,7 +130,7 @@ def test_the_owner_of_a_damaged_model_mends_it_for_all(
 def test_a_model_that_another_user_keeps_private_is_an_error_and_not_an_unreadable_path(
     host: Host, child: Children, shared: Checker, packed: bytes
 ) -> None:
-    """Their umask lets nobody else read it."""
+    """Their umask lets no other user read it."""
     handle = host.publish("/demo/model/1", packed)
     child(handle, cache=shared.cache, uid=OWNER, umask=0o077).outcome().check()
     before = state(shared.cache)

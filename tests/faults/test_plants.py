@@ -61,7 +61,7 @@ def verified(handles=None):
         for one in hub.cache.verify(handles)
     }
 
-told = {
+seen = {
     "entries": outcome(lambda: {entry.key: entry.state for entry in hub.cache.entries()}),
     "verify": outcome(verified),
     "verify named": outcome(verified, [sound, *planted]),
@@ -74,7 +74,7 @@ told = {
     "info sound": outcome(command, "info", sound),
     **{handle: outcome(offline, handle) for handle in [sound, *planted]},
 }
-print("\\n" + json.dumps(told))
+print("\\n" + json.dumps(seen))
 """
 
 
@@ -211,16 +211,16 @@ def run_commands(run_python, cache: Path, *handles: str) -> dict:
     ).check()
     assert SECRET.decode() not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told[SOUND] == str(cache / key_of(SOUND))
-    assert told["entries"][key_of(SOUND)] == "ok"
-    assert told["verify"][SOUND] == told["verify named"][SOUND] == []
-    assert told["lock"] == [SOUND]
-    assert told["dry prune"] == []
-    assert told["ls"] == told["ls --json"] == told["info sound"] == 0
-    assert told["verify command"] in (0, 1)
-    assert set(told["info"]) <= {0, 1}
-    return told
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert seen[SOUND] == str(cache / key_of(SOUND))
+    assert seen["entries"][key_of(SOUND)] == "ok"
+    assert seen["verify"][SOUND] == seen["verify named"][SOUND] == []
+    assert seen["lock"] == [SOUND]
+    assert seen["dry prune"] == []
+    assert seen["ls"] == seen["ls --json"] == seen["info sound"] == 0
+    assert seen["verify command"] in (0, 1)
+    assert set(seen["info"]) <= {0, 1}
+    return seen
 
 
 @pytest.mark.once
@@ -239,20 +239,20 @@ def test_what_stands_in_the_place_of_a_file_is_damage_of_that_entry_only(
             hub.cache.remove([handle])
         else:
             planted[handle] = kind
-    told = run_commands(run_python, cache_dir, *planted)
+    seen = run_commands(run_python, cache_dir, *planted)
     for handle, kind in planted.items():
         is_usable = place in (".descriptor.txt", ".lock", ".part", ".part.json") or (
             # As without a manifest, which may be lost.
             place == ".manifest.json" and kind is dangling_link
         )
-        state = told["entries"].get(key_of(handle))
+        state = seen["entries"].get(key_of(handle))
         if is_usable:
-            assert told[handle] == str(cache_dir / key_of(handle)), kind
+            assert seen[handle] == str(cache_dir / key_of(handle)), kind
             assert state in ("ok", "foreign"), kind
         else:
-            assert told[handle].startswith(("OfflineError", "CacheError")), kind
+            assert seen[handle].startswith(("OfflineError", "CacheError")), kind
             assert state == "incomplete", kind
-            assert told["verify named"][handle], kind
+            assert seen["verify named"][handle], kind
     # Online it heals.
     for handle, kind in planted.items():
         assert read_files(Path(hub.resolve(handle))) == model, kind
@@ -351,8 +351,8 @@ def test_a_time_that_no_calendar_has_breaks_no_command(
         os.utime(path, (time, time))
     except OSError:
         pytest.skip("the file system does not keep such a time")
-    told = run_commands(run_python, cache, handle)
-    assert told[handle] == str(entry)
+    seen = run_commands(run_python, cache, handle)
+    assert seen[handle] == str(entry)
     if place == "":
         os.utime(path, (time, time))
     monkeypatch.setenv("TFHUB_CACHE_MAX_SIZE", "1B")
@@ -374,8 +374,8 @@ def test_names_with_newlines_and_bytes_that_are_no_text_break_no_command(
     for left_behind in b"." + odd + b".tmp", b".part" + odd:
         Path(os.fsdecode(os.fsencode(entry) + left_behind)).write_bytes(b"x")
     (cache_dir / os.fsdecode(odd)).write_bytes(b"not ours")
-    told = run_commands(run_python, cache_dir, handle)
-    assert len(told["verify"][handle]) == 2
+    seen = run_commands(run_python, cache_dir, handle)
+    assert len(seen["verify"][handle]) == 2
     hub.cache.remove([handle])
     hub.cache.prune()
     left = {name for name in names(cache_dir) if not name.startswith(key_of(SOUND))}
@@ -394,10 +394,10 @@ def test_links_of_ones_own_to_an_entry_and_its_manifest_are_followed(
     ours(tmp_path / "elsewhere", handle)
     for path in (tmp_path / "elsewhere").iterdir():
         (cache_dir / path.name).symlink_to(path)
-    told = run_commands(run_python, cache_dir, handle)
-    assert told[handle] == str(cache_dir / key_of(handle))
-    assert told["entries"][key_of(handle)] == "ok"
-    assert told["verify"][handle] == []
+    seen = run_commands(run_python, cache_dir, handle)
+    assert seen[handle] == str(cache_dir / key_of(handle))
+    assert seen["entries"][key_of(handle)] == "ok"
+    assert seen["verify"][handle] == []
 
 
 def test_a_model_file_that_is_a_link_resolves_and_is_not_read(

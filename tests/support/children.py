@@ -1,13 +1,13 @@
 """Processes that resolve a handle and can be stopped, interrupted and killed on the way.
 
 They are forked from a process that has everything imported, so one costs some milliseconds. What
-a child does to the cache is told by an audit hook, step by step and in the order of events, in
+a child does to the cache is reported by an audit hook, step by step and in the order of events, in
 words that are the same each time:
 
     make <key>.lock | lock | write | list . | make folder <key>.<uid>.tmp | ...
     rename <key>.<uid>.tmp to <key> | ... | remove <key>.lock
 
-A step is announced before it takes place: whoever stops at `write` has not written yet.
+A step is announced before it takes place: a child that stops at `write` has not written yet.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def resolve_here(handle: str, seconds: float = SOON) -> str:
 
 
 def together(parties: int) -> Any:
-    """A barrier for children (see `start_together`) and whoever else waits at it."""
+    """A barrier for children (see `start_together`) and others that wait at it."""
     assert _WARM is not None
     return _WARM.Barrier(parties)
 
@@ -129,7 +129,7 @@ class Child:
         uid: the user that it is.
         umask: the rights that what it makes lacks.
         start_together: a barrier at which it waits first.
-        steps: whether the steps are told.
+        steps: whether the steps are reported.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class Child:
         return step
 
     def wait_for_waiting(self) -> None:
-        """Waits until it says that it waits for somebody else's download."""
+        """Waits until it says that it waits for another process's download."""
         self._next("waiting", SOON)
 
     def is_waiting(self) -> bool:
@@ -203,7 +203,7 @@ class Child:
         os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """Kills it, as nobody can prevent, and waits for its death."""
+        """Kills it, as it can't prevent, and waits for its death."""
         self._process.kill()
         self.wait_for_death()
 

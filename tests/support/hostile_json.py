@@ -1,4 +1,4 @@
-"""JSON as whoever may write to a cache could write it, for what parses such files."""
+"""JSON as a hostile user who may write to a cache could write it, for what parses such files."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ class Request(http.server.BaseHTTPRequestHandler):
 
     @property
     def closing(self) -> threading.Event:
-        """Set when the server ends: whoever waits in a handler has to watch it."""
+        """Set when the server ends: a handler that waits has to watch it."""
         return self.server.closing
 
     def start(self, status: int, headers: Headers = ()) -> None:
@@ -383,7 +383,7 @@ class Host(_Service):
 
 @dataclasses.dataclass(frozen=True)
 class archive:  # noqa: N801 - it reads as one of the functions below
-    """Answers with an archive, as Google Cloud Storage does unless told otherwise.
+    """Answers with an archive, as Google Cloud Storage does by default.
 
     Attributes:
         data: the archive; a path is read once.
@@ -392,7 +392,7 @@ class archive:  # noqa: N801 - it reads as one of the functions below
         hashes: whether x-goog-hash is sent, in two lines, as GCS does.
         content_type: the Content-Type.
         content_encoding: a Content-Encoding to claim; the bytes stay as they are.
-        framing: how the end is told: "length", "chunked", or by the connection's end ("close").
+        framing: how the end is marked: "length", "chunked", or by the connection's end ("close").
         rate: bytes per second that each connection gets; None: as fast as it goes.
         after: the number of bytes of an answer after which `interrupt` is called.
         interrupt: something that happens to the answer on its way.
@@ -558,7 +558,7 @@ def delayed(seconds: float, then: Handler) -> Handler:
 
 
 def basic_auth(user: str, password: str, then: Handler) -> Handler:
-    """Answers 401 to whoever does not know the password."""
+    """Answers 401 to a request without the password."""
     expected = "Basic " + _base64(f"{user}:{password}".encode())
 
     def check(request: Request) -> None:
@@ -667,7 +667,7 @@ class Proxy(_Service):
 
 
 def is_loopback(name: str) -> bool:
-    """Whether a host's name or address is this machine's own, told without asking anybody."""
+    """Whether a host's name or address is this machine's own, known without a name server."""
     if name in ("", "localhost"):
         return True
     try:
