@@ -64,7 +64,7 @@ def test_one_input(data: bytes) -> None:
 
 def seeds() -> Iterator[bytes]:
     """The notes of a download that was interrupted, and odd ones."""
-    identity = Identity("https://example.com/m/1", SIZE, '"1"', {"md5": b"0" * 16})
+    identity = Identity("https://example.com/m/1", SIZE, '"1"', {"md5": "0" * 22 + "=="})
     part = begin_part(BASE, identity, lambda: False)
     for index in range(SIZE >> 20):
         part.write(index, bytes(1 << 20))

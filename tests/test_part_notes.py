@@ -19,7 +19,7 @@ from tfhub_cache.store.disk.part import begin_part, look_at_part, open_part
 from tfhub_cache.transfer.spool import Identity
 
 SIZE = 3 << 20
-IDENTITY = Identity("https://example.com/m/1", SIZE, '"1"', {"md5": b"0" * 16})
+IDENTITY = Identity("https://example.com/m/1", SIZE, '"1"', {"md5": "0" * 22 + "=="})
 many = settings(derandomize=True, deadline=None, database=None, max_examples=100)
 
 

@@ -27,6 +27,7 @@ from tfhub_cache.store.disk.lock import Lock
 from tfhub_cache.store.disk.part import open_part
 from tfhub_cache.store.disk.store import LocalStore
 from tfhub_cache.store.owner import Owner
+from tfhub_cache.transfer.spool import Spool
 from tfhub_cache.urls import key_of
 
 pytestmark = pytest.mark.timeout(60)
@@ -834,7 +835,7 @@ def test_a_download_that_is_complete_does_not_fail_for_its_part_files_end(
     """A quota, or NFS, may tell at the end that something was not written; it is not needed."""
     files = fake_model(size=6_000_000)
     handle = host.publish("/m/1", pack_files(files))
-    close = part.PartFile.close
+    close = Spool.close
 
     class Failing:
         def __init__(self, file: Any) -> None:
@@ -852,7 +853,7 @@ def test_a_download_that_is_complete_does_not_fail_for_its_part_files_end(
         close(self, keep=keep)
 
     # No system call that a test could reach tells of it: the file is closed by Python's io.
-    monkeypatch.setattr(part.PartFile, "close", failing)
+    monkeypatch.setattr(Spool, "close", failing)
     assert read_files(hub.resolve(handle)) == files
 
 

@@ -46,7 +46,7 @@ from tfhub_cache.retrying import NETWORK
 from tfhub_cache.source.http import HttpArchive
 from tfhub_cache.store.disk.store import LocalStore
 from tfhub_cache.transfer import connection
-from tfhub_cache.transfer.spool import Identity, MemorySpool
+from tfhub_cache.transfer.spool import Identity, Spool
 from tfhub_cache.transfer.transfer import Transfer
 
 MODEL = fake_model(size=6_000_000)
@@ -769,7 +769,7 @@ def test_a_connection_does_not_wait_for_what_is_kept_to_be_read(
 
 
 def test_a_server_that_sends_a_byte_at_a_time_costs_no_memory() -> None:
-    spool = MemorySpool(Identity("h", 1 << 20, "v"))
+    spool = Spool(Identity("h", 1 << 20, "v"))
     tracemalloc.start()
     for _ in range(1 << 20):
         spool.write(0, b"x")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tfhub_cache.store.disk.part import begin_part, open_part
 from tfhub_cache.transfer.pace import Pace
-from tfhub_cache.transfer.spool import Identity, MemorySpool, Segmentation
+from tfhub_cache.transfer.spool import Identity, Spool
 
 # How many connections.
 
@@ -73,7 +73,7 @@ def test_connections_that_are_still_being_made_are_not_judged() -> None:
 def arrivals(draw: st.DrawFn) -> tuple[int, list[tuple[int, int]]]:
     """An archive's size, and in which portions which segment's bytes arrive."""
     size = draw(st.integers(1, 4 << 20))
-    segments = Segmentation(size)
+    segments = Identity("h", size, "v")
     portions = []
     for index in draw(st.permutations(range(segments.count))):
         left = segments.stop(index) - index * segments.segment
@@ -93,7 +93,7 @@ def test_what_arrives_in_any_order_is_read_in_order(
     identity = Identity("h", size, "v")
     with tempfile.TemporaryDirectory() as folder:
         base = os.path.join(folder, "entry")
-        spool = begin_part(base, identity, lambda: False) if on_disk else MemorySpool(identity)
+        spool = begin_part(base, identity, lambda: False) if on_disk else Spool(identity)
         read = b""
         for index, part in portions:
             start = spool.missing(index)

@@ -37,7 +37,8 @@ class Download:
         url: where they come from, as it may be shown.
         size: the number of the archive's bytes, or None where the server does not say.
         media_type: the server's Content-Type without its parameters, or "".
-        checksums: `md5` and `crc32c` of the whole archive, where the server states them.
+        checksums: `md5` and `crc32c` of the whole archive in base64, where the server states
+            them.
         validators: what distinguishes this version from others, such as its ETag.
         first: which of the archive's bytes comes first, counted from 0.
         version: what to give to `Source.open` to get more of the same bytes; None where nothing
@@ -49,7 +50,7 @@ class Download:
     url: str
     size: int | None = None
     media_type: str = ""
-    checksums: Mapping[str, bytes] = field(default_factory=dict)
+    checksums: Mapping[str, str] = field(default_factory=dict)
     validators: Mapping[str, str] = field(default_factory=dict)
     first: int = 0
     version: str | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -60,10 +59,10 @@ class GcsArchive(Source):
             stream.close()
 
 
-def _checksums(info: Mapping[str, Any]) -> dict[str, bytes]:
+def _checksums(info: Mapping[str, Any]) -> dict[str, str]:
     """See https://cloud.google.com/storage/docs/json_api/v1/objects#resource-representations."""
     names = {"md5": "md5Hash", "crc32c": "crc32c"}
-    return {name: base64.b64decode(info[key]) for name, key in names.items() if info.get(key)}
+    return {name: info[key] for name, key in names.items() if info.get(key)}
 
 
 class _Object:

@@ -37,7 +37,7 @@ class CheckedStream:
         self._handle = redact(handle)
         self._download = download
         self._stream = stream
-        self._promised: list[tuple[str, bytes, _Digest]] = [
+        self._promised: list[tuple[str, str, _Digest]] = [
             (name, value, digest)
             for name, value in download.checksums.items()
             if (digest := _digest(name)) is not None
@@ -61,10 +61,9 @@ class CheckedStream:
         if expected is not None and self.received != expected:
             self._fail("size", f"{expected} bytes", f"{self.received} bytes")
         for name, promised, digest in self._promised:
-            if digest.digest() != promised:
-                self._fail(
-                    name, *(base64.b64encode(x).decode() for x in (promised, digest.digest()))
-                )
+            got = base64.b64encode(digest.digest()).decode()
+            if got != promised:
+                self._fail(name, promised, got)
 
     def _fail(self, what: str, expected: str, got: str) -> None:
         raise DownloadError(

@@ -6,18 +6,24 @@ byte to its last, and are read in order, once.
 
 from __future__ import annotations
 
-import abc
+import contextlib
+import io
+import json
+import mmap
+import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 _SEGMENTS = 32
 _SMALLEST, _LARGEST = 1 << 20, 4 << 20
+_IN_MEMORY = 32 << 20
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Which archive bytes belong to.
+    """Which archive bytes belong to, and how it is divided.
 
     Attributes:
         handle: what it is for.
@@ -29,44 +35,62 @@ class Identity:
     handle: str
     size: int
     version: str
-    checksums: dict[str, bytes] = field(default_factory=dict)
+    checksums: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def segment(self) -> int:
+        """The bytes of a segment; the last one has the rest."""
+        return min(max(self.size // _SEGMENTS, _SMALLEST), _LARGEST)
 
-class Segmentation:
-    """How an archive is divided.
-
-    Attributes:
-        segment: the bytes of a segment; the last one has the rest.
-        count: the number of segments.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self.segment = min(max(size // _SEGMENTS, _SMALLEST), _LARGEST)
-        self.count = -(-size // self.segment)
+    @property
+    def count(self) -> int:
+        """The number of segments."""
+        return -(-self.size // self.segment)
 
     def stop(self, index: int) -> int:
         """The first byte of the archive that comes after a segment."""
-        return min((index + 1) * self.segment, self._size)
+        return min((index + 1) * self.segment, self.size)
 
 
-class Spool(Segmentation, abc.ABC):
+class Spool:
     """A place for received bytes. Its user ensures that one thread at a time is in it.
 
     Attributes:
         identity: which archive they belong to.
+        segment, count, stop: how it is divided, see `Identity`.
         received: how many bytes there are of each segment, or were and have been read.
         window: how many bytes beyond those that were read may be written.
         is_kept: whether another attempt may resume with it.
     """
 
-    window: int = sys.maxsize
-    is_kept: bool = False
+    def __init__(
+        self,
+        identity: Identity,
+        file: io.FileIO | None = None,
+        journal: io.FileIO | None = None,
+        discard: Callable[[], object] = lambda: None,
+        found: dict[int, int] | None = None,
+    ) -> None:
+        """A spool in memory, or in a file.
 
-    def __init__(self, identity: Identity) -> None:
-        super().__init__(identity.size)
+        Args:
+            identity: the archive.
+            file: where the bytes are put, at their places in the archive; None: in memory.
+            journal: what gets a line for each segment that is complete, with its checksum.
+            discard: removes the file and the journal.
+            found: the checksums of the segments that an earlier attempt has left in the file.
+        """
         self.identity = identity
-        self.received: dict[int, int] = {}
+        self.segment, self.count, self.stop = identity.segment, identity.count, identity.stop
+        self.is_kept = journal is not None
+        self.window = sys.maxsize if file else _IN_MEMORY // self.segment * self.segment
+        self._file = file or mmap.mmap(-1, self.window)
+        self._journal = journal
+        self._found = found or {}
+        self._discard = discard
+        self.received = {index: self.stop(index) - index * self.segment for index in self._found}
+        self._crc32 = _fastest_crc32()
+        self._checksums: dict[int, int] = {}  # of segments that are not complete
 
     def missing(self, index: int) -> int:
         """The first byte of the archive that is missing of a segment; `stop` if none is."""
@@ -82,17 +106,36 @@ class Spool(Segmentation, abc.ABC):
 
     def kept(self) -> int:
         """How many bytes would be kept for another attempt."""
-        return 0
+        complete = (size for index, size in self.received.items() if self.is_complete(index))
+        return sum(complete) if self.is_kept else 0
 
-    @abc.abstractmethod
     def write(self, index: int, data: bytes) -> None:
         """Adds bytes to those that there are of a segment."""
+        self._file.seek(self.missing(index) % self.window)
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) :]
+        self.received[index] = self.received.get(index, 0) + len(data)
+        if self._journal is not None:
+            checksum = self._crc32(data, self._checksums.pop(index, 0))
+            if self.is_complete(index):
+                note(self._journal, [index, checksum])
+            else:
+                self._checksums[index] = checksum
 
-    @abc.abstractmethod
     def read(self, position: int, size: int) -> bytes:
         """At most `size` bytes of the archive from `position` on; none if they are missing."""
+        index = position // self.segment
+        if index in self._found:
+            found = self._read(index * self.segment, self.stop(index))
+            if self._crc32(found) != self._found.pop(index):
+                del self.received[index]
+        return self._read(position, min(position + size, self.missing(index)))
 
-    @abc.abstractmethod
+    def _read(self, start: int, stop: int) -> bytes:
+        self._file.seek(start % self.window)
+        return self._file.read(max(stop - start, 0))
+
     def close(self, *, keep: bool) -> None:
         """Ends it.
 
@@ -100,6 +143,13 @@ class Spool(Segmentation, abc.ABC):
             keep: whether another attempt, by any process, may resume with the segments that are
                 complete.
         """
+        for file in self._journal, self._file:
+            with contextlib.suppress(OSError):  # a full disk: what is missing is fetched again
+                if file is not None:
+                    file.close()
+        if not (keep and self.kept()):
+            with contextlib.suppress(OSError):  # on Windows, while a process looks how far it is
+                self._discard()
 
 
 class Spools(Protocol):
@@ -119,26 +169,16 @@ class Spools(Protocol):
         """
 
 
-class MemorySpool(Spool):
-    """Keeps a few segments, in memory, until they are read."""
+def note(journal: io.FileIO, what: object) -> None:
+    """Adds a line to a journal."""
+    journal.seek(0, os.SEEK_END)
+    # A line of its own, whatever a process that died in the midst of one has left.
+    journal.write(b"\n" + json.dumps(what).encode() + b"\n")
 
-    window = 32 << 20
 
-    def __init__(self, identity: Identity) -> None:
-        super().__init__(identity)
-        self._segments: dict[int, bytearray] = {}
-
-    def write(self, index: int, data: bytes) -> None:
-        self._segments.setdefault(index, bytearray()).extend(data)
-        self.received[index] = self.received.get(index, 0) + len(data)
-
-    def read(self, position: int, size: int) -> bytes:
-        index, offset = divmod(position, self.segment)
-        with memoryview(self._segments.get(index, b"")) as there:
-            data = bytes(there[offset : offset + size])
-        if position + len(data) == self.stop(index):
-            self._segments.pop(index, None)
-        return data
-
-    def close(self, *, keep: bool) -> None:
-        self._segments.clear()
+def _fastest_crc32() -> Callable[..., int]:
+    try:
+        from isal.isal_zlib import crc32  # only to download; four times as fast
+    except ImportError:  # no wheel for this machine
+        from zlib import crc32
+    return crc32

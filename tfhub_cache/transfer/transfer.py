@@ -16,7 +16,7 @@ from tfhub_cache.errors import DownloadError
 from tfhub_cache.source.contract import Download, Source
 from tfhub_cache.transfer.connection import CannotResumeError, Connection
 from tfhub_cache.transfer.segments import Segments
-from tfhub_cache.transfer.spool import Identity, MemorySpool, Spool, Spools
+from tfhub_cache.transfer.spool import Identity, Spool, Spools
 
 _LEAST_DIVIDED = 4 << 20
 """Bytes of an archive that are worth dividing and keeping."""
@@ -162,7 +162,7 @@ class Transfer:
         identity = Identity(self._handle, size, version, dict(download.checksums))
         spool = None if self._in_memory else self._claim.spool(identity)
         if spool is None and download.divisible and self._most > 1:
-            spool = MemorySpool(identity)
+            spool = Spool(identity)
         if spool is not None:
             undo.callback(spool.close, keep=False)
         return download, spool
