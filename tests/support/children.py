@@ -38,7 +38,7 @@ if _WARM is not None:
             "tfhub_cache",
             "tfhub_cache.unpacking.archive",
             "tfhub_cache.resolvers.archives",
-            "tfhub_cache.transfer.checksums",
+            "tfhub_cache.transfer.transfer",
             "tfhub_cache.fetching.progress",
             "tfhub_cache.source.http",
             "tfhub_cache.store.disk.store",

@@ -24,7 +24,6 @@ from tfhub_cache.pins import Locked, Pin
 from tfhub_cache.source.contract import Download, Source
 from tfhub_cache.source.mirrors import first_that_serves
 from tfhub_cache.store.contract import Claim
-from tfhub_cache.transfer.checksums import CheckedStream
 from tfhub_cache.transfer.transfer import Transfer
 from tfhub_cache.unpacking.archive import Limits, SizeExceeded, unpack
 from tfhub_cache.unpacking.readahead import read_ahead
@@ -109,10 +108,9 @@ def _receive(
     handle: str, transfer: Transfer, claim: Claim, locked: Locked | None, limits: Limits
 ) -> Manifest:
     download = transfer.download
-    checked = CheckedStream(handle, download, transfer)
     is_large = download.size is None or download.size >= _LEAST_PARALLEL
     try:
-        stream = read_ahead(checked) if is_large else checked
+        stream = read_ahead(transfer) if is_large else transfer
         files = unpack(stream, claim, limits, is_large, download.size)
     except ArchiveError as error:
         raise _no_module(handle, download, error) from error
@@ -126,7 +124,7 @@ def _receive(
     manifest = Manifest(
         handle=handle,
         url=download.url,
-        archive_size=checked.received,
+        archive_size=transfer.received,
         files=files,
         downloaded=Origin(
             time=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

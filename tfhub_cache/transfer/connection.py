@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
-from collections.abc import Callable
 
 from tfhub_cache.errors import DownloadError
 from tfhub_cache.retrying import NETWORK
@@ -25,9 +25,6 @@ class Connection:
     """A connection, used by one thread, except for `close`.
 
     Attributes:
-        shown: the handle as it may be shown.
-        is_resumable: whether it can be asked for the rest of the archive.
-        is_divisible: whether the server has said that it sends parts of the archive.
         is_proven: whether it has brought anything.
         segment: what it is bringing, if there are segments, whose lock guards it.
         since: when it began with that.
@@ -38,8 +35,7 @@ class Connection:
         handle: str,
         source: Source,
         download: Download,
-        pause: Callable[[float], object],
-        opened: contextlib.ExitStack | None = None,
+        answer: contextlib.ExitStack | None = None,
     ) -> None:
         """A connection, which asks when it is first used.
 
@@ -47,70 +43,42 @@ class Connection:
             handle: what it is for.
             source: where the archive is.
             download: what the server has said of the archive.
-            pause: waits for so many seconds before the server is asked once more.
-            opened: closes the download's stream, if this connection is to read that one.
+            answer: closes the download's stream, if this connection is to read that one.
         """
-        self.shown = redact(handle)
-        self.is_resumable = download.version is not None and download.size is not None
-        self.is_divisible = download.divisible
         self.is_proven = False
         self.segment: int | None = None
         self.since = 0.0
+        self._handle = redact(handle)
         self._source = source
         self._download = download
-        self._pause = pause
-        self._opened = opened or contextlib.ExitStack()
-        self._stream: ByteStream | None = None if opened is None else download.stream
+        self._answer = answer or contextlib.ExitStack()
+        self._stream: ByteStream | None = None if answer is None else download.stream
         self._position = download.first
         self._stop = download.size  # of the stream; None: not known
         self._failures = 0
         self._since_failure = 0
         self._last_byte = time.monotonic()
-        self._closed = False
+        self._closed = threading.Event()
 
-    def is_at(self, position: int) -> bool:
-        """Whether its stream brings this byte next."""
-        return (
-            self._stream is not None and self._position == position and self._stop != self._position
-        )
-
-    def open(self, first: int, stop: int | None, *, alone: bool) -> None:
-        """Asks for the bytes from `first` to `stop`, or to the archive's end.
+    def read(self, first: int, stop: int | None, size: int, *, alone: bool) -> bytes:
+        """Bytes of the archive, from its answer if that continues there, or else from another.
 
         Args:
             first: the first byte that is wanted.
-            stop: the first one that is not; None: all to the end.
-            alone: whether there is no other connection, so that the server is asked repeatedly.
+            stop: up to which byte to ask, if it asks; None: all to the archive's end.
+            size: how many bytes there may be.
+            alone: whether no other connection has brought anything, so that the server is asked
+                repeatedly.
+
+        Returns:
+            The bytes; none at the end of an archive of unknown size only.
 
         Raises:
-            DownloadError: if there is no answer.
+            DownloadError: if there is no answer, or it breaks off.
             CannotResumeError: if the answer is not of these bytes.
         """
-        self.drop()
-        self._last_byte = time.monotonic()
-        version = self._download.version
-        download = self._opened.enter_context(
-            self._source.open(first, stop, version, pause=self._wait if alone else None)
-        )
-        if (download.version, download.size) != (version, self._download.size):
-            raise self.failure(
-                "the archive has changed while it was being received", CannotResumeError
-            )
-        if download.first != first:
-            raise self.failure(
-                "the download broke off, and the server sends no parts", CannotResumeError
-            )
-        self._stream, self._position = download.stream, first
-        self._stop = download.size if stop is None else stop
-        if self._closed:
-            self._stream.close()
-
-    def read(self, size: int) -> bytes:
-        """At most `size` bytes; none at the end of an archive of unknown size only.
-
-        Raises:
-            DownloadError: if it breaks off.
-        """
+        if self._stream is None or self._position != first or self._position == self._stop:
+            self._open(first, stop, alone)
         assert self._stream is not None
         data = self._stream.read(size)
         if not data and self._stop is not None:
@@ -120,15 +88,34 @@ class Connection:
         self._position += len(data)
         return data
 
-    def fail(self, error: DownloadError, *, alone: bool) -> float | None:
-        """Drops the answer after a failure, and decides whether to ask again.
+    def _open(self, first: int, stop: int | None, alone: bool) -> None:
+        self.drop()
+        self._last_byte = time.monotonic()
+        wanted = self._download
+        pause = self._pause if alone else None
+        got = self._answer.enter_context(
+            self._source.open(first, stop, wanted.version, pause=pause)
+        )
+        if (got.version, got.size) != (wanted.version, wanted.size):
+            raise self.failure("the archive has changed while it was received", CannotResumeError)
+        if got.first != first:
+            raise self.failure(
+                "the download broke off, and the server sends no parts", CannotResumeError
+            )
+        self._stream, self._position = got.stream, first
+        self._stop = wanted.size if stop is None else stop
+        if self._closed.is_set():
+            self._stream.close()
+
+    def recover(self, error: DownloadError, *, alone: bool) -> None:
+        """Drops the answer after a failure, and waits until it may be asked again.
 
         Args:
             error: what it was.
-            alone: as in `open`.
+            alone: as in `read`.
 
-        Returns:
-            Seconds to wait before; None if it is of no use.
+        Raises:
+            DownloadError: the error, if that is of no use.
         """
         self.drop()
         if self._since_failure >= _PROGRESS:
@@ -136,45 +123,30 @@ class Connection:
         self._since_failure = 0
         # One that has waited for long is repeated half as often.
         self._failures += 2 if time.monotonic() - self._last_byte > _LONG_SILENCE else 1
-        if (
-            not self.is_resumable
-            or isinstance(error, CannotResumeError)
-            or (alone and is_refusal(error))
-        ):
-            return None
-        return NETWORK.pause_after(self._failures)
+        seconds = NETWORK.pause_after(self._failures)
+        is_resumable = self._download.version is not None and self._download.size is not None
+        # A refusal is final: of one that is alone it has been repeated, and others do without.
+        is_refused = isinstance(error, CannotResumeError) or (error.status or 0) >= _ERROR
+        if seconds is None or not is_resumable or is_refused or not (alone or self.is_proven):
+            raise error
+        self._pause(seconds)
+
+    def _pause(self, seconds: float) -> None:
+        self.since += seconds  # it is not late for that
+        if self._closed.wait(seconds):
+            raise self.failure("the download was ended")
 
     def failure(self, what: str, kind: type[DownloadError] = DownloadError) -> DownloadError:
         """What is raised when the archive can't be received."""
-        return kind(f"Could not download {self.shown}", cause=what, handle=self.shown)
-
-    def final_error(self, error: DownloadError, kept: int) -> DownloadError:
-        """The error, and what becomes of the bytes that have arrived."""
-        note = (
-            f"{kept} of {self._download.size} bytes are kept: try again to resume from there."
-            if kept and not isinstance(error, CannotResumeError)
-            else "Nothing of it was kept; try again."
-        )
-        return type(error)(
-            f"{error} {note}", handle=error.handle, url=error.url, status=error.status
-        )
+        return kind(f"Could not download {self._handle}", cause=what, handle=self._handle)
 
     def close(self) -> None:
         """Ends it for good, from any thread."""
-        self._closed = True
+        self._closed.set()
         if (stream := self._stream) is not None:
             stream.close()
 
     def drop(self) -> None:
         """Gives up the answer, in the thread that uses it."""
         self._stream = None
-        self._opened.close()
-
-    def _wait(self, seconds: float) -> None:
-        self.since += seconds  # it is not late for that
-        self._pause(seconds)
-
-
-def is_refusal(error: DownloadError) -> bool:
-    """Whether it is an answer of the server that says no."""
-    return (error.status or 0) >= _ERROR
+        self._answer.close()

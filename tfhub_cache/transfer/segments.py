@@ -3,44 +3,51 @@
 Each connection is a thread that brings one segment after another into a spool, the nearest to the
 reader first. The reader takes the bytes out of it in order, and while it has to wait, it looks
 after the connections.
+
+More connections help where a server, or the network on the way, limits each of them. Where one
+uses the whole bandwidth, or is faster than the archive is unpacked, others would only load the
+server. So they are made while the reader waits, and only if the last ones have made the download
+faster.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable
 
 from tfhub_cache.errors import CacheError, DownloadError
-from tfhub_cache.transfer.connection import Connection, is_refusal
-from tfhub_cache.transfer.pace import Pace
+from tfhub_cache.transfer.connection import Connection
 from tfhub_cache.transfer.spool import Spool
+from tfhub_cache.urls import redact
 
 _LEAD = 8 << 20
 """Bytes that a connection that is alone may be ahead of the reader. More would only take processor
 time from the reader, and what is read at once is still in the processor's cache."""
 _LEAST_DIVIDED = 4 << 20
 """Bytes not received yet that are worth another connection."""
+_AHEAD = 4
+"""How many segments ahead of what is needed next a new connection begins."""
 _READ = 256 << 10
 _POLL = 0.05
 _PATIENCE = 2.0
-"""Seconds that a segment may take before it can be late. Longer after each that was."""
-_LATE = 4
-"""How many times as long as others a segment takes that is late."""
+"""Seconds after which a segment that the reader waits for is late. Twice as long after each."""
+_WINDOW = 0.15
+"""Seconds of measuring before a decision on the number of connections."""
+_STARVED = 0.2
+"""The network is the bottleneck if there was nothing to unpack for this share of that time."""
+_WORTHWHILE = 1.2
+"""How many times faster it must have become since the number of connections was last doubled."""
 
 
 class Segments:
     """The segments of an archive: a `ByteStream` for one reader.
 
     A new connection may never bring anything: the server may refuse it, not answer, or have another
-    version. So its first segment lies ahead of what is needed next, and a connection that gets
-    there first, with an answer that continues there, takes the segment over.
-
-    Attributes:
-        error: what has ended it, if anything has.
+    version. So its first segment lies ahead of what is needed next, and until it has brought a byte
+    of it, it keeps no other connection from bringing it.
     """
-
-    error: Exception | None = None
 
     def __init__(
         self,
@@ -64,28 +71,24 @@ class Segments:
         self._first = first
         self._report = report
         self._changed = threading.Condition()  # guards all that follows, and the spool
-        self._pace = Pace(most if first.is_divisible else 1, time.monotonic())
-        self._position = 0
-        self._waited = 0.0
-        self._received = sum(spool.received.values())
-        self._begun_at = spool.first_missing()
-        self._connections: set[Connection] = set()
+        self._connections: list[Connection] = []
         self._threads: list[threading.Thread] = []
-        self._usual = 0.0  # seconds that a segment takes; 0: not known
-        self._patience = _PATIENCE
-        self._not_before = 0.0  # when a segment without a connection may be asked for again
+        self._error: Exception | None = None
         self._closed = False
+        self._position = 0
+        self._begun_at = spool.first_missing() // spool.segment
+        self._received = sum(spool.received.values())
+        self._waited = 0.0
+        self._patience = _PATIENCE
+        self._most = most
+        self._wanted = 1
+        self._rate = 0.0  # bytes a second, when the number of connections was last doubled
+        self._measured = time.monotonic(), self._received, self._waited
 
     def begin(self) -> None:
-        """Begins to receive; `end` must follow, however this is interrupted.
-
-        Raises:
-            DownloadError: if no thread can be started.
-        """
-        if not self._start(self._first):
-            self._first.drop()
-            if self.error is not None:
-                raise self.error
+        """Begins to receive; `end` must follow, however this is interrupted."""
+        with self._changed:
+            self._start(self._first)
 
     def read(self, size: int, /) -> bytes:
         with self._changed:
@@ -97,8 +100,9 @@ class Segments:
                     return data
                 if self._position == self._spool.identity.size:
                     return b""
-                if self.error is not None:
-                    raise self.error
+                if self._error is not None:
+                    raise self._error
+                self._changed.notify_all()  # what was kept may have turned out to be damaged
                 began = time.monotonic()
                 self._changed.wait(_POLL)
                 self._waited += time.monotonic() - began
@@ -110,9 +114,8 @@ class Segments:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-            connections = list(self._connections)
-        for connection in connections:
-            connection.close()
+            for connection in self._connections:
+                connection.close()
 
     def end(self, *, keep: bool) -> None:
         """Waits for the connections, and closes the spool, however it is interrupted.
@@ -132,102 +135,91 @@ class Segments:
                 self._spool.close(keep=keep or not is_over)
 
     def _look_after_connections(self) -> None:
-        """Ends one that is late, and starts more if the reader waits and more have paid so far."""
-        now = time.monotonic()
-        needed = self._position // self._spool.segment
-        holder = self._holder(needed)
-        if holder is not None and self._is_late(holder, now):
-            self._end(holder)
-            self._patience *= 2
-            self._pace.settle(len(self._connections))
-        proven = self._proven()
-        wanted = self._pace.consider(now, self._received, self._waited, proven)
-        if proven > wanted:  # new ones, which may be stuck, don't count
-            self._end(max(self._connections, key=lambda one: (one.is_proven, one.since)))
-        if self._spool.identity.size - self._received < _LEAST_DIVIDED:
-            wanted = 1
+        """Ends one for which the reader has waited too long, and starts those that are wanted."""
+        needed, now = self._position // self._spool.segment, time.monotonic()
+        self._decide(now)
+        for connection in self._connections:
+            is_awaited = connection.segment == needed or not connection.is_proven
+            # One that was always alone can't be compared with others: the network is slow.
+            if is_awaited and now - connection.since > self._patience and len(self._threads) > 1:
+                self._patience *= 2
+                # Not waited for, as it may hang in a call that can't be interrupted.
+                self._dismiss(connection)
+                connection.close()
+                break
+        missing = self._spool.identity.size - self._received
+        wanted = self._wanted if missing >= _LEAST_DIVIDED else 1
         while len(self._connections) < wanted and self._start(self._connect()):
             pass
-        if not proven and self._holder(needed) is None and now > self._not_before:
-            self._not_before = now + self._patience
-            self._patience *= 2
-            self._start(self._connect())
 
-    def _is_late(self, connection: Connection, now: float) -> bool:
-        taken = now - connection.since
-        is_slow = 0 < _LATE * self._usual < taken or not connection.is_proven
-        # A connection that was always alone can't be compared with others: the network is slow.
-        return len(self._threads) > 1 and is_slow and taken > self._patience
-
-    def _proven(self) -> int:
-        """How many connections have brought anything."""
-        return sum(connection.is_proven for connection in self._connections)
+    def _decide(self, now: float) -> None:
+        """Wants twice as many connections if the reader waits, and the last ones were of use."""
+        began, received, waited = self._measured
+        duration = now - began
+        if sum(connection.is_proven for connection in self._connections) >= self._wanted:
+            if duration < _WINDOW:
+                return
+            rate = (self._received - received) / duration
+            is_starved = self._waited - waited > _STARVED * duration
+            if is_starved and rate >= _WORTHWHILE * self._rate:
+                self._wanted, self._rate = min(2 * self._wanted, self._most), rate
+        self._measured = now, self._received, self._waited
 
     def _start(self, connection: Connection) -> bool:
         """Starts a connection's thread, if there is a segment for it."""
-        index = self._nearest(connection)
-        if index is None:
+        if not self._give(connection):
+            connection.drop()
             return False
+        self._connections.append(connection)
         thread = threading.Thread(target=self._run, args=(connection,), daemon=True)
-        with self._changed:
-            self._connections.add(connection)
-            self._give(connection, index)
-            try:
-                thread.start()
-            except RuntimeError as error:  # the system has no more threads for us
-                self._dismiss(connection)
-                self._pace.settle(len(self._connections))
-                if not self._connections:
-                    self.error = connection.failure(str(error))
-                return False
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system has no more threads for us
+            connection.drop()
+            self._do_without(connection, connection.failure(str(error)))
+            return False
         self._threads.append(thread)
         return True
 
-    def _holder(self, index: int) -> Connection | None:
-        """The connection that brings a segment."""
-        return next((one for one in self._connections if one.segment == index), None)
-
-    def _nearest(self, connection: Connection) -> int | None:
-        """The segment that a connection should bring next; None if there is none."""
+    def _give(self, connection: Connection) -> bool:
+        """Gives a connection the missing segment that is nearest to the reader, if there is one."""
         spool = self._spool
-        skipped = 0
-        if not connection.is_proven and (others := self._proven()):
-            # As many as the others bring in a second.
-            skipped = max(1, int(others / self._usual)) if self._usual else 1
-            skipped = min(skipped, spool.window // spool.segment // 2)
-        nearest = None
-        for index in range(self._position // spool.segment, spool.count):
-            holder = self._holder(index)
-            if spool.is_complete(index):
-                continue
-            if holder is not None:
-                if not holder.is_proven and connection.is_at(spool.missing(index)):
-                    return index
-                continue
-            nearest = index
-            if not skipped:
-                break
-            skipped -= 1
-        return nearest
-
-    def _give(self, connection: Connection, index: int) -> None:
-        """Gives a segment to a connection, which takes it over from another that may have it."""
-        holder = self._holder(index)
-        if holder is not None:
-            holder.segment = None
-        connection.segment = index
-        connection.since = time.monotonic()
+        others = [one for one in self._connections if one is not connection]
+        proven = [one for one in others if one.is_proven]
+        held = {one.segment for one in (proven if connection.is_proven else others)}
+        first = self._position // spool.segment
+        stop = first + spool.window // spool.segment
+        if not others:
+            stop = min(stop, max(first, self._begun_at) + _LEAD // spool.segment)
+        free = (
+            index
+            for index in range(first, min(stop, spool.count))
+            if index not in held and not spool.is_complete(index)
+        )
+        nearest = list(itertools.islice(free, _AHEAD if proven and not connection.is_proven else 1))
+        if not nearest:
+            return False
+        for other in others:
+            if other.segment == nearest[-1]:
+                other.segment = None
+        connection.segment, connection.since = nearest[-1], time.monotonic()
+        return True
 
     def _dismiss(self, connection: Connection) -> None:
         """Counts a connection no longer; what it has not brought is for others."""
-        self._connections.discard(connection)
+        if connection in self._connections:
+            self._connections.remove(connection)
         connection.segment = None
         self._changed.notify_all()
 
-    def _end(self, connection: Connection) -> None:
-        # Not waited for, as it may hang in a call that can't be interrupted; `_put` ignores it.
+    def _do_without(self, connection: Connection, error: Exception) -> None:
+        """Goes on with the other connections, and no more; if there are none, that is the end."""
+        if connection not in self._connections:
+            return
         self._dismiss(connection)
-        connection.close()
+        self._most = self._wanted = max(1, len(self._connections))
+        if not self._connections or not isinstance(error, DownloadError):
+            self._error = self._error or error
 
     # What follows is called by the connections' threads.
 
@@ -237,11 +229,10 @@ class Segments:
                 try:
                     self._bring(connection, *taken)
                 except DownloadError as error:
-                    self._fail(connection, error)
-        except Exception as error:  # raised to the reader
+                    connection.recover(error, alone=taken[-1])
+        except Exception as error:
             with self._changed:
-                if not self._closed and connection in self._connections:
-                    self.error = self.error or error
+                self._do_without(connection, error)
         finally:
             connection.drop()
             with self._changed:
@@ -251,90 +242,48 @@ class Segments:
         """The next segment to bring.
 
         Returns:
-            Its index; up to which byte to ask; and whether there is no other connection. None if
-            the connection is not needed any more; it must end then.
+            Its index; up to which byte to ask; and whether no other connection has brought
+            anything. None if the connection is not needed any more; it must end then.
         """
         with self._changed:
-            while True:
-                if self._closed or self.error is not None or connection not in self._connections:
-                    return None
-                index = connection.segment  # it may have it still, or have lost it to another
-                if index is not None and not self._spool.is_complete(index):
-                    break
-                connection.segment = None
-                index = self._nearest(connection)
-                if index is None:
-                    return None
-                if self._is_too_far_ahead(index):
-                    self._changed.wait()
-                else:
-                    self._give(connection, index)
-            if len(self._connections) > 1:
-                return index, self._spool.stop(index), False
-            # Alone, it asks for all segments up to the next one that is complete.
-            there = (other for other in self._spool.received if other > index)
-            return index, self._spool.stop(min(there, default=self._spool.count) - 1), True
+            while not self._closed and self._error is None and connection in self._connections:
+                index = connection.segment
+                if index is None or self._spool.is_complete(index):
+                    connection.segment = None
+                    if not self._give(connection):
+                        self._changed.wait()
+                    continue
+                proven = {one for one in self._connections if one.is_proven} - {connection}
+                if proven:
+                    return index, self._spool.stop(index), False
+                # Alone, it asks for all segments up to the next one that is complete.
+                there = (other for other in self._spool.received if other > index)
+                last = min(there, default=self._spool.count) - 1
+                return index, self._spool.stop(last), True
+            return None
 
     def _bring(self, connection: Connection, index: int, asked: int, alone: bool) -> None:
         position, stop = self._spool.missing(index), self._spool.stop(index)
-        if not connection.is_at(position):
-            connection.open(position, asked, alone=alone)
         while position < stop:
-            data = connection.read(min(_READ, stop - position))
-            if not self._put(connection, index, data):
-                connection.drop()  # its stream has gone past these bytes
-                return
+            data = connection.read(position, asked, min(_READ, stop - position), alone=alone)
+            with self._changed:
+                if self._closed or connection.segment != index:
+                    connection.drop()  # its stream has gone past these bytes
+                    return
+                self._write(index, data)
+                connection.is_proven = True
+                self._changed.notify_all()
             position += len(data)
             self._report(self._received, self._spool.identity.size)
 
-    def _put(self, connection: Connection, index: int, data: bytes) -> bool:
-        """Takes the next bytes of a segment; False if they are not wanted any more."""
-        with self._changed:
-            if self._closed or connection.segment != index:
-                return False
-            try:
-                self._spool.write(index, data)
-            except OSError as error:
-                failure = CacheError(
-                    f"Could not keep what was received of {self._first.shown}: "
-                    f"{error.strerror or error}. Check the cache's free space and permissions."
-                )
-                failure.errno = error.errno
-                raise failure from error
-            connection.is_proven = True
-            self._received += len(data)
-            if self._spool.is_complete(index):
-                taken = time.monotonic() - connection.since
-                self._usual = 0.7 * self._usual + 0.3 * taken if self._usual else taken
-            self._changed.notify_all()
-        return True
-
-    def _fail(self, connection: Connection, error: DownloadError) -> None:
-        """Gives back the segment of a connection that failed, which then asks again, or ends."""
-        with self._changed:
-            if self._closed or connection not in self._connections:
-                return
-            others = self._connections - {connection}
-            if others:
-                connection.segment = None
-            seconds = connection.fail(error, alone=not others)
-            # The others may do without it, if they have brought anything or it has not.
-            is_spared = not connection.is_proven or (
-                is_refusal(error) and any(other.is_proven for other in others)
+    def _write(self, index: int, data: bytes) -> None:
+        try:
+            self._spool.write(index, data)
+        except OSError as error:
+            failure = CacheError(
+                f"Could not keep what was received of {redact(self._spool.identity.handle)}: "
+                f"{error.strerror or error}. Check the cache's free space and permissions."
             )
-            if others and (seconds is None or is_spared):
-                self._pace.settle(len(others))
-                self._dismiss(connection)
-            elif seconds is None:
-                self.error = connection.final_error(error, self._spool.kept())
-                self._changed.notify_all()
-            else:
-                connection.since += seconds
-                self._changed.wait_for(lambda: self._closed, seconds)
-
-    def _is_too_far_ahead(self, index: int) -> bool:
-        """Whether a segment has to wait until the reader has come closer."""
-        segment = self._spool.segment
-        ahead = self._spool.stop(index) - max(self._position // segment * segment, self._begun_at)
-        window = _LEAD if len(self._connections) == 1 else self._spool.window
-        return ahead > min(window, self._spool.window)
+            failure.errno = error.errno
+            raise failure from error
+        self._received += len(data)

@@ -6,17 +6,20 @@ received in segments (`segments`), which may be kept for another attempt.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
 import functools
-import threading
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from tfhub_cache.errors import DownloadError
 from tfhub_cache.source.contract import Download, Source
 from tfhub_cache.transfer.connection import CannotResumeError, Connection
 from tfhub_cache.transfer.segments import Segments
 from tfhub_cache.transfer.spool import Identity, Spool, Spools
+from tfhub_cache.urls import redact
 
 _LEAST_DIVIDED = 4 << 20
 """Bytes of an archive that are worth dividing and keeping."""
@@ -25,18 +28,22 @@ _LEAST_DIVIDED = 4 << 20
 class Transfer:
     """An archive on its way: a context manager, and a `ByteStream` for one reader.
 
-    The archive's bytes are read in order, all of one version by the server's word. Whether they
-    are the right ones is checked by the reader.
+    The archive's bytes are read in order, all of one version by the server's word. At their end it
+    fails if they are not what the server promised: so many, and with the checksums that it stated.
 
     Attributes:
         download: what the server says of the archive.
+        received: the number of bytes that were read.
         resumed: whether it resumes what an earlier attempt has received.
         takes_room: whether what is received is kept on the cache's disk.
+        broke_off: whether the network failed for good, and a later attempt can resume.
     """
 
     download: Download
-    resumed: bool = False
-    takes_room: bool = False
+    received = 0
+    resumed = False
+    takes_room = False
+    broke_off = False
 
     def __init__(
         self,
@@ -65,124 +72,132 @@ class Transfer:
         self._claim = claim
         self._most = connections
         self._report = report
-        self._ask_again_after = pause
+        self._pause = pause
         self._in_memory = in_memory
-        self._closed = threading.Event()
-        self._position = 0
-        self._error: Exception | None = None
+        self._spool: Spool | None = None
+        self._segments: Segments | None = None
 
     def __enter__(self) -> Transfer:
-        with contextlib.ExitStack() as opened, contextlib.ExitStack() as undo:
-            self.download, spool = self._open(opened, undo)
-            connect = functools.partial(
-                Connection, self._handle, self._source, self.download, self._pause
-            )
-            self._connection = first = connect(opened.pop_all())
-            self._segments = None
-            if spool is not None:
-                self.takes_room = spool.is_kept
-                self._segments = Segments(spool, connect, first, self._most, self._report)
-                undo.pop_all()  # the segments close the spool
-                undo.callback(first.drop)
-                undo.callback(self._segments.end, keep=True)
-                self._segments.begin()
+        with contextlib.ExitStack() as undo:
+            answer = undo.enter_context(contextlib.ExitStack())
+            leftover = None if self._in_memory else self._claim.leftover()
+            if leftover is not None:
+                undo.callback(leftover.close, keep=True)
+                self.resumed = self._open_rest(leftover, answer)
+            self._spool = leftover if self.resumed else self._open_whole(leftover, answer)
+            connect = functools.partial(Connection, self._handle, self._source, self.download)
+            self._first = connect(answer)
+            self._digests = _digests(self.download.checksums)
+            if self._spool is not None:
+                self.takes_room = self._spool.is_kept
+                most = self._most if self.download.divisible else 1
+                segments = Segments(self._spool, connect, self._first, most, self._report)
+                undo.callback(segments.end, keep=True)
+                segments.begin()
+                self._segments = segments
             undo.pop_all()
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        self._closed.set()
-        if self._segments is None:
-            if error is not None:
-                self._connection.close()  # another thread may still be reading
-            self._connection.drop()
-        else:
+        if self._segments is not None:
             is_interruption = error is not None and not isinstance(error, Exception)
             self._segments.end(keep=is_interruption or (error is not None and self.broke_off))
-
-    @property
-    def broke_off(self) -> bool:
-        """Whether the network failed for good, and a later attempt can resume."""
-        error = self._error if self._segments is None else self._segments.error
-        return (
-            self._connection.is_resumable
-            and isinstance(error, DownloadError)
-            and not isinstance(error, CannotResumeError)
-        )
+        else:
+            if error is not None:
+                self._first.close()  # another thread may still be reading
+            self._first.drop()
 
     def read(self, size: int, /) -> bytes:
-        if self._segments is not None:
-            return self._segments.read(size)
-        connection = self._connection
-        while self._position != self.download.size:
+        try:
+            data = self._receive(size) if self._segments is None else self._segments.read(size)
+        except DownloadError as error:
+            is_resumable = None not in (self.download.version, self.download.size)
+            self.broke_off = is_resumable and not isinstance(error, CannotResumeError)
+            kept = self._spool.kept() if self._spool is not None and self.broke_off else 0
+            error.advice = (
+                f"{kept} of {self.download.size} bytes are kept: try again to resume from there."
+                if kept
+                else "Nothing of it was kept; try again."
+            )
+            raise
+        self.received += len(data)
+        for digest in self._digests.values():
+            digest.update(data)
+        if not data:
+            self._check()
+        return data
+
+    def close(self) -> None:
+        (self._segments or self._first).close()
+
+    def _receive(self, size: int) -> bytes:
+        """The next bytes, where there are no segments."""
+        while self.received != self.download.size:
             try:
-                if not connection.is_at(self._position):
-                    connection.open(self._position, None, alone=True)
-                data = connection.read(size)
+                data = self._first.read(self.received, None, size, alone=True)
             except DownloadError as error:
-                seconds = connection.fail(error, alone=True)
-                if seconds is None:
-                    self._error = connection.final_error(error, 0)
-                    raise self._error from error
-                self._pause(seconds)
+                self._first.recover(error, alone=True)
             else:
-                self._position += len(data)
-                self._report(self._position, self.download.size)
+                self._report(self.received + len(data), self.download.size)
                 return data
         return b""
 
-    def close(self) -> None:
-        self._closed.set()
-        if self._segments is None:
-            self._connection.close()
-        else:
-            self._segments.close()
+    def _check(self) -> None:
+        """Compares what was received with what the server promised."""
+        promised = {**self.download.checksums, "size": f"{self.download.size} bytes"}
+        got = {name: base64.b64encode(it.digest()).decode() for name, it in self._digests.items()}
+        if self.download.size is not None:
+            got = {"size": f"{self.received} bytes", **got}
+        for name, value in got.items():
+            if value != promised[name]:
+                handle, url = redact(self._handle), self.download.url
+                raise DownloadError(
+                    f"The download of {handle} from {url} is not what the server promised: "
+                    f"expected {name} {promised[name]}, got {value}. Something on the way may "
+                    "have changed it: try again, or from another network.",
+                    handle=handle,
+                    url=url,
+                )
 
-    def _pause(self, seconds: float) -> None:
-        if self._closed.wait(seconds):
-            raise self._connection.failure("the download was ended")
-
-    def _open(
-        self, opened: contextlib.ExitStack, undo: contextlib.ExitStack
-    ) -> tuple[Download, Spool | None]:
-        """Asks for what an earlier attempt has not received, or else for the whole archive."""
-        leftover = None if self._in_memory else self._claim.leftover()
-        if leftover is not None:
-            undo.callback(leftover.close, keep=True)
-            if (rest := self._open_rest(leftover, opened)) is not None:
-                self.resumed = True
-                return rest, leftover
-        download = opened.enter_context(self._source.open(pause=self._ask_again_after))
-        size, version = download.size, download.version
-        if size is None or version is None or size < _LEAST_DIVIDED or download.is_web_page:
-            if leftover is not None:
-                undo.pop_all()
-                leftover.close(keep=download.is_web_page)  # which may be a captive portal's
-            return download, None
-        undo.close()
-        identity = Identity(self._handle, size, version, dict(download.checksums))
-        spool = None if self._in_memory else self._claim.spool(identity)
-        if spool is None and download.divisible and self._most > 1:
-            spool = Spool(identity)
-        if spool is not None:
-            undo.callback(spool.close, keep=False)
-        return download, spool
-
-    def _open_rest(self, leftover: Spool, opened: contextlib.ExitStack) -> Download | None:
-        """Asks for what is missing of a spool; None if that is of no use."""
+    def _open_rest(self, leftover: Spool, answer: contextlib.ExitStack) -> bool:
+        """Asks for what is missing of a spool; False if that is of no use."""
         identity = leftover.identity
         # If nothing is missing, the last byte shows whether it is still the same archive.
         first = min(leftover.first_missing(), identity.size - 1)
-        expected = first, identity.version, identity.size
-        with contextlib.ExitStack() as undo:
-            undo.callback(opened.close)
-            # Whatever the error, the server may only lack parts: the whole is asked for next.
-            with contextlib.suppress(DownloadError):
-                download = opened.enter_context(
-                    self._source.open(first, None, identity.version, pause=self._ask_again_after)
-                )
-                if (download.first, download.version, download.size) == expected:
-                    undo.pop_all()
-                    # An answer with a part may say less of the whole than one with all.
-                    checksums = {**identity.checksums, **download.checksums}
-                    return dataclasses.replace(download, checksums=checksums)
-        return None
+        # Whatever the error, the server may only lack parts: the whole is asked for next.
+        with contextlib.suppress(DownloadError):
+            got = answer.enter_context(
+                self._source.open(first, None, identity.version, pause=self._pause)
+            )
+            if (got.first, got.version, got.size) == (first, identity.version, identity.size):
+                # An answer with a part may say less of the whole than one with all.
+                checksums = {**identity.checksums, **got.checksums}
+                self.download = dataclasses.replace(got, checksums=checksums)
+                return True
+        answer.close()
+        return False
+
+    def _open_whole(self, leftover: Spool | None, answer: contextlib.ExitStack) -> Spool | None:
+        """Asks for the whole archive, and makes a spool for it if it is to have one."""
+        self.download = answer.enter_context(self._source.open(pause=self._pause))
+        size, version = self.download.size, self.download.version
+        is_web_page = self.download.is_web_page
+        if leftover is not None:
+            leftover.close(keep=is_web_page)  # which may be a captive portal's
+        if size is None or version is None or size < _LEAST_DIVIDED or is_web_page:
+            return None
+        identity = Identity(self._handle, size, version, dict(self.download.checksums))
+        return (None if self._in_memory else self._claim.spool(identity)) or Spool(identity)
+
+
+def _digests(promised: Iterable[str]) -> dict[str, Any]:
+    """What computes the checksums that a server promises, and no others."""
+    digests: dict[str, Any] = {}
+    if "md5" in promised:
+        digests["md5"] = hashlib.md5(usedforsecurity=False)
+    if "crc32c" in promised:
+        with contextlib.suppress(ImportError):
+            import google_crc32c  # comes with gcsfs; only for what Google's servers send
+
+            digests["crc32c"] = google_crc32c.Checksum()  # type: ignore[no-untyped-call]
+    return digests
