@@ -161,8 +161,8 @@ def test_a_damaged_model_is_an_error_or_has_other_names_but_nothing_else_happens
         (b"\x12\x05\x00", "ends too early"),
         (b"\x12", "ends too early"),
         (b"\xff" * 20, "ends too early"),
-        (b"\x00\x00", "without a number"),
-        (b"\x10\x01", "a number in place of a message"),
+        (b"\x00\x00", "a field 0 of"),
+        (b"\x10\x01", "holds no graph"),
         (
             b"\x12\x84\x80\x08" + b"\x0a\x80\x80\x08" + b"\x22\xfc\xff\x07" + b"x" * (1 << 17),
             "name of",

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def read_signatures(file: BinaryIO) -> list[Signature]:
         OSError: if it can't be read.
     """
     reader = _Reader(file)
-    graphs = reader.message((0, file.seek(0, os.SEEK_END)))[_GRAPHS]
+    graphs = reader.message((0, file.seek(0, os.SEEK_END))).spans[_GRAPHS]
     if not graphs:
         raise DamagedModel("it holds no graph")
     found = [signature for graph in graphs for signature in _signatures(reader, graph)]
@@ -117,6 +118,9 @@ _TENSOR_DTYPE, _TENSOR_SHAPE = 2, 3
 _SHAPE_DIMENSIONS, _SHAPE_UNKNOWN_RANK = 2, 3
 _DIMENSION_SIZE = 1
 
+_LENGTHS = {1: 8, 5: 4}
+"""Bytes of a field by its kind. Kind 0 is a number, and kind 2 begins with its length."""
+
 _INTERNAL = "__saved_model_"
 # DataType in types.proto, from 1 on.
 _FIRST_DTYPES = """
@@ -134,59 +138,44 @@ _Span = tuple[int, int]
 """Where the content of a field begins and ends in the file."""
 
 
-def _signatures(reader: _Reader, span: _Span | int) -> list[Signature]:
-    graph = reader.message(span)
-    tags = [
-        reader.text(tag) for info in graph[_GRAPH_INFO] for tag in reader.message(info)[_INFO_TAGS]
-    ]
-    found = []
-    all_tags = tuple(sorted(tags))
+class _Message(NamedTuple):
+    """The fields of a message, by number: the last value of each number, the places of others."""
+
+    numbers: dict[int, int]
+    spans: defaultdict[int, list[_Span]]
+
+
+def _signatures(reader: _Reader, span: _Span) -> Iterator[Signature]:
+    graph = reader.message(span).spans
+    infos = [reader.message(info).spans for info in graph[_GRAPH_INFO]]
+    tags = tuple(sorted(reader.text(tag) for info in infos for tag in info[_INFO_TAGS]))
     for entry in graph[_GRAPH_SIGNATURES]:
-        name, value = _map_entry(reader, entry)
+        name, value = reader.entry(entry)
         if not name.startswith(_INTERNAL):
-            signature = reader.message(value)
+            reader.count_names(sum(len(tag) + 1 for tag in tags))  # each signature has them
+            signature = reader.message(value).spans
             inputs = _tensors(reader, signature[_SIGNATURE_INPUTS])
-            outputs = _tensors(reader, signature[_SIGNATURE_OUTPUTS])
-            reader.count_names(sum(len(tag) + 1 for tag in all_tags))  # each signature has them
-            found.append(Signature(name, inputs, outputs, all_tags))
-    return found
+            yield Signature(name, inputs, _tensors(reader, signature[_SIGNATURE_OUTPUTS]), tags)
 
 
-def _map_entry(reader: _Reader, span: _Span | int) -> tuple[str, _Span | int]:
-    entry = reader.message(span)
-    keys, values = entry[_MAP_KEY], entry[_MAP_VALUE]
-    return reader.text(keys[-1]) if keys else "", values[-1] if values else (0, 0)
-
-
-def _tensors(reader: _Reader, entries: list[_Span | int]) -> tuple[Tensor, ...]:
+def _tensors(reader: _Reader, entries: list[_Span]) -> tuple[Tensor, ...]:
     found = []
-    for entry in entries:
-        name, value = _map_entry(reader, entry)
+    for name, value in map(reader.entry, entries):
         info = reader.message(value)
-        dtype = _last_number(info[_TENSOR_DTYPE])
-        shapes = info[_TENSOR_SHAPE]
+        dtype = info.numbers.get(_TENSOR_DTYPE, 0)
+        shapes = info.spans[_TENSOR_SHAPE]
         shape = _shape(reader, shapes[-1]) if shapes else None
         found.append(Tensor(name, _DTYPES.get(dtype, f"dtype {dtype}"), shape))
     return tuple(sorted(found, key=lambda tensor: tensor.name))
 
 
-def _shape(reader: _Reader, span: _Span | int) -> tuple[int, ...] | None:
+def _shape(reader: _Reader, span: _Span) -> tuple[int, ...] | None:
     shape = reader.message(span)
-    if _last_number(shape[_SHAPE_UNKNOWN_RANK]):
+    if shape.numbers.get(_SHAPE_UNKNOWN_RANK):
         return None
-    sizes = [
-        _last_number(reader.message(dimension)[_DIMENSION_SIZE])
-        for dimension in shape[_SHAPE_DIMENSIONS]
-    ]
+    dimensions = [reader.message(place).numbers for place in shape.spans[_SHAPE_DIMENSIONS]]
+    sizes = [dimension.get(_DIMENSION_SIZE, 0) for dimension in dimensions]
     return tuple(size - (1 << 64) if size >> 63 else size for size in sizes)
-
-
-def _last_number(values: list[_Span | int]) -> int:
-    """The value of a field that is a number, of which the last one counts; 0 if there is none."""
-    value = values[-1] if values else 0
-    if not isinstance(value, int):
-        raise DamagedModel("it has a message in place of a number")
-    return value
 
 
 class _Reader:
@@ -197,37 +186,37 @@ class _Reader:
         self._fields = 0
         self._names = 0
 
-    def message(self, span: _Span | int) -> defaultdict[int, list[_Span | int]]:
-        """The fields of a message, by number: the values of numbers, the places of all others."""
-        place, end = _span(span)
-        found = defaultdict[int, list["_Span | int"]](list)
+    def message(self, span: _Span) -> _Message:
+        """The fields of a message."""
+        place, end = span
+        found = _Message({}, defaultdict(list))
         while place < end:
             self._fields += 1
             if self._fields > _MOST_FIELDS:
                 raise TooLarge(f"more than {_MOST_FIELDS} fields")
             key, place = self._varint(place, end)
             number, kind = key >> 3, key & 7
-            if number == 0:
-                raise DamagedModel("it has a field without a number")
+            if number == 0 or kind not in (0, 1, 2, 5):
+                raise DamagedModel(f"it has a field {number} of the unknown kind {kind}")
+            value, place = (_LENGTHS[kind], place) if kind in _LENGTHS else self._varint(place, end)
             if kind == 0:
-                value, place = self._varint(place, end)
-                found[number].append(value)
-                continue
-            if kind == 2:
-                length, place = self._varint(place, end)
-            elif kind in (1, 5):
-                length = 8 if kind == 1 else 4
+                found.numbers[number] = value
+            elif place + value <= end:
+                found.spans[number].append((place, place + value))
+                place += value
             else:
-                raise DamagedModel(f"it has a field of the unknown kind {kind}")
-            if place + length > end:
                 raise DamagedModel("it ends too early")
-            found[number].append((place, place + length))
-            place += length
         return found
 
-    def text(self, span: _Span | int) -> str:
+    def entry(self, span: _Span) -> tuple[str, _Span]:
+        """The key and the value of an entry of a map."""
+        spans = self.message(span).spans
+        keys, values = spans[_MAP_KEY], spans[_MAP_VALUE]
+        return self.text(keys[-1]) if keys else "", values[-1] if values else (0, 0)
+
+    def text(self, span: _Span) -> str:
         """The text in a field."""
-        begin, end = _span(span)
+        begin, end = span
         if end - begin > _LONGEST_TEXT:
             raise DamagedModel(f"it has a name of {end - begin} bytes")
         self.count_names(end - begin)
@@ -248,9 +237,3 @@ class _Reader:
             if byte < 0x80:
                 return value & (1 << 64) - 1, place + count + 1
         raise DamagedModel("it ends too early")
-
-
-def _span(value: _Span | int) -> _Span:
-    if isinstance(value, int):
-        raise DamagedModel("it has a number in place of a message")
-    return value
