@@ -144,17 +144,17 @@ class Transfer:
 
     def _check(self) -> None:
         """Compares what was received with what the server promised."""
-        promised = {**self.download.checksums, "size": f"{self.download.size} bytes"}
-        got = {name: base64.b64encode(it.digest()).decode() for name, it in self._digests.items()}
-        if self.download.size is not None:
-            got = {"size": f"{self.received} bytes", **got}
-        for name, value in got.items():
-            if value != promised[name]:
-                handle, url = redact(self._handle), self.download.url
+        handle, url, size = redact(self._handle), self.download.url, self.download.size
+        compared = [("size", f"{size} bytes", f"{self.received} bytes")] if size is not None else []
+        for name, digest in self._digests.items():
+            got = base64.b64encode(digest.digest()).decode()
+            compared.append((name, self.download.checksums[name], got))
+        for name, promised, got in compared:
+            if got != promised:
                 raise DownloadError(
                     f"The download of {handle} from {url} is not what the server promised: "
-                    f"expected {name} {promised[name]}, got {value}. Something on the way may "
-                    "have changed it: try again, or from another network.",
+                    f"expected {name} {promised}, got {got}. Something on the way may have "
+                    "changed it: try again, or from another network.",
                     handle=handle,
                     url=url,
                 )
@@ -181,10 +181,9 @@ class Transfer:
         """Asks for the whole archive, and makes a spool for it if it is to have one."""
         self.download = answer.enter_context(self._source.open(pause=self._pause))
         size, version = self.download.size, self.download.version
-        is_web_page = self.download.is_web_page
         if leftover is not None:
-            leftover.close(keep=is_web_page)  # which may be a captive portal's
-        if size is None or version is None or size < _LEAST_DIVIDED or is_web_page:
+            leftover.close(keep=self.download.is_web_page)  # which may be a captive portal's
+        if not size or not version or size < _LEAST_DIVIDED or self.download.is_web_page:
             return None
         identity = Identity(self._handle, size, version, dict(self.download.checksums))
         return (None if self._in_memory else self._claim.spool(identity)) or Spool(identity)
