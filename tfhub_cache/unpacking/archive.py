@@ -14,7 +14,7 @@ import os
 import posixpath
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PureWindowsPath
 from typing import TypeAlias
 
@@ -100,22 +100,20 @@ def unpack(
     return files
 
 
+@dataclass
 class _Unpacking:
     """One run through an archive, and what is known of it so far."""
 
-    def __init__(
-        self, plain: PlainStream, tar: Tar, staging: Staging, limits: Limits, size: int | None
-    ) -> None:
-        self._plain = plain
-        self._tar = tar
-        self._staging = staging
-        self._limits = limits
-        self._size = size
-        self._files: dict[str, File] = {}
-        self._tree: _Tree = {}
-        self._count = 0
-        self._written = 0
-        self._size_of_files = 0
+    _plain: PlainStream
+    _tar: Tar
+    _staging: Staging
+    _limits: Limits
+    _size: int | None
+    _files: dict[str, File] = field(default_factory=dict)
+    _tree: _Tree = field(default_factory=dict)
+    _count: int = 0
+    _written: int = 0
+    _size_of_files: int = 0
 
     def run(self) -> tuple[File, ...]:
         while (member := self._tar.next_member()) is not None:

@@ -8,10 +8,11 @@ output, and streams that ask for more memory than usual ones do.
 from __future__ import annotations
 
 import bz2
+import functools
 import lzma
 import zlib
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any
 
 from tfhub_cache.errors import ArchiveError, ResolveError
 from tfhub_cache.source.contract import ByteStream
@@ -41,8 +42,9 @@ class PlainStream:
         self._head = b""
         while len(self._head) < 6 and (more := stream.read(6 - len(self._head))):
             self._head += more
-        self._new = _decompressor(self._head)
-        self._decompressor: _Decompressor | None = None
+        found = (new for magic, new in _DECOMPRESSORS.items() if self._head.startswith(magic))
+        self._new = next(found, None)
+        self._decompressor: Any = None
         self._is_empty = True  # the stream that is being decompressed, so far
         self._empty_streams = 0
         self._block = _SMALLEST
@@ -73,7 +75,7 @@ class PlainStream:
     def close(self) -> None:
         """Nothing to do: the stream is closed by its owner."""
 
-    def _decompress(self, new: Callable[[], _Decompressor], size: int) -> bytes:
+    def _decompress(self, new: Callable[[], Any], size: int) -> bytes:
         self._decompressor = decompressor = self._decompressor or new()
         start = self.received
         while True:
@@ -94,7 +96,8 @@ class PlainStream:
                 data = self._receive_block(start)
                 if not data:
                     raise EOFError("it ends too early")
-            if plain := decompressor.decompress(data, size):
+            plain: bytes = decompressor.decompress(data, size)
+            if plain:
                 self._is_empty = False
                 return plain
 
@@ -110,32 +113,6 @@ class PlainStream:
         data, self._head = data[:size], self._head[size:]
         self.received += len(data)
         return data
-
-
-def _decompressor(head: bytes) -> Callable[[], _Decompressor] | None:
-    """What decompresses a stream that begins like this; None if it is not compressed."""
-    if head.startswith(b"\x1f\x8b"):
-        return _open_gzip
-    if head.startswith(b"BZh"):
-        return bz2.BZ2Decompressor
-    if head.startswith(b"\xfd7zXZ\x00"):
-        return _open_xz
-    return None
-
-
-class _Decompressor(Protocol):
-    """One compressed stream: what lzma and bz2 offer."""
-
-    @property
-    def eof(self) -> bool: ...
-
-    @property
-    def needs_input(self) -> bool: ...
-
-    @property
-    def unused_data(self) -> bytes: ...
-
-    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
 
 
 class _Gunzip:
@@ -160,14 +137,19 @@ class _Gunzip:
         return self._zlib.decompress(self._zlib.unconsumed_tail + data, max_length)
 
 
-def _open_xz() -> _Decompressor:
-    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_LARGEST_WINDOW)
-
-
-def _open_gzip() -> _Decompressor:
+def _open_gzip() -> Any:
     try:
         from isal import igzip_lib  # faster than zlib, up to three times
     except ImportError:  # no wheel for this machine
         return _Gunzip()
-    stream: _Decompressor = igzip_lib.IgzipDecompressor(igzip_lib.DECOMP_GZIP)
-    return stream
+    return igzip_lib.IgzipDecompressor(igzip_lib.DECOMP_GZIP)
+
+
+_DECOMPRESSORS: dict[bytes, Callable[[], Any]] = {
+    b"\x1f\x8b": _open_gzip,
+    b"BZh": bz2.BZ2Decompressor,
+    b"\xfd7zXZ\0": functools.partial(
+        lzma.LZMADecompressor, lzma.FORMAT_XZ, memlimit=_LARGEST_WINDOW
+    ),
+}
+"""How streams begin, and what decompresses one of them; all have the interface of bz2's."""

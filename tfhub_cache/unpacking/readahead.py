@@ -13,9 +13,7 @@ from tfhub_cache.source.contract import ByteStream
 
 _Stream = TypeVar("_Stream", bound=ByteStream)
 
-_SMALLEST, _LARGEST = 256 << 10, 1 << 20
-"""Bytes of a chunk. It is a quarter of what has been read, so that small archives are divided among
-the threads, too, and large ones cost less."""
+_CHUNK = 512 << 10
 _MOST_WAITING = 4
 """Chunks that may wait to be read."""
 
@@ -36,19 +34,16 @@ class ReadAhead:
         self._chunk, self._position = b"", 0
         self._error: BaseException | None = None
         self._closed = False
-        # The thread waits for room before it puts a chunk, and the reader makes room when it takes
-        # one. Simple queues, as most of the cost of this is waiting at each chunk.
+        # A queue and the room in it, as queue.Queue can't wake a thread that waits to put.
         self._chunks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
-        for _ in range(_MOST_WAITING):
-            self._room.put(None)
+        self._room = threading.Semaphore(_MOST_WAITING)
         self._thread = threading.Thread(target=self._read_all, daemon=True)
         self._thread.start()
 
     def read(self, size: int, /) -> bytes:
         if self._position == len(self._chunk):
             self._chunk, self._position = self._chunks.get(), 0
-            self._room.put(None)
+            self._room.release()
         if not self._chunk:
             self._chunks.put(b"")  # for the next call
             if self._error is not None:
@@ -59,16 +54,14 @@ class ReadAhead:
 
     def close(self) -> None:
         self._closed = True
-        self._room.put(None)
+        self._room.release()
         self._stream.close()
         self._thread.join(1.0)
 
     def _read_all(self) -> None:
-        count = 0
         try:
-            while data := self._stream.read(min(max(count // 4, _SMALLEST), _LARGEST)):
-                count += len(data)
-                self._room.get()
+            while data := self._stream.read(_CHUNK):
+                self._room.acquire()
                 if self._closed:
                     raise ValueError("the stream is closed")
                 self._chunks.put(data)
