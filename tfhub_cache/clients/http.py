@@ -24,7 +24,7 @@ import urllib3
 from absl import logging
 
 from tfhub_cache.clients.http_errors import diagnosis, failure, is_passing, reason, refusal
-from tfhub_cache.clients.session import CONNECT_TIMEOUT, PACE_HEADER, TARGET_HEADER, shared_session
+from tfhub_cache.clients.session import CONNECT_TIMEOUT, OURS, shared_session
 from tfhub_cache.errors import DownloadError
 from tfhub_cache.retrying import NETWORK
 from tfhub_cache.urls import Origin, encode, origin, redact, request_target
@@ -166,7 +166,7 @@ def get(
     url, asked = _checked(handle, url, "")
     for _ in range(MAX_REDIRECTS):
         fields = {**(headers or {}), **({"Authorization": authorization} if authorization else {})}
-        fields[PACE_HEADER] = f"{min_rate} {_TIMEOUTS * timeout}"
+        fields[OURS] = f"{min_rate} {_TIMEOUTS * timeout} {request_target(url)}"
         answer = _send(handle, url, fields, timeout, verify, pause)
         location = answer.headers.get("Location")
         if answer.status not in redirects or location is None:
@@ -235,7 +235,6 @@ def _send_once(
     shared = shared_session(os.getpid())
     without_query = url.partition("?")[0]  # so no log line and no error of theirs can show it
     request = shared.prepare_request(requests.Request("GET", without_query, headers=dict(headers)))
-    request.headers[TARGET_HEADER] = request_target(url)
     environment = shared.merge_environment_settings(url, {}, True, verify, None)
     # Not session.send, which reads the whole body of a redirect, however long it is.
     return shared.get_adapter(url).send(

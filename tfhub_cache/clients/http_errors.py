@@ -13,24 +13,25 @@ from tfhub_cache.urls import redact
 
 _LONGEST = 300
 """Characters of what a server says that are shown."""
+_LOGIN = (
+    "The model may need a login or your consent to its licence: open its page in a browser, and "
+    "put the host's credentials into ~/.netrc. If the address is a signed one, it may have expired"
+)
+_ABSENT = "There is no such model or version: check its page in a browser"
+_ADVICE = {
+    401: _LOGIN,
+    403: _LOGIN,
+    404: _ABSENT,
+    410: _ABSENT,
+    429: "The server asks for fewer requests: wait, then try again",
+}
 
 
 def refusal(handle: str, url: str, status: int, phrase: str) -> DownloadError:
     """What is raised after an answer that is not a success."""
-    if status in (401, 403):
-        advice = (
-            "The model may need a login or your consent to its licence: open its page in a "
-            "browser, and put the host's credentials into ~/.netrc. If the address is a signed "
-            "one, it may have expired"
-        )
-    elif status in (404, 410):
-        advice = "There is no such model or version: check its page in a browser"
-    elif status == 429:
-        advice = "The server asks for fewer requests: wait, then try again"
-    elif status >= 500:
-        advice = "The server is in trouble: try again later"
-    else:
-        advice = "Check the handle in a browser"
+    trouble = "The server is in trouble: try again later"
+    otherwise = trouble if status >= 500 else "Check the handle in a browser"
+    advice = _ADVICE.get(status, otherwise)
     reply = f"the server answered {status} {phrase[:_LONGEST]}".rstrip()
     return failure(handle, url, f"{reply}. {advice}", status)
 
@@ -65,32 +66,27 @@ def is_passing(error: Exception) -> bool:
 
 def diagnosis(error: Exception) -> str:
     """What went wrong before there was an answer, and the way out."""
-    detail = reason(error)
-    root = _root(error)
+    detail, root = reason(error), _root(error)
     if isinstance(error, requests.exceptions.ProxyError | requests.exceptions.InvalidProxyURL):
         return f"the proxy failed: {detail}. Check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
     if "SOCKS" in detail:
         return "the proxy needs SOCKS. Install it with: pip install 'requests[socks]'"
     if isinstance(error, requests.exceptions.SSLError):
-        if "certificate verify failed" in detail:
-            return (
-                f"TLS failed: {detail}. Behind a company's proxy, point REQUESTS_CA_BUNDLE to "
-                "the file with its CA certificate"
-            )
-        return f"TLS failed: {detail}. Check that the host speaks https at this port"
+        return (
+            f"TLS failed: {detail}. Check that the host speaks https at this port. Behind a "
+            "company's proxy, point REQUESTS_CA_BUNDLE to the file with its CA certificate"
+        )
     if isinstance(root, TooSlowError):
         return f"the server is too slow: {detail}"
     # For urllib3, having failed to connect is a kind of timeout.
-    if isinstance(root, urllib3.exceptions.TimeoutError) and not isinstance(
-        root, urllib3.exceptions.NewConnectionError
-    ):
+    no_connection = isinstance(root, urllib3.exceptions.NewConnectionError)
+    if isinstance(root, urllib3.exceptions.TimeoutError) and not no_connection:
         return f"the server did not answer: {detail}. Try again, or raise TFHUB_HTTP_TIMEOUT"
     if isinstance(root, http.client.HTTPException | urllib3.exceptions.HeaderParsingError):
         return f"the server's answer makes no sense: {detail}. Try again later"
     if isinstance(error, requests.exceptions.ConnectionError):
         return f"no connection: {detail}. Check the network and the host's name"
-    if isinstance(error, requests.RequestException | ValueError):
-        # Their texts quote the URL.
+    if isinstance(error, requests.RequestException | ValueError):  # their texts quote the URL
         kind = type(error).__name__
         return f"the request can't be made ({kind}). Check the handle, HTTP_PROXY and HTTPS_PROXY"
     return f"{detail}. Check REQUESTS_CA_BUNDLE and the network"

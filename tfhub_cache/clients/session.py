@@ -22,9 +22,9 @@ CONNECT_TIMEOUT = 10.0
 MAX_INTERIM_ANSWERS = 20
 _TUNNEL_RATE, _LONGEST_TUNNEL = 100.0, 256e3
 """Bytes per second, and bytes, of a proxy's answer to CONNECT, which http.client does not bound."""
-TARGET_HEADER = "X-Tfhub-Cache-Target"
-PACE_HEADER = "X-Tfhub-Cache-Pace"
-"""Headers for the connections below, which send neither."""
+OURS = "X-Tfhub-Cache"
+"""A header for the connections below, which don't send it: the least rate in bytes per second, for
+how many seconds it is measured, and the target."""
 
 _INTERIM = frozenset(range(100, 200)) - {101}  # which switches to another protocol
 _USER_AGENT = f"tfhub-cache/{__version__} {requests.utils.default_user_agent()}"
@@ -124,34 +124,28 @@ class _Connection:
     """
 
     timeout: float | None
-    _target: str | None = None
-    _pace: str | None = None
+    _ours: str | None = None
 
     def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
-        headers = dict(kwargs.pop("headers", None) or {})
-        self._target = headers.pop(TARGET_HEADER, None)
-        self._pace = headers.pop(PACE_HEADER, None)
+        headers = dict(kwargs.pop("headers"))
+        self._ours = headers.pop(OURS)
         super().request(method, url, *args, headers=headers, **kwargs)  # type: ignore[misc]
 
     def putrequest(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
-        if self._target is not None:
-            # Through a plain-http proxy the target is the whole URL.
-            is_path = url.startswith("/")
-            url = self._target if is_path else url.removesuffix(request_target(url)) + self._target
-        super().putrequest(method, url, *args, **kwargs)  # type: ignore[misc]
+        assert self._ours is not None
+        target = self._ours.split()[-1]
+        # Through a plain-http proxy the target is the whole URL.
+        if not url.startswith("/"):
+            target = url.removesuffix(request_target(url)) + target
+        super().putrequest(method, target, *args, **kwargs)  # type: ignore[misc]
 
     def response_class(self, *args: Any, **kwargs: Any) -> _Answer:
         answer = _Answer(*args, **kwargs)
-        if self._target is None:  # nothing has been requested yet: a proxy answers to CONNECT
-            bounds: tuple[float, ...] = (
-                _TUNNEL_RATE,
-                3 * (self.timeout or CONNECT_TIMEOUT),
-                _LONGEST_TUNNEL,
-            )
-        elif self._pace is not None:
-            bounds = (*map(float, self._pace.split()), math.inf)
-        else:
-            return answer
+        # If nothing has been requested yet, a proxy answers to CONNECT.
+        bounds = (_TUNNEL_RATE, 3 * (self.timeout or CONNECT_TIMEOUT), _LONGEST_TUNNEL)
+        if self._ours is not None:
+            rate, seconds, _ = self._ours.split()
+            bounds = (float(rate), float(seconds), math.inf)
         answer.fp = io.BufferedReader(_Measured(answer.fp.detach(), *bounds))
         return answer
 
@@ -168,22 +162,10 @@ class _HTTPSConnection(_Connection, urllib3.connection.HTTPSConnection):  # type
         self.is_verified = True
 
 
-class _HTTPPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _HTTPConnection
-
-
-class _HTTPSPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _HTTPSConnection
-
-
 class _Adapter(requests.adapters.HTTPAdapter):
     """requests' adapter with the connections above, with and without a proxy."""
 
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
-
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> urllib3.ProxyManager:
-        manager: urllib3.ProxyManager = super().proxy_manager_for(*args, **kwargs)
-        manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
-        return manager
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        pool.ConnectionCls = _HTTPSConnection if pool.scheme == "https" else _HTTPConnection
+        return pool
