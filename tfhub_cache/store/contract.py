@@ -26,7 +26,7 @@ from typing import BinaryIO, Protocol
 from tfhub_cache.manifest import Manifest
 from tfhub_cache.store.entry import Condition, Entry, describe
 from tfhub_cache.store.flaw import ABSENT, Flaw
-from tfhub_cache.transfer.spool import Identity, Spool
+from tfhub_cache.transfer.spool import Spools
 
 __all__ = ["Claim", "Staging", "Store", "descriptor"]
 
@@ -59,7 +59,7 @@ class Staging(Protocol):
         """Removes everything from the folder."""
 
 
-class Claim(Staging, Protocol):
+class Claim(Staging, Spools, Protocol):
     """The right to make one entry, and the folder in which it is made. See `Store.contend`.
 
     A context manager: leaving it gives up the claim, if it was got, and removes what was not
@@ -91,19 +91,6 @@ class Claim(Staging, Protocol):
 
         Raises:
             OSError: if the store can't be asked.
-        """
-
-    def leftover(self) -> Spool | None:
-        """What an earlier attempt has received of an archive, to resume if it is the same."""
-
-    def spool(self, identity: Identity) -> Spool | None:
-        """A place for an archive's bytes, empty. It replaces what an earlier attempt has left.
-
-        Returns:
-            None if they can't be kept.
-
-        Raises:
-            OSError: if the store refuses.
         """
 
     def publish(self, manifest: Manifest) -> None:

@@ -17,10 +17,9 @@ import threading
 import time
 from collections.abc import Callable
 
-from tfhub_cache.errors import CacheError, DownloadError
+from tfhub_cache.errors import DownloadError
 from tfhub_cache.transfer.connection import Connection
 from tfhub_cache.transfer.spool import Spool
-from tfhub_cache.urls import redact
 
 _LEAD = 8 << 20
 """Bytes that a connection that is alone may be ahead of the reader. More would only take processor
@@ -176,7 +175,7 @@ class Segments:
             thread.start()
         except RuntimeError as error:  # the system has no more threads for us
             connection.drop()
-            self._do_without(connection, connection.failure(str(error)))
+            self._dismiss(connection, connection.failure(str(error)))
             return False
         self._threads.append(thread)
         return True
@@ -205,25 +204,25 @@ class Segments:
         connection.segment, connection.since = nearest[-1], time.monotonic()
         return True
 
-    def _dismiss(self, connection: Connection) -> None:
-        """Counts a connection no longer; what it has not brought is for others."""
-        if connection in self._connections:
-            self._connections.remove(connection)
-        connection.segment = None
-        self._changed.notify_all()
+    def _dismiss(self, connection: Connection, error: Exception | None = None) -> None:
+        """Counts a connection no longer; what it has not brought is for others.
 
-    def _do_without(self, connection: Connection, error: Exception) -> None:
-        """Goes on with the other connections, and no more; if there are none, that is the end."""
+        If it failed, there will be no more than they are. If there are none, that is the end.
+        """
         if connection not in self._connections:
             return
-        self._dismiss(connection)
-        self._most = self._wanted = max(1, len(self._connections))
-        if not self._connections or not isinstance(error, DownloadError):
-            self._error = self._error or error
+        self._connections.remove(connection)
+        connection.segment = None
+        if error is not None:
+            self._most = self._wanted = max(1, len(self._connections))
+            if not self._connections or not isinstance(error, DownloadError):
+                self._error = self._error or error
+        self._changed.notify_all()
 
     # What follows is called by the connections' threads.
 
     def _run(self, connection: Connection) -> None:
+        failure = None
         try:
             while (taken := self._take(connection)) is not None:
                 try:
@@ -231,12 +230,11 @@ class Segments:
                 except DownloadError as error:
                     connection.recover(error, alone=taken[-1])
         except Exception as error:
-            with self._changed:
-                self._do_without(connection, error)
+            failure = error
         finally:
             connection.drop()
             with self._changed:
-                self._dismiss(connection)
+                self._dismiss(connection, failure)
 
     def _take(self, connection: Connection) -> tuple[int, int, bool] | None:
         """The next segment to bring.
@@ -270,20 +268,9 @@ class Segments:
                 if self._closed or connection.segment != index:
                     connection.drop()  # its stream has gone past these bytes
                     return
-                self._write(index, data)
+                self._spool.write(index, data)
+                self._received += len(data)
                 connection.is_proven = True
                 self._changed.notify_all()
             position += len(data)
             self._report(self._received, self._spool.identity.size)
-
-    def _write(self, index: int, data: bytes) -> None:
-        try:
-            self._spool.write(index, data)
-        except OSError as error:
-            failure = CacheError(
-                f"Could not keep what was received of {redact(self._spool.identity.handle)}: "
-                f"{error.strerror or error}. Check the cache's free space and permissions."
-            )
-            failure.errno = error.errno
-            raise failure from error
-        self._received += len(data)
