@@ -131,13 +131,12 @@ def _part(answer: http.Answer, asked: int) -> tuple[int, int | None]:
     stated = answer.field("Content-Range")
     match = _CONTENT_RANGE.fullmatch(stated)
     first, last, size = map(int, match.groups()) if match else (0, 0, 0)
-    if not first <= last < size:
-        what = f"a part of it as {stated[:100]!r}"
-    elif first != asked:
-        what = f"byte {first}, and was asked for byte {asked}"
-    else:
+    if asked == first <= last < size:
         return first, size
-    raise answer.failure(f"the server's answer makes no sense: it sends {what}. Try again later")
+    raise answer.failure(
+        f"the server's answer makes no sense: it sends {stated[:100]!r} and was asked for byte "
+        f"{asked}. Try again later"
+    )
 
 
 def _version(answer: http.Answer) -> str | None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from absl import logging
 
 from tfhub_cache.errors import CacheError, ProtocolError, ResolveError, UnsafeArchiveError
 from tfhub_cache.notation import DIRECT
+from tfhub_cache.source.contract import Source
 from tfhub_cache.urls import Origin, append_query, origin, redact, request_target
 
 PUBLIC_HOSTS = frozenset(
@@ -27,18 +28,6 @@ _PUBLIC_ORIGINS = frozenset(
     for scheme, port in (("http", 80), ("https", 443))
     for host in PUBLIC_HOSTS
 )
-
-
-class Place(Protocol):
-    """Where something can be asked for."""
-
-    @property
-    def shown(self) -> str:
-        """Its address as it may be shown."""
-
-    @property
-    def is_mirror(self) -> bool:
-        """Whether it stands in for the host of the handle."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +68,7 @@ def addresses(handle: str, direct: str, model_format: str, mirrors: Sequence[str
     ]
 
 
-_P = TypeVar("_P", bound=Place)
+_P = TypeVar("_P", Address, Source)
 _R = TypeVar("_R")
 
 
@@ -114,12 +103,11 @@ def first_that_serves(
             before_next()
         try:
             return attempt(place)
-        except (UnsafeArchiveError, ProtocolError) as error:
-            failures.append((place.shown, error))
-        except OSError as error:
+        except (OSError, UnsafeArchiveError, ProtocolError) as error:
+            is_of_place = isinstance(error, ResolveError | ValueError)
             # A file that is too large for the disk is so by the word of this place only.
-            is_of_disk = isinstance(error, CacheError) or not isinstance(error, ResolveError)
-            if is_of_disk and error.errno != errno.EFBIG:
+            is_too_large = isinstance(error, OSError) and error.errno == errno.EFBIG
+            if not is_too_large and (isinstance(error, CacheError) or not is_of_place):
                 raise
             failures.append((place.shown, error))
     raise _none_serves(handle, failures, all(place.is_mirror for place in places))
