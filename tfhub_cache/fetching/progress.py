@@ -27,10 +27,10 @@ class Progress:
                 than a second. Without a bar there is a log line every 15 seconds.
         """
         self._what = what
-        now = time.monotonic()
         self._draws = _is_watched() if show is None else show
-        self._draw_at = now + (_BAR_AFTER_SECONDS if show is None else 0.0)
-        self._log_at = now + _LOG_EVERY_SECONDS
+        self._every = _BAR_EVERY_SECONDS if self._draws else _LOG_EVERY_SECONDS
+        after = (0.0 if show else _BAR_AFTER_SECONDS) if self._draws else _LOG_EVERY_SECONDS
+        self._due = time.monotonic() + after
         self._bar: Any = None
         self._latest: tuple[int, int | None] = 0, None
         self._lock = threading.Lock()
@@ -38,7 +38,7 @@ class Progress:
 
     def is_due(self) -> bool:
         """Whether figures would be shown now, for callers to which it costs time to get them."""
-        return time.monotonic() >= (self._draw_at if self._draws else self._log_at)
+        return time.monotonic() >= self._due
 
     def __call__(self, received: int, total: int | None) -> None:
         """Shows figures, unless others were shown a moment ago.
@@ -48,17 +48,14 @@ class Progress:
             total: bytes in all; None if that is not known.
         """
         with self._lock:
-            now = time.monotonic()
             self._latest = received, total
-            if self._closed:
+            if self._closed or (now := time.monotonic()) < self._due:
                 return
+            self._due = now + self._every
             if self._draws:
-                if now >= self._draw_at:
-                    self._draw_at = now + _BAR_EVERY_SECONDS
-                    with contextlib.suppress(Exception):  # stderr may be anything
-                        self._draw(received, total)
-            elif now >= self._log_at:
-                self._log_at = now + _LOG_EVERY_SECONDS
+                with contextlib.suppress(Exception):  # stderr may be anything
+                    self._draw(received, total)
+            else:
                 logging.info("%s: %.2fMB", self._what, received / (1 << 20))
 
     def _draw(self, received: int, total: int | None) -> None:
