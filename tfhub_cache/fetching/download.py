@@ -101,7 +101,7 @@ def _is_worth_repeating(error: OSError, transfer: Transfer) -> bool:
     if isinstance(error, LockfileError):
         return transfer.resumed  # what another server sent before may be to blame
     is_damaged = isinstance(error, ArchiveError | DownloadError)
-    return is_damaged and not transfer.broke_off and not transfer.download.is_web_page
+    return is_damaged and error is not transfer.failure and not transfer.download.is_web_page
 
 
 def _receive(

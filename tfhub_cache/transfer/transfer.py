@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from tfhub_cache.errors import DownloadError
@@ -25,6 +26,7 @@ _LEAST_DIVIDED = 4 << 20
 """Bytes of an archive that are worth dividing and keeping."""
 
 
+@dataclass(eq=False)
 class Transfer:
     """An archive on its way: a context manager, and a `ByteStream` for one reader.
 
@@ -32,66 +34,50 @@ class Transfer:
     fails if they are not what the server promised: so many, and with the checksums that it stated.
 
     Attributes:
+        handle: what it is for.
+        source: where the archive is.
+        claim: where bytes are kept, and may be of an earlier attempt.
+        connections: how many there may be at most.
+        report: is called with the number of bytes received, and their number in all.
+        pause: waits for so many seconds before the archive is asked for once more.
+        in_memory: whether to take no room on the disk.
         download: what the server says of the archive.
         received: the number of bytes that were read.
         resumed: whether it resumes what an earlier attempt has received.
         takes_room: whether what is received is kept on the cache's disk.
-        broke_off: whether the network failed for good, and a later attempt can resume.
+        failure: with what the network failed for good, if a later attempt can resume.
     """
 
-    download: Download
-    received = 0
-    resumed = False
-    takes_room = False
-    broke_off = False
-
-    def __init__(
-        self,
-        handle: str,
-        source: Source,
-        claim: Spools,
-        connections: int,
-        report: Callable[[int, int | None], object],
-        *,
-        pause: Callable[[float], object],
-        in_memory: bool = False,
-    ) -> None:
-        """Prepares a transfer; entering it begins it.
-
-        Args:
-            handle: what it is for.
-            source: where the archive is.
-            claim: where bytes are kept, and may be of an earlier attempt.
-            connections: how many there may be at most.
-            report: is called with the number of bytes received, and their number in all.
-            pause: waits for so many seconds before the archive is asked for once more.
-            in_memory: whether to take no room on the disk.
-        """
-        self._handle = handle
-        self._source = source
-        self._claim = claim
-        self._most = connections
-        self._report = report
-        self._pause = pause
-        self._in_memory = in_memory
-        self._spool: Spool | None = None
-        self._segments: Segments | None = None
+    handle: str
+    source: Source
+    claim: Spools
+    connections: int
+    report: Callable[[int, int | None], object]
+    pause: Callable[[float], object]
+    in_memory: bool = False
+    download: Download = field(init=False)
+    received: int = field(default=0, init=False)
+    resumed: bool = field(default=False, init=False)
+    takes_room: bool = field(default=False, init=False)
+    failure: DownloadError | None = field(default=None, init=False)
+    _spool: Spool | None = field(default=None, init=False)
+    _segments: Segments | None = field(default=None, init=False)
 
     def __enter__(self) -> Transfer:
         with contextlib.ExitStack() as undo:
             answer = undo.enter_context(contextlib.ExitStack())
-            leftover = None if self._in_memory else self._claim.leftover()
+            leftover = None if self.in_memory else self.claim.leftover()
             if leftover is not None:
                 undo.callback(leftover.close, keep=True)
                 self.resumed = self._open_rest(leftover, answer)
             self._spool = leftover if self.resumed else self._open_whole(leftover, answer)
-            connect = functools.partial(Connection, self._handle, self._source, self.download)
+            connect = functools.partial(Connection, self.handle, self.source, self.download)
             self._first = connect(answer)
             self._digests = _digests(self.download.checksums)
             if self._spool is not None:
                 self.takes_room = self._spool.is_kept
-                most = self._most if self.download.divisible else 1
-                segments = Segments(self._spool, connect, self._first, most, self._report)
+                most = self.connections if self.download.divisible else 1
+                segments = Segments(self._spool, connect, self._first, most, self.report)
                 undo.callback(segments.end, keep=True)
                 segments.begin()
                 self._segments = segments
@@ -100,8 +86,9 @@ class Transfer:
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if self._segments is not None:
-            is_interruption = error is not None and not isinstance(error, Exception)
-            self._segments.end(keep=is_interruption or (error is not None and self.broke_off))
+            # A later attempt may resume after an interruption, or where the network failed.
+            is_resumable = error is self.failure or not isinstance(error, Exception)
+            self._segments.end(keep=error is not None and is_resumable)
         else:
             if error is not None:
                 self._first.close()  # another thread may still be reading
@@ -112,8 +99,9 @@ class Transfer:
             data = self._receive(size) if self._segments is None else self._segments.read(size)
         except DownloadError as error:
             is_resumable = None not in (self.download.version, self.download.size)
-            self.broke_off = is_resumable and not isinstance(error, CannotResumeError)
-            kept = self._spool.kept() if self._spool is not None and self.broke_off else 0
+            if is_resumable and not isinstance(error, CannotResumeError):
+                self.failure = error
+            kept = self._spool.kept() if self._spool is not None and self.failure else 0
             error.advice = (
                 f"{kept} of {self.download.size} bytes are kept: try again to resume from there."
                 if kept
@@ -138,13 +126,13 @@ class Transfer:
             except DownloadError as error:
                 self._first.recover(error, alone=True)
             else:
-                self._report(self.received + len(data), self.download.size)
+                self.report(self.received + len(data), self.download.size)
                 return data
         return b""
 
     def _check(self) -> None:
         """Compares what was received with what the server promised."""
-        handle, url, size = redact(self._handle), self.download.url, self.download.size
+        handle, url, size = redact(self.handle), self.download.url, self.download.size
         compared = [("size", f"{size} bytes", f"{self.received} bytes")] if size is not None else []
         for name, digest in self._digests.items():
             got = base64.b64encode(digest.digest()).decode()
@@ -167,7 +155,7 @@ class Transfer:
         # Whatever the error, the server may only lack parts: the whole is asked for next.
         with contextlib.suppress(DownloadError):
             got = answer.enter_context(
-                self._source.open(first, None, identity.version, pause=self._pause)
+                self.source.open(first, None, identity.version, pause=self.pause)
             )
             if (got.first, got.version, got.size) == (first, identity.version, identity.size):
                 # An answer with a part may say less of the whole than one with all.
@@ -179,14 +167,14 @@ class Transfer:
 
     def _open_whole(self, leftover: Spool | None, answer: contextlib.ExitStack) -> Spool | None:
         """Asks for the whole archive, and makes a spool for it if it is to have one."""
-        self.download = answer.enter_context(self._source.open(pause=self._pause))
+        self.download = answer.enter_context(self.source.open(pause=self.pause))
         size, version = self.download.size, self.download.version
         if leftover is not None:
             leftover.close(keep=self.download.is_web_page)  # which may be a captive portal's
         if not size or not version or size < _LEAST_DIVIDED or self.download.is_web_page:
             return None
-        identity = Identity(self._handle, size, version, dict(self.download.checksums))
-        return (None if self._in_memory else self._claim.spool(identity)) or Spool(identity)
+        identity = Identity(self.handle, size, version, dict(self.download.checksums))
+        return (None if self.in_memory else self.claim.spool(identity)) or Spool(identity)
 
 
 def _digests(promised: Iterable[str]) -> dict[str, Any]:
