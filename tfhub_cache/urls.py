@@ -22,8 +22,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _HOST = r"(?:[\w.-]+|\[[\da-f:.]+\])"
 _PLAIN_AUTHORITY = re.compile(rf"{_HOST}(?::\d{{0,5}})?", re.ASCII | re.IGNORECASE)
 _END_OF_AUTHORITY = re.compile(r"[/\\?#]")
-_BLANK_OR_CONTROL = re.compile("[\0- \x7f-\x9f]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_NEVER_IN_A_URL = re.compile("[\0- \x7f-\x9f\ud800-\udfff\\\\]")
 _LABELS = re.compile(r"[^.]{1,63}(?:\.[^.]{1,63})*\.*")
 
 
@@ -46,12 +45,11 @@ def origin(url: str) -> Origin:
     """
     from urllib3.util import parse_url  # slow to import, and only needed to ask somewhere
 
-    if _BLANK_OR_CONTROL.search(url):
-        raise ValueError("it contains a space or a control character; a space is written %20")
-    if _SURROGATE.search(url):
-        raise ValueError("it contains a surrogate, which is no character")
-    if "\\" in url:
-        raise ValueError(r"it contains a backslash, which is written %5C")
+    if _NEVER_IN_A_URL.search(url):
+        raise ValueError(
+            "it contains a space, a control character, a surrogate or a backslash; escape a space "
+            "as %20, and a backslash as %5C"
+        )
     try:
         # Not the path, which has no influence on where it leads to; it is escaped for requests.
         parts, others = parse_url(url), urlsplit(url)
@@ -142,7 +140,7 @@ def request_target(url: str) -> str:
     return target if target.startswith("/") else f"/{target}"
 
 
-def encode(url: str) -> str:
+def encode(url: str | bytes) -> str:
     """`url` with all but ASCII percent-encoded, and the rest as it is."""
     return quote(url, safe="".join(map(chr, range(33, 127))))
 
