@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
-from urllib.parse import quote, urljoin
+from urllib.parse import urljoin
 
 import requests
 import urllib3
@@ -35,7 +35,6 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 _BUSY = frozenset({429, *range(500, 600)} - {501, 505, 511})
 """Statuses of trouble that passes."""
-_TOO_LARGE = 413
 _SILENT = NETWORK._replace(attempts=3)
 """For servers that did not answer, which takes a timeout each time."""
 _TIMEOUTS = 5
@@ -43,7 +42,6 @@ _TIMEOUTS = 5
 _LONGEST_FIELD = 1000
 """Characters of a header field. Longer ones are of no use to anything here."""
 _NUMBER = re.compile(r"\d{1,18}", re.ASCII)
-_PRINTABLE = "".join(map(chr, range(33, 127)))
 
 
 class Address(NamedTuple):
@@ -216,13 +214,11 @@ def _send(
                 break
         else:
             answer = Answer(handle, url, response)
-            wanted = answer.retry_after() if answer.status in {*_BUSY, _TOO_LARGE} else None
-            is_busy = answer.status in _BUSY or wanted is not None
-            seconds = NETWORK.pause_after(attempt) if is_busy else None
+            seconds = NETWORK.pause_after(attempt) if answer.status in _BUSY else None
             if seconds is None or pause is None:
                 return answer
             response.close()
-            seconds = min(wanted or seconds, MAX_RETRY_AFTER)
+            seconds = min(answer.retry_after() or seconds, MAX_RETRY_AFTER)
         pause(seconds)
     # Outside of the handler, since what is raised in there refers to the original error, which
     # holds the whole URL, signature included.
@@ -267,7 +263,7 @@ def _checked(handle: str, url: str, what: str) -> tuple[str, Origin]:
 def _join(url: str, location: str) -> str:
     try:
         # Spaces and non-ASCII bytes can't be sent; all else stays as it is.
-        return urljoin(url, quote(location.encode("latin-1", "replace"), safe=_PRINTABLE))
+        return urljoin(url, encode(location.encode("latin-1", "replace")))
     except ValueError:
         return ""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
-import threading
 from collections.abc import Callable, Iterator, Mapping
 
 from tfhub_cache.clients import http
@@ -14,9 +13,6 @@ from tfhub_cache.source.contract import Download, Source
 from tfhub_cache.urls import redact
 
 _VALIDATORS = ("ETag", "Last-Modified", "x-goog-generation", "x-goog-hash")
-_EXPIRED = frozenset({400, 401, 403, 404, 410})
-"""How a server answers to a signed URL when its time is over."""
-_SERVER_ERROR = 500
 _OK = 200
 _PARTIAL_CONTENT = 206
 _NOT_SATISFIABLE = 416
@@ -55,8 +51,7 @@ class HttpArchive(Source):
         )
         self.shown = redact(url)
         self.is_mirror = is_mirror
-        self._lock = threading.Lock()
-        self._address: http.Address | None = None
+        self._known: http.Address | None = None
 
     @contextlib.contextmanager
     def open(
@@ -85,20 +80,15 @@ class HttpArchive(Source):
         pause: Callable[[float], object] | None,
     ) -> http.Answer:
         """Asks where the archive was found the last time, or else where the handle says."""
-        with self._lock:
-            known = self._address
-        if known is not None and known.url != self._url:
-            # If that host is down, the handle may lead to another now.
+        if self._known is not None and self._known.url != self._url:
+            # It may have expired, and if that host is down, the handle may lead to another now.
             with contextlib.suppress(DownloadError), contextlib.ExitStack() as undo:
-                answer = undo.enter_context(self._get(known, headers=headers, pause=pause))
-                # A server error says nothing about the address if it is not asked again.
-                is_over = answer.status >= _SERVER_ERROR and pause is not None
-                if answer.status not in _EXPIRED and not is_over:
+                answer = undo.enter_context(self._get(self._known, headers=headers, pause=pause))
+                if answer.status in (_OK, _PARTIAL_CONTENT):
                     stack.enter_context(undo.pop_all())
                     return answer
         answer = stack.enter_context(self._get(self._url, headers=headers, pause=pause))
-        with self._lock:
-            self._address = answer.address
+        self._known = answer.address
         return answer
 
     def _download(self, answer: http.Answer, asked: int, version: str | None) -> Download:
