@@ -27,7 +27,7 @@ time from the reader, and what is read at once is still in the processor's cache
 _LEAST_DIVIDED = 4 << 20
 """Bytes not received yet that are worth another connection."""
 _AHEAD = 4
-"""How many segments ahead of what is needed next a new connection begins."""
+"""How many segments ahead a new connection begins, if another brings what is needed next."""
 _READ = 256 << 10
 _POLL = 0.05
 _PATIENCE = 2.0
@@ -44,8 +44,8 @@ class Segments:
     """The segments of an archive: a `ByteStream` for one reader.
 
     A new connection may never bring anything: the server may refuse it, not answer, or have another
-    version. So its first segment lies ahead of what is needed next, and until it has brought a byte
-    of it, it keeps no other connection from bringing it.
+    version. So its first segment lies ahead of what is needed next, if another connection brings
+    that, and until it has brought a byte of it, it keeps no other connection from bringing it.
     """
 
     def __init__(
@@ -184,8 +184,7 @@ class Segments:
         """Gives a connection the missing segment that is nearest to the reader, if there is one."""
         spool = self._spool
         others = [one for one in self._connections if one is not connection]
-        proven = [one for one in others if one.is_proven]
-        held = {one.segment for one in (proven if connection.is_proven else others)}
+        held = {one.segment for one in others if one.is_proven or not connection.is_proven}
         first = self._position // spool.segment
         stop = first + spool.window // spool.segment
         if not others:
@@ -195,7 +194,8 @@ class Segments:
             for index in range(first, min(stop, spool.count))
             if index not in held and not spool.is_complete(index)
         )
-        nearest = list(itertools.islice(free, _AHEAD if proven and not connection.is_proven else 1))
+        is_ahead = first in held and not connection.is_proven
+        nearest = list(itertools.islice(free, _AHEAD if is_ahead else 1))
         if not nearest:
             return False
         for other in others:

@@ -42,8 +42,10 @@ class PlainStream:
         self._head = b""
         while len(self._head) < 6 and (more := stream.read(6 - len(self._head))):
             self._head += more
-        found = (new for magic, new in _DECOMPRESSORS.items() if self._head.startswith(magic))
-        self._new = next(found, None)
+        self._new = None
+        for magic, new in _DECOMPRESSORS.items():
+            if self._head.startswith(magic):
+                self._new = new
         self._decompressor: Any = None
         self._is_empty = True  # the stream that is being decompressed, so far
         self._empty_streams = 0
