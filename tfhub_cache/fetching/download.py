@@ -26,13 +26,10 @@ from tfhub_cache.source.mirrors import first_that_serves
 from tfhub_cache.store.contract import Claim
 from tfhub_cache.transfer.transfer import Transfer
 from tfhub_cache.unpacking.archive import Limits, SizeExceeded, unpack
-from tfhub_cache.unpacking.readahead import read_ahead
 from tfhub_cache.urls import redact
 from tfhub_cache.version import __version__
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_LEAST_PARALLEL = 512 << 10
-"""Bytes of an archive from which on it pays to receive and to inflate in threads of their own."""
 
 
 def download(
@@ -108,10 +105,8 @@ def _receive(
     handle: str, transfer: Transfer, claim: Claim, locked: Locked | None, limits: Limits
 ) -> Manifest:
     download = transfer.download
-    is_large = download.size is None or download.size >= _LEAST_PARALLEL
     try:
-        stream = read_ahead(transfer) if is_large else transfer
-        files = unpack(stream, claim, limits, is_large, download.size)
+        files = unpack(transfer, claim, limits, download.size)
     except ArchiveError as error:
         raise _no_module(handle, download, error) from error
     except SizeExceeded as error:

@@ -13,8 +13,8 @@ import mmap
 import os
 import sys
 from collections.abc import Callable
-from typing import Protocol
 from dataclasses import dataclass, field
+from typing import Protocol
 
 _SEGMENTS = 32
 _SMALLEST, _LARGEST = 1 << 20, 4 << 20

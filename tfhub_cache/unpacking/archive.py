@@ -27,6 +27,8 @@ from tfhub_cache.unpacking.readahead import read_ahead
 from tfhub_cache.unpacking.tar import Tar
 
 _CHUNK = 1 << 20
+_LEAST_PARALLEL = 512 << 10
+"""Bytes of an archive from which on it pays to receive and to inflate in threads of their own."""
 _BYTES_BEYOND_SUSPICION = 4 << 30
 """An archive that unpacks to no more than this is accepted, however well it is compressed."""
 _LONGEST_PATH = 4096
@@ -63,7 +65,6 @@ def unpack(
     stream: ByteStream,
     staging: Staging,
     limits: Limits,
-    parallel: bool = True,
     size: int | None = None,
 ) -> tuple[File, ...]:
     """Unpacks an archive into a folder.
@@ -72,7 +73,6 @@ def unpack(
         stream: the archive's bytes; read to the end, and closed if that fails.
         staging: the folder, empty.
         limits: what is too much.
-        parallel: whether to inflate in a thread of its own, where that is possible.
         size: the number of the archive's bytes, if it is known beforehand.
 
     Returns:
@@ -87,14 +87,16 @@ def unpack(
             can't tell apart.
         OSError: as `stream` and `staging` raise it.
     """
-    reader = stream
+    is_large = size is None or size >= _LEAST_PARALLEL
+    reader: ByteStream = stream
     try:
-        plain = PlainStream(stream)
-        reader = read_ahead(plain) if parallel and plain.is_compressed else plain
+        reader = read_ahead(stream) if is_large else stream
+        reader = plain = PlainStream(reader)
+        if is_large and plain.is_compressed:
+            reader = read_ahead(plain)
         files = _Unpacking(plain, Tar(reader), staging, limits, size).run()
         plain.exhaust()
     except BaseException:
-        stream.close()  # first, as the thread that reads ahead may be waiting for it
         reader.close()
         raise
     return files

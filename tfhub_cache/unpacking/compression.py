@@ -75,7 +75,7 @@ class PlainStream:
                 raise ArchiveError(f"it has more than {_LONGEST_TRAILER >> 20} MiB after its end")
 
     def close(self) -> None:
-        """Nothing to do: the stream is closed by its owner."""
+        self._stream.close()
 
     def _decompress(self, new: Callable[[], Any], size: int) -> bytes:
         self._decompressor = decompressor = self._decompressor or new()
