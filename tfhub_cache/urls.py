@@ -33,6 +33,11 @@ class Origin(NamedTuple):
     host: str
     port: int
 
+    @property
+    def has_default_port(self) -> bool:
+        """Whether it is the port that the scheme stands for."""
+        return self.port == _DEFAULT_PORTS[self.scheme]
+
 
 def origin(url: str) -> Origin:
     """Scheme, host and port of an http(s) URL, as the connection is made.

@@ -17,17 +17,12 @@ from absl import logging
 from tfhub_cache.errors import CacheError, ProtocolError, ResolveError, UnsafeArchiveError
 from tfhub_cache.notation import DIRECT
 from tfhub_cache.source.contract import Source
-from tfhub_cache.urls import Origin, append_query, origin, redact, request_target
+from tfhub_cache.urls import append_query, origin, redact, request_target
 
-PUBLIC_HOSTS = frozenset(
+_PUBLIC = frozenset(
     {"tfhub.dev", "www.tfhub.dev", "kaggle.com", "www.kaggle.com", "hub.tensorflow.google.cn"}
 )
 """Hosts whose models may be asked for elsewhere. Any other host was chosen by the user."""
-_PUBLIC_ORIGINS = frozenset(
-    Origin(scheme, host, port)
-    for scheme, port in (("http", 80), ("https", 443))
-    for host in PUBLIC_HOSTS
-)
 
 
 @dataclass(frozen=True)
@@ -53,7 +48,8 @@ def addresses(handle: str, direct: str, model_format: str, mirrors: Sequence[str
             public hosts only.
     """
     try:
-        is_public = origin(handle) in _PUBLIC_ORIGINS
+        where = origin(handle)
+        is_public = where.host in _PUBLIC and where.has_default_port
     except ValueError:
         is_public = False
     if not mirrors or not is_public:
