@@ -70,10 +70,7 @@ def pause(seconds: float) -> None:
 @contextlib.contextmanager
 def closes(stream: ByteStream) -> Iterator[None]:
     """Closes a stream as soon as the current thread is to stop; `check` says whether it is."""
-    interruption = _current.get()
-    if interruption is None:
-        yield
-        return
+    interruption = _current.get() or Interruption()
     interruption.streams.add(stream)
     try:
         check()  # it may have happened before the stream was added
