@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import threading
 import time
@@ -34,7 +35,6 @@ class Progress:
         self._bar: Any = None
         self._latest: tuple[int, int | None] = 0, None
         self._lock = threading.Lock()
-        self._closed = False
 
     def is_due(self) -> bool:
         """Whether figures would be shown now, for callers to which it costs time to get them."""
@@ -49,7 +49,7 @@ class Progress:
         """
         with self._lock:
             self._latest = received, total
-            if self._closed or (now := time.monotonic()) < self._due:
+            if (now := time.monotonic()) < self._due:
                 return
             self._due = now + self._every
             if self._draws:
@@ -79,7 +79,7 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
-            self._closed = True
+            self._due = math.inf
             if self._bar is not None:
                 with contextlib.suppress(Exception):
                     self._draw(*self._latest)

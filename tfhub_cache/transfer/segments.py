@@ -24,8 +24,8 @@ from tfhub_cache.transfer.spool import Spool
 _LEAD = 8 << 20
 """Bytes that a connection that is alone may be ahead of the reader. More would only take processor
 time from the reader, and what is read at once is still in the processor's cache."""
-_LEAST_DIVIDED = 4 << 20
-"""Bytes not received yet that are worth another connection."""
+LEAST_DIVIDED = 4 << 20
+"""Bytes of an archive, or of what is missing of it, that are worth dividing."""
 _AHEAD = 4
 """How many segments ahead a new connection begins, if another brings what is needed next."""
 _READ = 256 << 10
@@ -147,7 +147,7 @@ class Segments:
                 connection.close()
                 break
         missing = self._spool.identity.size - self._received
-        wanted = self._wanted if missing >= _LEAST_DIVIDED else 1
+        wanted = self._wanted if missing >= LEAST_DIVIDED else 1
         while len(self._connections) < wanted and self._start(self._connect()):
             pass
 

@@ -18,12 +18,9 @@ from typing import Any
 from tfhub_cache.errors import DownloadError
 from tfhub_cache.source.contract import Download, Source
 from tfhub_cache.transfer.connection import CannotResumeError, Connection
-from tfhub_cache.transfer.segments import Segments
+from tfhub_cache.transfer.segments import LEAST_DIVIDED, Segments
 from tfhub_cache.transfer.spool import Identity, Spool, Spools
 from tfhub_cache.urls import redact
-
-_LEAST_DIVIDED = 4 << 20
-"""Bytes of an archive that are worth dividing and keeping."""
 
 
 @dataclass(eq=False)
@@ -171,7 +168,7 @@ class Transfer:
         size, version = self.download.size, self.download.version
         if leftover is not None:
             leftover.close(keep=self.download.is_web_page)  # which may be a captive portal's
-        if not size or not version or size < _LEAST_DIVIDED or self.download.is_web_page:
+        if not size or not version or size < LEAST_DIVIDED or self.download.is_web_page:
             return None
         identity = Identity(self.handle, size, version, dict(self.download.checksums))
         return (None if self.in_memory else self.claim.spool(identity)) or Spool(identity)
