@@ -70,10 +70,11 @@ def pause(seconds: float) -> None:
 @contextlib.contextmanager
 def closes(stream: ByteStream) -> Iterator[None]:
     """Closes a stream as soon as the current thread is to stop; `check` says whether it is."""
-    interruption = _current.get() or Interruption()
-    interruption.streams.add(stream)
+    interruption = _current.get()
+    streams = set() if interruption is None else interruption.streams
+    streams.add(stream)
     try:
         check()  # it may have happened before the stream was added
         yield
     finally:
-        interruption.streams.discard(stream)
+        streams.discard(stream)
