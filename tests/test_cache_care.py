@@ -857,8 +857,8 @@ def test_settings_are_reported_with_their_sources_and_without_secrets(
         ("TFHUB_MIRROR", "https://a:b@one.example,direct", "https://one.example,direct"),
         (
             "TFHUB_MIRROR",
-            "https://a:b@one.example,https://c:d@two.example",
-            "https://one.example,https://two.example",
+            "https://a:b@one.example/x,https://c:d@two.example",
+            "https://one.example/x,https://two.example",
         ),
         ("HTTPS_PROXY", "me:se/cret@proxy:3128", "proxy:3128"),
         ("HTTPS_PROXY", "http://me:se#cret@proxy:3128", "http://proxy:3128"),

@@ -6,6 +6,7 @@ in every mode. Protocol: https://www.tensorflow.org/hub/hosting
 
 from __future__ import annotations
 
+import abc
 import contextlib
 from collections.abc import Sequence
 
@@ -28,10 +29,36 @@ class _ArchiveResolver(Resolver):
 
     def __call__(self, handle: str) -> str:
         locked = _locked(handle)
-        return open_cache(settings.cache_dir()).lookup(handle, locked) or _fetch(handle, locked)
+        cache = open_cache(settings.cache_dir())
+        return cache.lookup(handle, locked) or self.fetch(handle, locked)
 
     def refresh(self, handle: str) -> str:
-        return _fetch(handle, _locked(handle), refresh=True)
+        return self.fetch(handle, _locked(handle), refresh=True)
+
+    def fetch(self, handle: str, locked: Locked | None, *, refresh: bool = False) -> str:
+        """Downloads an archive into the cache, or waits for another process to do it.
+
+        Args:
+            handle: a handle that this resolver serves.
+            locked: the archive that it must be; None: any.
+            refresh: whether to replace an intact entry.
+
+        Returns:
+            The entry's path.
+
+        Raises:
+            ResolveError: as `Cache.fetch`.
+            UnsafeArchiveError: if the archive must not be unpacked.
+        """
+        sources = [] if settings.OFFLINE.value() else self._sources(handle)
+        return open_cache(settings.cache_dir()).fetch(handle, sources, locked, refresh=refresh)
+
+    @abc.abstractmethod
+    def _sources(self, handle: str) -> Sequence[Source]:
+        """Where the archive of a handle is, in the order in which it is asked for."""
+
+
+# The sources are imported when something is downloaded: requests and gcsfs are slow to import.
 
 
 class HttpArchiveResolver(_ArchiveResolver, HttpResolverBase):
@@ -43,6 +70,23 @@ class HttpArchiveResolver(_ArchiveResolver, HttpResolverBase):
             and settings.LOAD_FORMAT.value() is not settings.ModelLoadFormat.UNCOMPRESSED
         )
 
+    def _sources(self, handle: str) -> Sequence[Source]:
+        from tfhub_cache.source.http import HttpArchive
+
+        return [
+            HttpArchive(
+                handle,
+                address.url,
+                timeout=settings.HTTP_TIMEOUT.value(),
+                min_rate=settings.HTTP_MIN_RATE.value(),
+                verify=not settings.DISABLE_CERT_VALIDATION.value(),
+                is_mirror=address.is_mirror,
+            )
+            for address in addresses(
+                handle, archive_url(handle), "compressed", settings.MIRROR.value()
+            )
+        ]
+
 
 class GcsArchiveResolver(_ArchiveResolver):
     """Serves `gs://` archives, which are known by their suffix as in tensorflow_hub."""
@@ -50,11 +94,11 @@ class GcsArchiveResolver(_ArchiveResolver):
     def is_supported(self, handle: str) -> bool:
         return handle.startswith("gs://") and handle.endswith(_ARCHIVE_SUFFIXES)
 
+    def _sources(self, handle: str) -> Sequence[Source]:
+        from tfhub_cache.source.gcs import GcsArchive
 
-def is_archive(handle: str) -> bool:
-    """Whether a handle is served from the cache: in COMPRESSED mode, if it is an http(s) one."""
-    is_http = HttpArchiveResolver().is_http_protocol(handle)
-    return is_http or GcsArchiveResolver().is_supported(handle)
+        emulator = settings.STORAGE_EMULATOR_HOST.value()
+        return [GcsArchive(handle, emulator=emulator, timeout=settings.HTTP_TIMEOUT.value())]
 
 
 def fetch_again(handle: str) -> str:
@@ -63,10 +107,12 @@ def fetch_again(handle: str) -> str:
     Raises:
         ResolveError: if the handle is not one that is cached, or it can't be fetched.
     """
-    if not is_archive(handle):
-        shown = redact(handle)
-        raise ResolveError(f"{shown} is nothing that can be fetched.", handle=shown)
-    return _fetch(handle, _locked(handle), refresh=True)
+    resolver = _resolver_of(handle)
+    if resolver is None:
+        raise ResolveError(
+            f"{redact(handle)} is nothing that can be fetched.", handle=redact(handle)
+        )
+    return resolver.refresh(handle)
 
 
 def cached_as_written(resolver: Resolver, handle: str) -> str | None:
@@ -106,7 +152,8 @@ def pin_of(handle: str, *, refresh: bool = False) -> Pin:
     """
     cache = open_cache(settings.cache_dir())
     if refresh or cache.lookup(handle) is None:
-        _fetch(handle, None, refresh=refresh)
+        resolver = GcsArchiveResolver() if handle.startswith("gs://") else HttpArchiveResolver()
+        resolver.fetch(handle, None, refresh=refresh)
     shown = redact(handle)
     try:
         if cache.lookup(handle) is None:
@@ -117,37 +164,15 @@ def pin_of(handle: str, *, refresh: bool = False) -> Pin:
         raise CacheError(what, cause=reason(error), handle=shown) from error
 
 
-def _fetch(handle: str, locked: Locked | None, *, refresh: bool = False) -> str:
-    """Downloads an archive into the cache, or waits for another process to do it.
-
-    See `Cache.fetch`.
-    """
-    sources = [] if settings.OFFLINE.value() else _sources(handle)
-    return open_cache(settings.cache_dir()).fetch(handle, sources, locked, refresh=refresh)
+def is_archive(handle: str) -> bool:
+    """Whether a handle is served from the cache: in COMPRESSED mode, if it is an http(s) one."""
+    return _resolver_of(handle) is not None
 
 
-def _sources(handle: str) -> Sequence[Source]:
-    """Where the archive of a handle is, in the order in which it is asked for."""
-    # Imported when something is downloaded: requests and gcsfs are slow to import.
-    timeout = settings.HTTP_TIMEOUT.value()
-    if handle.startswith("gs://"):
-        from tfhub_cache.source.gcs import GcsArchive
-
-        emulator = settings.STORAGE_EMULATOR_HOST.value()
-        return [GcsArchive(handle, emulator=emulator, timeout=timeout)]
-    from tfhub_cache.source.http import HttpArchive
-
-    return [
-        HttpArchive(
-            handle,
-            address.url,
-            timeout=timeout,
-            min_rate=settings.HTTP_MIN_RATE.value(),
-            verify=not settings.DISABLE_CERT_VALIDATION.value(),
-            is_mirror=address.is_mirror,
-        )
-        for address in addresses(handle, archive_url(handle), "compressed", settings.MIRROR.value())
-    ]
+def _resolver_of(handle: str) -> _ArchiveResolver | None:
+    if GcsArchiveResolver().is_supported(handle):
+        return GcsArchiveResolver()
+    return HttpArchiveResolver() if HttpArchiveResolver().is_http_protocol(handle) else None
 
 
 def _locked(handle: str) -> Locked | None:
