@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from tfhub_cache import settings
 from tfhub_cache.cache.listing import entries
 from tfhub_cache.cache.removing import removal_error
 from tfhub_cache.errors import CacheError
-from tfhub_cache.fetching.eviction import evict, last_use
+from tfhub_cache.fetching.eviction import AT_ONCE, evict, last_use
 from tfhub_cache.fetching.lookup import open_cache
 from tfhub_cache.notation import parse_duration, parse_size
 from tfhub_cache.store.entry import Entry, InUse
@@ -83,19 +84,24 @@ def prune(
         used = last_use(entry)
         return unused_for is not None and used is not None and time.time() - used >= unused_for
 
+    def sweep(entry: Entry) -> OSError | None:
+        try:
+            if not dry_run:
+                store.tidy(entry.key, settings.LOCK_TIMEOUT.value(), lambda _: False)
+        except OSError as error:
+            return error
+        return None
+
     store = open_cache(settings.cache_dir()).store
     found = entries()
     pruned = Pruned(size=sum(entry.size for entry in found if entry.is_there))
-    for entry in found:
-        if entry.leftovers:
-            try:
-                if not dry_run:
-                    store.tidy(entry.key, settings.LOCK_TIMEOUT.value(), lambda _: False)
+    left = [entry for entry in found if entry.leftovers]
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        for entry, error in zip(left, threads.map(sweep, left), strict=True):
+            if error is None:
                 pruned.leftovers.update(entry.leftovers)
                 pruned.freed += sum(entry.leftovers.values())
-            except InUse:
-                pass  # a process has begun to download it, and sweeps itself
-            except OSError as error:
+            elif not isinstance(error, InUse):  # a process that downloads it sweeps itself
                 pruned.errors.append(removal_error(entry, error))
     going = evict(store, found, max_size, must_go=must_go, dry_run=dry_run)
     for entry, outcome in going:

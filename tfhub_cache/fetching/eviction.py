@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, TypeAlias
 
 from absl import logging
@@ -15,6 +16,8 @@ from tfhub_cache.store.contract import Store
 from tfhub_cache.store.entry import RECORD_SECONDS, Entry, InUse
 from tfhub_cache.urls import redact
 
+AT_ONCE = 16
+"""How many models are removed at a time: in a bucket, each takes several requests."""
 _PATIENCE = 0.5
 """Seconds within which another process that removes a model is done with it."""
 
@@ -53,16 +56,27 @@ def evict(
         key=lambda entry: (last_use(entry) or 0.0, entry.key),
     )
     size = sum(model.size for model in models)
-    for model in models:
-        is_too_large = max_size is not None and size > max_size
-        if (is_too_large or must_go(model)) and not must_stay(model):
-            if dry_run:
-                outcome: Outcome = "removed" if model.holder is None else "kept"
-            else:
-                outcome = _take_away(store, model)
-            if outcome in ("removed", "gone"):
-                size -= model.size
-            yield model, outcome
+
+    def take_away(model: Entry) -> Outcome:
+        if dry_run:
+            return "removed" if model.holder is None else "kept"
+        return _take_away(store, model)
+
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        while True:
+            batch = []
+            for model in models:
+                is_too_large = max_size is not None and size > max_size
+                if (is_too_large or must_go(model)) and not must_stay(model):
+                    batch.append(model)
+                    size -= model.size
+            if not batch:
+                return
+            models = [model for model in models if model not in batch]
+            for model, outcome in zip(batch, threads.map(take_away, batch), strict=True):
+                if outcome not in ("removed", "gone"):
+                    size += model.size
+                yield model, outcome
 
 
 def make_room(store: Store, max_size: int, keep_used: float, keep: Collection[str]) -> None:
@@ -81,6 +95,9 @@ def make_room(store: Store, max_size: int, keep_used: float, keep: Collection[st
         return entry.key in keep or bool(keep_used and (last_use(entry) or 0.0) > since)
 
     try:
+        occupied = store.occupied()
+        if occupied is not None and occupied <= max_size:
+            return
         entries = store.entries(settings.LOCK_TIMEOUT.value())
     except OSError as error:  # the model is there all the same
         logging.warning("Could not make room in the cache: %s", error)

@@ -240,6 +240,14 @@ class Store(Protocol):
             OSError: if something can't be removed.
         """
 
+    def occupied(self) -> int | None:
+        """Bytes of all that is in the cache, or more; None if that is known from `entries` only.
+
+        Raises:
+            OSError: if the cache can't be read.
+        """
+        return None
+
     def free_space(self) -> int | None:
         """How many bytes are free where the cache is; None where that has no limit."""
 
