@@ -90,12 +90,22 @@ def test_a_gs_folder_is_the_same_in_uncompressed_mode(put, monkeypatch) -> None:
 
 @pytest.mark.parametrize(
     "handle",
-    ["gs://test-bucket/nothing", "gs://test-bucket/spice/20", "gs://no-such-bucket/spice/2"],
+    ["gs://test-bucket/nothing", "gs://test-bucket/spice/20"],
 )
 def test_a_gs_folder_that_does_not_exist_is_an_os_error_that_says_so(put, handle: str) -> None:
     put("gs://test-bucket/spice/2", FILES)
     with pytest.raises(OSError, match=f"^{handle} does not exist\\.$"):
         hub.resolve(handle)
+
+
+@pytest.mark.parametrize("name", ["spice/2", "spice.tar.gz"])
+def test_a_handle_in_a_bucket_that_does_not_exist_names_the_bucket(name: str) -> None:
+    handle = f"gs://no-such-bucket/{name}"
+    with pytest.raises(
+        DownloadError, match=rf"^{handle} does not exist.*'no-such-bucket'"
+    ) as error:
+        hub.resolve(handle)
+    assert error.value.status == 404
 
 
 def test_a_gs_folder_that_was_missing_is_found_when_it_has_come(put) -> None:

@@ -184,6 +184,10 @@ DISABLE_CERT_VALIDATION = Setting("TFHUB_DISABLE_CERT_VALIDATION", "no", notatio
 model; set `REQUESTS_CA_BUNDLE` instead."""
 STORAGE_EMULATOR_HOST = Setting[str | None]("STORAGE_EMULATOR_HOST", "", str)
 """The URL of an emulator of Google Cloud Storage, which is used without credentials."""
+GOOGLE_APPLICATION_CREDENTIALS = Setting[str | None]("GOOGLE_APPLICATION_CREDENTIALS", "", str)
+"""The key file for Google Cloud Storage; by default other credentials are looked for."""
+GOOGLE_CLOUD_QUOTA_PROJECT = Setting[str | None]("GOOGLE_CLOUD_QUOTA_PROJECT", "", str)
+"""The project that pays for buckets of Google Cloud Storage whose requester pays."""
 SETTINGS = tuple(value for value in list(globals().values()) if isinstance(value, Setting))
 
 
@@ -216,6 +220,15 @@ for _setting in SETTINGS:
 def cache_dir() -> str:
     """The cache folder as the user wrote it, with `~` expanded: a path or a URL."""
     return CACHE_DIR.value() or os.path.join(tempfile.gettempdir(), "tfhub_modules")
+
+
+def google_storage() -> tuple[str | None, float, str | None]:
+    """How Google Cloud Storage is reached: the emulator, the timeout in seconds, the key file."""
+    return (
+        STORAGE_EMULATOR_HOST.value(),
+        HTTP_TIMEOUT.value(),
+        GOOGLE_APPLICATION_CREDENTIALS.value(),
+    )
 
 
 def of_requests() -> dict[str, str]:

@@ -111,6 +111,10 @@ class Request(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.handler(self)
 
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        self.server.handler(self)
+
     do_HEAD = do_GET  # noqa: N815
     do_CONNECT = do_GET  # noqa: N815
 

@@ -16,7 +16,10 @@ _PACKAGES = (
     *("absl-py", "aiohttp", "filelock", "fsspec", "gcsfs", "google-crc32c", "isal", "requests"),
     *("tqdm", "urllib3"),
 )
-_PATHS = ("TFHUB_CACHE_DIR", "TFHUB_LOCKFILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NETRC")
+_PATHS = (
+    *("TFHUB_CACHE_DIR", "TFHUB_LOCKFILE", "GOOGLE_APPLICATION_CREDENTIALS"),
+    *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NETRC"),
+)
 """Settings in which only a URL can have a password."""
 
 

@@ -14,23 +14,30 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from tfhub_cache.clients.session import CONNECT_TIMEOUT
+from tfhub_cache.clients.gcs_errors import StorageError
 from tfhub_cache.errors import CacheError, DownloadError, ResolveError
 
 if TYPE_CHECKING:
     import fsspec
 
 
-def file_system_of(url: str, emulator: str | None, timeout: float) -> fsspec.AbstractFileSystem:
+def file_system_of(
+    url: str, emulator: str | None, timeout: float, key_file: str | None = None
+) -> fsspec.AbstractFileSystem:
     """The file system behind a URL: this module's for gs://, otherwise fsspec's for its scheme.
 
     Args:
         url: where it is.
         emulator: see `file_system`.
         timeout: see `file_system`.
+        key_file: see `file_system`.
+
+    Raises:
+        CacheError: if there is none for its scheme.
+        StorageError: if the key file can't be used.
     """
     if url.startswith("gs://"):
-        return file_system(emulator, timeout)
+        return file_system(emulator, timeout, key_file)
     import fsspec.core
 
     try:
@@ -42,34 +49,43 @@ def file_system_of(url: str, emulator: str | None, timeout: float) -> fsspec.Abs
     return found
 
 
-def file_system(emulator: str | None, timeout: float) -> fsspec.AbstractFileSystem:
+def file_system(
+    emulator: str | None, timeout: float, key_file: str | None = None
+) -> fsspec.AbstractFileSystem:
     """The file system behind gs:// paths.
 
     Args:
         emulator: the URL of an emulator, which needs no credentials; None: Google's service.
             gcsfs takes the URL itself from STORAGE_EMULATOR_HOST.
         timeout: seconds without a byte after which a request is given up.
+        key_file: what GOOGLE_APPLICATION_CREDENTIALS names, from which google-auth takes it itself.
+
+    Raises:
+        StorageError: if the key file can't be used.
     """
-    return _file_system(emulator, timeout, os.getpid())
+    return _file_system(emulator, timeout, key_file, os.getpid())
 
 
 @functools.lru_cache(maxsize=4)
-def _file_system(emulator: str | None, timeout: float, pid: int) -> fsspec.AbstractFileSystem:
+def _file_system(
+    emulator: str | None, timeout: float, key_file: str | None, pid: int
+) -> fsspec.AbstractFileSystem:
     """One for each process, as a forked child can't use its parent's."""
-    # gcsfs takes almost a second to import. The class in `core` is the plain one: the one at the
-    # top of gcsfs asks for each bucket's type first, and can wait a minute for the answer.
-    import aiohttp
-    from gcsfs.core import GCSFileSystem
+    from tfhub_cache.clients.gcs_file_system import FileSystem
 
     logging.getLogger("gcsfs").addFilter(_is_no_repetition)
-    return GCSFileSystem(
-        # To look for credentials can take seconds, and an emulator needs none.
-        token="anon" if emulator else None,
-        use_listings_cache=False,
-        requests_timeout=aiohttp.ClientTimeout(
-            sock_connect=min(CONNECT_TIMEOUT, timeout), sock_read=timeout
-        ),
-    )
+    if emulator:
+        return FileSystem("anon", timeout)  # to look for credentials can take seconds
+    try:
+        # Otherwise gcsfs would take others, or none, in the place of a key file that is no use.
+        return FileSystem("google_default" if key_file else None, timeout)
+    except Exception as error:  # of many kinds, as files may hold anything
+        if key_file is None:
+            raise
+        raise StorageError(
+            f"the key file {key_file} can't be used: {reason(error)}",
+            "Correct GOOGLE_APPLICATION_CREDENTIALS, or unset it to use other credentials or none.",
+        ) from None
 
 
 def write_if(
@@ -120,20 +136,26 @@ def errors_explained(path: str) -> Iterator[None]:
     except FileNotFoundError:
         raise DownloadError(f"{path} does not exist.", handle=path, url=path, status=404) from None
     except Exception as error:  # gcsfs has errors of many kinds: HTTP, aiohttp, google.auth
+        status = error.status if isinstance(error, StorageError) else None
+        what = f"{path} does not exist" if status == 404 else f"Could not read {path}"
         raise DownloadError(
-            f"Could not read {path}: {reason(error)}. {remedy(path)}", handle=path, url=path
+            f"{what}: {reason(error)}. {remedy(path, error)}", handle=path, url=path, status=status
         ) from error
 
 
 def reason(error: BaseException) -> str:
     """What went wrong, in one line."""
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) and "/" in str(error):
         return f"there is no {error}"
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    # google-auth's errors have an answer of a server, or another error, after their text.
+    text = str(error.args[0] if error.args and isinstance(error.args[0], str) else error)
+    return " ".join(text.split()).rstrip(".") or type(error).__name__
 
 
-def remedy(path: str) -> str:
-    """What to do when a bucket can't be used."""
+def remedy(path: str, error: BaseException | None = None) -> str:
+    """What to do when a bucket can't be used, because of an error."""
+    if isinstance(error, StorageError) and error.advice:
+        return error.advice
     scheme, _, rest = path.partition("://")
     bucket = rest.partition("/")[0]
     advice = f"Check that {bucket!r} exists and that the credentials found may use it"

@@ -97,8 +97,7 @@ class GcsArchiveResolver(_ArchiveResolver):
     def _sources(self, handle: str) -> Sequence[Source]:
         from tfhub_cache.source.gcs import GcsArchive
 
-        emulator = settings.STORAGE_EMULATOR_HOST.value()
-        return [GcsArchive(handle, emulator=emulator, timeout=settings.HTTP_TIMEOUT.value())]
+        return [GcsArchive(handle, settings.google_storage())]
 
 
 def fetch_again(handle: str) -> str:

@@ -56,9 +56,8 @@ def exists(path: str) -> bool:
     if scheme == "gs":
         from tfhub_cache.clients import gcs  # imported for gs:// only, as gcsfs is slow to import
 
-        emulator, timeout = settings.STORAGE_EMULATOR_HOST.value(), settings.HTTP_TIMEOUT.value()
         with gcs.errors_explained(path):
-            found: bool = gcs.file_system(emulator, timeout).exists(path)
+            found: bool = gcs.file_system(*settings.google_storage()).exists(path)
         return found
     return _exists_for_tensorflow(scheme, path)
 

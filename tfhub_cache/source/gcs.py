@@ -18,10 +18,10 @@ _BLOCK = 4 << 20
 class GcsArchive(Source):
     """An object that a `gs://bucket/path/model.tar.gz` handle names."""
 
-    def __init__(self, handle: str, *, emulator: str | None, timeout: float) -> None:
+    def __init__(self, handle: str, access: tuple[str | None, float, str | None]) -> None:
+        """Names an object, and how it is reached: what `gcs.file_system` takes."""
         self._handle = handle
-        self._emulator = emulator
-        self._timeout = timeout
+        self._access = access
         self.shown = handle
 
     @contextlib.contextmanager
@@ -35,7 +35,7 @@ class GcsArchive(Source):
     ) -> Iterator[Download]:
         # `pause` is not used, as gcsfs repeats requests by itself.
         with gcs.errors_explained(self._handle):
-            file_system = gcs.file_system(self._emulator, self._timeout)
+            file_system = gcs.file_system(*self._access)
             info = file_system.info(self._handle)
             if info["type"] == "directory":
                 raise FileNotFoundError(self._handle)
