@@ -11,14 +11,21 @@ import functools
 import logging
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from tfhub_cache.clients.gcs_errors import StorageError
 from tfhub_cache.errors import CacheError, DownloadError, ResolveError
+from tfhub_cache.urls import redact
 
 if TYPE_CHECKING:
     import fsspec
+
+_KNOWN_TO_WORK = (
+    "A cache can be a folder, gs://bucket/folder, s3://bucket/folder (pip install s3fs), "
+    "az://container/folder (pip install adlfs), sftp://host/folder (pip install sshfs) or "
+    "memory://folder. Check TFHUB_CACHE_DIR."
+)
 
 
 def file_system_of(
@@ -33,19 +40,23 @@ def file_system_of(
         key_file: see `file_system`.
 
     Raises:
-        CacheError: if there is none for its scheme.
+        CacheError: if there is none for its scheme, or its package is not installed.
         StorageError: if the key file can't be used.
     """
     if url.startswith("gs://"):
         return file_system(emulator, timeout, key_file)
     import fsspec.core
 
+    options: dict[str, Any] = {"use_listings_cache": False}
+    if url.startswith(("sftp://", "ssh://")):
+        options = {"known_hosts": ()}  # those of ~/.ssh; by default sshfs trusts every host
     try:
-        found, _ = fsspec.core.url_to_fs(url, use_listings_cache=False)
-    except (ValueError, ImportError) as error:
-        raise CacheError(
-            f"There is no file system for the cache {url}: {error}. Check TFHUB_CACHE_DIR."
-        ) from error
+        if url.startswith(("http://", "https://")):
+            raise ValueError("it can't be written")
+        found, _ = fsspec.core.url_to_fs(url, **options)
+    except (ValueError, ImportError, TypeError) as error:
+        what = f"There is no file system for the cache {redact(url)}"
+        raise CacheError(what, cause=reason(error), advice=_KNOWN_TO_WORK) from error
     return found
 
 
@@ -129,6 +140,12 @@ def remove_if(file_system: fsspec.AbstractFileSystem, path: str, generation: int
 @contextlib.contextmanager
 def errors_explained(path: str) -> Iterator[None]:
     """Turns what gcsfs raises about `path` into a `DownloadError` that says what to do."""
+    if not path.removeprefix("gs://").partition("/")[0]:
+        raise DownloadError(
+            f"{path} does not exist: after gs:// the name of a bucket is missing. If it is put "
+            "together from variables, one of them is empty.",
+            handle=path,
+        )
     try:
         yield
     except ResolveError:
