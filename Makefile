@@ -1,6 +1,8 @@
 # Development commands. Every one sets up what it needs in .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
+# Azure's emulator, for the tests of a cache there, which are skipped where there is no npm.
+AZURITE := azurite@3.35.0
 # The tests run many processes, each of which would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -65,6 +67,8 @@ clean:  ## remove what the commands made
 .venv/dev: .venv/demo
 	$(BIN)/python -m pip install --quiet --group dev
 	$(BIN)/python -m pip install --quiet --no-deps --group compat
+	npm install --silent --no-audit --no-fund --prefix .venv/azurite $(AZURITE) || \
+		echo "Without azurite, the tests of a cache at Azure are skipped."
 	touch $@
 
 .venv/bench: .venv/demo

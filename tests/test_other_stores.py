@@ -1,0 +1,120 @@
+"""Caches in S3, at Azure and on a host that is reached by SFTP: how users get there.
+
+What they promise there is in `test_stores`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import models
+import pytest
+from other_stores import azure_server, sftp_server
+from servers import Host, s3_server
+
+import tfhub_cache as hub
+from tfhub_cache.errors import CacheError
+
+pytestmark = [pytest.mark.once, pytest.mark.timeout(120)]
+
+FILES = models.fake_model(size=20_000)
+
+
+@pytest.fixture
+def handle(host: Host) -> str:
+    return host.publish("/m/1", models.pack_files(FILES))
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder behind the SFTP server."""
+    return tmp_path_factory.mktemp("sftp")
+
+
+@pytest.fixture(scope="module")
+def sftp(served: Path) -> Iterator[tuple[str, str]]:
+    with sftp_server(served) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def azure() -> Iterator[str]:
+    with azure_server("models") as connection_string:
+        yield connection_string
+
+
+def test_a_host_of_sftp_that_is_known_holds_a_cache(
+    host: Host,
+    handle: str,
+    sftp: tuple[str, str],
+    served: Path,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    url, known_host = sftp
+    (home / ".ssh").mkdir()
+    (home / ".ssh" / "known_hosts").write_text(known_host)
+    monkeypatch.setenv("TFHUB_CACHE_DIR", f"{url}/team/models")
+    assert hub.cache.entries() == []
+    path = hub.resolve(handle)
+    assert models.read_files(served / path.removeprefix(f"{url}/")) == FILES
+    assert [entry.state for entry in hub.cache.entries()] == ["ok"]
+    (removed,) = hub.cache.remove([handle])
+    assert removed.error is None
+    assert [file for file in served.rglob("*") if file.is_file()] == []
+    assert len(host.requests) == 1
+
+
+def test_a_host_of_sftp_that_is_not_known_is_refused(
+    host: Host, handle: str, sftp: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Another spelling than in the test before: sshfs keeps its connections.
+    monkeypatch.setenv("TFHUB_CACHE_DIR", f"{sftp[0].replace('127.0.0.1', 'localhost')}/models")
+    with pytest.raises(CacheError, match=r"[Hh]ost key is not trusted") as error:
+        hub.resolve(handle)
+    assert "secret" not in str(error.value)
+    assert host.requests == []
+
+
+def test_a_container_at_azure_holds_a_cache(
+    host: Host, handle: str, azure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", azure)
+    monkeypatch.setenv("TFHUB_CACHE_DIR", "az://models/cache")
+    assert hub.cache.entries() == []
+    assert hub.resolve(handle).startswith("az://models/cache/")
+    (entry,) = hub.cache.entries()
+    assert (entry.state, entry.files) == ("ok", len(FILES))
+    assert [verified.is_sound for verified in hub.cache.verify()] == [True]
+    (removed,) = hub.cache.remove([handle])
+    assert removed.error is None
+    assert hub.cache.entries() == []
+    assert len(host.requests) == 1
+
+
+def test_azure_without_an_account_is_an_error_that_names_what_is_missing(
+    host: Host, handle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adlfs = pytest.importorskip("adlfs")
+    adlfs.AzureBlobFileSystem.clear_instance_cache()
+    monkeypatch.setenv("TFHUB_CACHE_DIR", "az://models/cache")
+    with pytest.raises(CacheError, match=r"az://models/cache.*account_name"):
+        hub.resolve(handle)
+    assert host.requests == []
+
+
+def test_a_bucket_of_s3_that_does_not_exist_is_named(
+    host: Host, handle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3fs = pytest.importorskip("s3fs")
+    s3fs.S3FileSystem.clear_instance_cache()
+    monkeypatch.setenv("TFHUB_CACHE_DIR", "s3://no-such-bucket/models")
+    with s3_server("test-bucket") as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        with pytest.raises(CacheError, match=r"s3://no-such-bucket/models: The specified bucket"):
+            hub.resolve(handle)
+    s3fs.S3FileSystem.clear_instance_cache()
+    assert host.requests == []
