@@ -183,7 +183,7 @@ if not {legacy}:
     tf.keras.config.enable_unsafe_deserialization()
     told = {{"KerasLayer": hub.KerasLayer}}
 layer = tf.keras.utils.deserialize_keras_object(config, custom_objects=told)
-assert type(layer) is hub.KerasLayer, type(layer)
+assert isinstance(layer, hub.KerasLayer), type(layer)
 print(isinstance(layer, tf.keras.layers.Layer), "tf_keras" in str(tf.keras.layers.Layer))
 """
     done = run_python(INSTALL + code, env={"TF_USE_LEGACY_KERAS": legacy}).check()

@@ -48,15 +48,14 @@ def _register_soon(name: str) -> None:
 
 def _register_with(keras: ModuleType) -> bool:
     """Registers the layer; returns False if the module of this name is not Keras."""
-    layer = "keras3" if is_keras_3(keras) else "keras2"
 
     class KerasLayer:
         """A placeholder; once the layer is imported, it registers itself instead."""
 
         @staticmethod
         def from_config(config: dict[str, Any]) -> Any:
-            module = importlib.import_module(f"tfhub_cache.keras_layer.{layer}")
-            return module.KerasLayer.from_config(config)
+            module = importlib.import_module("tfhub_cache.keras_layer")
+            return module.KerasLayer.from_config(config)  # which finds out which Keras loads it
 
     try:
         keras.utils.get_custom_objects().setdefault(f"{PACKAGE}>KerasLayer", KerasLayer)

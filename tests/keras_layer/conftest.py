@@ -15,7 +15,7 @@ import models
 import pytest
 import trainable_models
 from filelock import FileLock
-from worlds import HERE, KERAS_3, THEIRS, WORLDS, Ran, keras_of
+from worlds import HERE, KERAS_3, THEIRS, WORLDS, Ran
 
 MODELS = (
     models.keras_export,
@@ -72,9 +72,8 @@ def run_all(folders: Mapping[str, Path], keras_models: Path) -> None:
     for world, folder in folders.items():
         folder.mkdir(parents=True)
         library = "tensorflow_hub" if world == THEIRS else "tfhub_cache"
-        started.append(
-            start(folder, ["program.py", library, keras_models, folder], **keras_of(world))
-        )
+        keras = "tensorflow.keras" if world == KERAS_3 else "tf_keras"
+        started.append(start(folder, ["program.py", library, keras_models, folder, keras]))
     finish(started, folders.values())
 
 
@@ -89,13 +88,12 @@ def serve(folders: Mapping[str, Path], keras_models: Path) -> None:
         away.rename(keras_models)
 
 
-def start(folder: Path, command: list[Any], **env: str) -> subprocess.Popen[bytes]:
+def start(folder: Path, command: list[Any]) -> subprocess.Popen[bytes]:
     """Starts a program beside this file, whose output goes into a folder."""
     program, *arguments = command
     with (folder / "output").open("wb") as output:
         return subprocess.Popen(
             [sys.executable, HERE / program, *arguments],
-            env={**os.environ, **env},
             stdout=output,
             stderr=output,
         )

@@ -109,26 +109,74 @@ def another_backend(folder):
     import tfhub_cache as hub
 
     try:
-        hub.KerasLayer(str(folder / "sentences"))
+        keras.Sequential([hub.KerasLayer(str(folder / "sentences"))])
     except NotImplementedError as error:
         return [keras.backend.backend(), str(error)]
 
 
-def tf_keras_beside_keras_3(folder):
-    """A program that takes its Keras from tf_keras, where tf.keras is Keras 3."""
+def which_keras(folder):
+    """Layers that are given to either Keras, in a module that names neither but as here."""
     import tensorflow as tf
-    import tf_keras
 
     import tfhub_cache as hub
-    from tfhub_cache.keras_layer.keras2 import KerasLayer
 
-    handle = str(folder / "sentences")
-    layer = KerasLayer(handle, input_shape=[], dtype=tf.string, trainable=True)
-    model = tf_keras.Sequential([layer, tf_keras.layers.Dense(1, kernel_initializer="ones")])
-    model.compile("sgd", "mse")
-    before = answers(model)
-    model.fit(tf.constant(TEXTS), tf.ones([len(TEXTS), 1]), verbose=0)
-    return [issubclass(hub.KerasLayer, tf_keras.layers.Layer), answers(model) != before]
+    def layer(**options):
+        return hub.KerasLayer(str(folder / "images"), trainable=True, **options)
+
+    def of_tf(layer):
+        return isinstance(layer, tf.keras.layers.Layer)
+
+    def of_tf_keras(layer):
+        import tf_keras
+
+        return isinstance(layer, tf_keras.layers.Layer)
+
+    def config(layer):
+        return layer.get_config()["trainable"]
+
+    images, new = tf.ones([1, 8, 8, 3]), layer()
+    seen = {"new": [of_tf(new), isinstance(new, str), isinstance(new, hub.KerasLayer)]}
+    seen["its config"] = [config(new), of_tf(new)]
+    seen["only Keras 3 is imported"] = "tf_keras" not in sys.modules
+
+    import keras
+    import tf_keras
+
+    first, second, third = layer(), layer(), layer()
+    models = keras.Sequential([first]), tf_keras.Sequential([second])
+    seen["both"] = [[model(images).shape[-1], len(model.trainable_weights)] for model in models]
+    seen["of tf_keras"] = [of_tf_keras(one) for one in (first, second, third)]
+
+    class Holder(tf_keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.layers_by_name = {"first": [layer()]}
+
+        def call(self, images):
+            return self.layers_by_name["first"][0](images) + third(images)
+
+    holder = Holder()
+    holder(images, training=True)
+    seen["inside"] = [len(holder.trainable_weights), of_tf_keras(third)]
+
+    module = tf.Module()
+    module.layer = layer()
+    with tempfile.TemporaryDirectory() as saved:
+        tf.saved_model.save(module, saved)
+    seen["a module beside both"] = len(module.trainable_variables)
+
+    errors = []
+    for use in (
+        lambda one: tf_keras.Sequential([one]),
+        lambda one: one(tf_keras.Input((8, 8, 3))),
+    ):
+        wrong = layer()
+        config(wrong)
+        try:
+            use(wrong)
+        except TypeError as error:
+            errors.append(str(error))
+    return seen | {"errors": errors}
 
 
 def trained_export(folder):

@@ -1,9 +1,9 @@
-"""A program of somebody who uses `hub.KerasLayer`: `python program.py LIBRARY FOLDER WORK`.
+"""A program that uses `hub.KerasLayer`: `python program.py LIBRARY FOLDER WORK KERAS`.
 
 Between tensorflow_hub and this library nothing differs but the import, and between the two Kerases
-nothing but what `tf.keras` is. FOLDER holds the models, and WORK is for what is saved. It runs
-every case below, and writes to WORK/seen.json, by the names of the cases, what a user would have
-seen: a value, or an error.
+nothing but the name. FOLDER holds the models, and WORK is for what is saved. It runs the cases
+below, of `without_keras` and of `subclasses`, and writes to WORK/seen.json, by the names of the
+cases, what a user would have seen: a value, or an error.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import subclasses
 import tensorflow as tf
+import without_keras
 
 library, folder, work = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 hub = importlib.import_module(library)
-keras = tf.keras
+keras = tf.keras if sys.argv[4] == "tensorflow.keras" else importlib.import_module(sys.argv[4])
 KERAS_3 = hasattr(keras, "Operation")
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
@@ -668,14 +670,14 @@ def configs() -> Any:
 
 @case
 def tags_in_a_config() -> Any:
-    made = layer("tf1_hub_module", tags=["train"])
-    config = made.get_config()
-    again = type(made).from_config(config)
-    texts = tf.constant(["the cat"])
-    return {
-        "tags": config.get("tags"),
-        "same answer": lists(again(texts)) == lists(made(texts)),
-    }
+    seen = []
+    for tags in (["train"], "train"):
+        made = layer("tf1_hub_module", tags=tags)
+        config = json.loads(json.dumps(made.get_config()))
+        again = type(made).from_config(config)
+        texts = tf.constant(["the cat"])
+        seen.append([config.get("tags"), lists(again(texts)) == lists(made(texts))])
+    return seen
 
 
 @case
@@ -708,6 +710,7 @@ def mistake(name: str, make: Callable[[], Any]) -> None:
 
 EXPORT = {"signature": "serving_default"}
 mistake("a handle that is neither", lambda: hub.KerasLayer(7))
+mistake("an unknown argument", lambda: layer("images", trainabel=True))
 mistake("a handle that is not there", lambda: layer("nothing"))
 mistake("signature without output", lambda: layer("keras_export", **EXPORT))
 mistake(
@@ -819,6 +822,10 @@ def cloning() -> Any:
     clone = keras.models.clone_model(model)
     clone.set_weights(model.get_weights())
     return [lists(clone(tf.constant(TEXTS))), lists(model(tf.constant(TEXTS)))]
+
+
+for one in (*without_keras.cases(hub, folder), *subclasses.cases(hub, folder, keras)):
+    case(one)
 
 
 def run(function: Callable[[], Any]) -> dict[str, Any]:

@@ -78,12 +78,25 @@ def test_keras_2_loads_a_model_of_its_own_and_of_tensorflow_hub(
         assert answers == dict.fromkeys(names, near(library.value("saving_a_text_model")))
 
 
-def test_beside_keras_3_there_is_a_layer_for_tf_keras_and_what_it_has_saved_can_be_loaded(
+def test_a_layer_is_of_the_keras_that_asks_for_it_and_what_tensorflow_hub_saved_is_loaded(
     ran: dict[str, Ran], keras_models: Path, loaded: Any
 ) -> None:
-    tf_keras = ("tf_keras_beside_keras_3", keras_models)
-    seen = loaded(KERAS_3, *tf_keras, "saved_by_tensorflow_hub", ran[THEIRS].folder)
-    assert seen[0] == [False, True]
+    which = ("which_keras", keras_models)
+    seen = loaded(KERAS_3, *which, "saved_by_tensorflow_hub", ran[THEIRS].folder)
+    errors = seen[0].pop("errors")
+    assert seen[0] == {
+        "new": [True, False, True],
+        "its config": [True, True],
+        "only Keras 3 is imported": True,
+        "both": [[6, 6], [6, 6]],
+        "of tf_keras": [False, True, True],
+        "inside": [6, True],
+        "a module beside both": 6,
+    }
+    assert len(errors) == 2
+    for error in errors:
+        assert "hub.keras_layer.keras2.KerasLayer" in error
+        assert "TF_USE_LEGACY_KERAS=1" in error
     assert seen[1] == {"model.h5": near(ran[THEIRS].value("saving_a_text_model"))}
 
 

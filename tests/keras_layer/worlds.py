@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-THEIRS, KERAS_2, KERAS_3 = WORLDS = ("tensorflow_hub", "Keras 2", "Keras 3")
+THEIRS, KERAS_2, KERAS_3 = WORLDS = ("tensorflow_hub", "tf_keras", "Keras 3")
 
 
 def keras_of(world: str) -> dict[str, str]:
-    """The setting that makes `tf.keras` what it is in a world."""
+    """The setting that makes `tf.keras` the Keras of a world."""
     return {"TF_USE_LEGACY_KERAS": "0" if world == KERAS_3 else "1"}
 
 

@@ -1,39 +1,18 @@
-"""`hub.KerasLayer`: a model as a layer of the Keras that `tf.keras` is.
+"""`hub.KerasLayer`: a model as a layer of the Keras that asks for it.
 
-Keras 3 and Keras 2 refuse each other's layers, so there is a layer for each:
+Keras 3 and Keras 2 refuse each other's layers, and a program without Keras needs neither. So what
+a program makes of `layer.KerasLayer` is, from the top:
 
-- `keras3`, if `tf.keras` is Keras 3: since TensorFlow 2.16;
-- `keras2`, if it is Keras 2: before that, or with `TF_USE_LEGACY_KERAS=1`.
+- `layer.KerasLayer`, or a subclass of the program: the arguments, the call, the config;
+- `Base` of one of these modules: how variables and losses of the model become those of a layer.
+    - `undecided`: a `tf.Module`. It becomes one of the other two when a Keras looks at it;
+    - `keras2`, for tf_keras, and from the beginning if `tf.keras` is Keras 2;
+    - `keras3`, with its `keras3_weights`.
 
-`layer` has what they share, and `model` the model that they call. A program that uses `tf_keras`
-while `tf.keras` is Keras 3 imports the layer from `keras2`.
+`choosing` finds out which Keras looks. `model` is the model that a layer calls, and `trusting` says
+which models a saved file may run.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-from tfhub_cache.keras_registration import is_keras_3
-from tfhub_cache.loading import import_tensorflow
-
-
-def _tf_keras_is_keras_3() -> bool:
-    """Which Keras TensorFlow uses depends on the environment and on what is installed."""
-    tf = import_tensorflow("hub.KerasLayer")
-    try:
-        return is_keras_3(tf.keras)
-    except ImportError as error:
-        raise ImportError(
-            "hub.KerasLayer needs the Keras that TensorFlow uses, which can't be imported. If "
-            "TF_USE_LEGACY_KERAS=1 is set, that is Keras 2: install it with pip install tf_keras, "
-            "or unset TF_USE_LEGACY_KERAS for Keras 3. Otherwise install Keras 3: pip install "
-            "keras."
-        ) from error
-
-
-if not TYPE_CHECKING and not _tf_keras_is_keras_3():
-    from tfhub_cache.keras_layer.keras2 import KerasLayer
-else:
-    from tfhub_cache.keras_layer.keras3 import KerasLayer
+from tfhub_cache.keras_layer.layer import KerasLayer
 
 __all__ = ["KerasLayer"]

@@ -2,51 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-from tfhub_cache.keras_layer.layer import HubLayer
-from tfhub_cache.keras_layer.model import HubModel
-from tfhub_cache.keras_registration import PACKAGE, is_keras_3
+from tfhub_cache.keras_layer import choosing, layer
+from tfhub_cache.keras_registration import PACKAGE
 
-if is_keras_3(tf.keras):
+if choosing.OF_TF == choosing.KERAS_3:
     import tf_keras as keras
 else:
     keras = tf.keras
 
 
-@keras.utils.register_keras_serializable(PACKAGE)
-class KerasLayer(HubLayer, keras.layers.Layer):  # type: ignore[misc]
-    """The layer for Keras 2; see `tfhub_cache.keras_layer.keras3.KerasLayer`."""
+class Base(keras.layers.Layer):  # type: ignore[misc]
+    """The base class of layers of Keras 2."""
 
-    def _dtype_of_layer(self, model: HubModel, dtype: Any) -> Any:
+    _keras = choosing.KERAS_2
+    _model: Any
+
+    def __init__(self, trainable: bool = True, dtype: Any = None, **kwargs: Any) -> None:
         policy = keras.mixed_precision.global_policy() if dtype is None else dtype
         if isinstance(policy, dict):
             policy = keras.mixed_precision.deserialize(policy)
-        mixed = str(getattr(policy, "name", policy)).startswith("mixed_")
-        return "float32" if mixed else dtype
+        if str(getattr(policy, "name", policy)).startswith("mixed_"):
+            dtype = "float32"
+        super().__init__(trainable=trainable, dtype=dtype, **kwargs)
 
-    def _adopt(self, model: HubModel) -> None:
-        for trainable, variables in (
-            (True, model.trainable_variables),
-            (False, model.other_variables),
-        ):
-            for variable in variables:
-                self.add_weight(
-                    name=variable.name,
-                    shape=variable.shape,
-                    dtype=variable.dtype,
-                    trainable=trainable,
-                    experimental_autocast=False,
-                    getter=lambda *_, variable=variable, **__: variable,
-                )
-        for loss in model.regularization_losses:
-            self.add_loss(self._unless_frozen(loss))
-
-    def _unless_frozen(self, loss: Callable[[], Any]) -> Callable[[], Any]:
-        return lambda: loss() if self.trainable else 0.0
+    def _adopt(self, variable: Any, trainable: bool) -> None:
+        self.add_weight(
+            name=variable.name,
+            shape=variable.shape,
+            dtype=variable.dtype,
+            trainable=trainable,
+            experimental_autocast=False,
+            getter=lambda *_, **__: variable,
+        )
 
     def _training_by_default(self) -> Any:
         return keras.backend.learning_phase()
@@ -56,3 +47,8 @@ class KerasLayer(HubLayer, keras.layers.Layer):  # type: ignore[misc]
         batch_size = tf.nest.flatten(input_shape)[0]
         shape = self._model.output_shape(batch_size)
         return super().compute_output_shape(input_shape) if shape is None else shape
+
+
+KerasLayer = choosing.class_for(layer.KerasLayer, Base)
+"""A layer of Keras 2, whatever asks for it."""
+keras.utils.register_keras_serializable(PACKAGE)(KerasLayer)

@@ -2,126 +2,70 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 from keras import tree
-from keras.src.saving.serialization_lib import in_safe_mode
 
-from tfhub_cache import urls
-from tfhub_cache.keras_layer.keras3_weights import StandIns, names, weight_of
-from tfhub_cache.keras_layer.layer import HubLayer
-from tfhub_cache.keras_layer.model import HubModel
+from tfhub_cache.keras_layer import choosing, layer
+from tfhub_cache.keras_layer.keras3_weights import Weights
+from tfhub_cache.keras_layer.model import as_tensors
 from tfhub_cache.keras_registration import PACKAGE
 
-_run_before: set[str] = set()
-"""The handles of the layers that this program has made itself."""
+if keras.backend.backend() != "tensorflow":
+    raise NotImplementedError(
+        "hub.KerasLayer runs a model of TensorFlow, which Keras 3 can only do with TensorFlow as "
+        f"its backend, and this Keras runs on {keras.backend.backend()!r}. Set "
+        "KERAS_BACKEND=tensorflow before Keras is imported."
+    )
+_OF_TF_KERAS = (
+    f"This hub.KerasLayer is a layer of Keras 3, and tf_keras asks for it. {choosing.OTHER_WAYS}"
+)
 
-_PLAIN = (str, bytes, bool, int, float)
-"""Python types that become tensors."""
 
+class Base(keras.layers.Layer):  # type: ignore[misc]
+    """The base class of layers of Keras 3."""
 
-@keras.saving.register_keras_serializable(PACKAGE)
-class KerasLayer(HubLayer, keras.layers.Layer):  # type: ignore[misc]
-    """A model as a layer of Keras: `hub.KerasLayer`.
+    _keras = choosing.KERAS_3
+    _model: Any
 
-    It follows `tensorflow_hub.KerasLayer`. If `tf.keras` is Keras 3, it is a layer of Keras 3 on
-    TensorFlow; if it is Keras 2, a layer of Keras 2. The model is called with the layer's inputs.
-    If it takes `training`, it gets True when the layer is trainable and called for training, and
-    False otherwise. [The page on KerasLayer](keras.md) has recipes.
-
-    Args:
-        handle: a handle for `resolve`, such as a URL or a path; or a callable, such as the object
-            that `hub.load` returns. A layer of a callable has no config, so it can be exported, but
-            not saved as `.keras`.
-        trainable: whether training changes the model. It can be set until `compile` is called. It
-            must be False for signatures and the TF1 Hub format.
-        arguments: keyword arguments of each call of the model. They are saved as JSON.
-        tags: the graph variant to load; see `load`.
-        signature: the name of a signature to call instead of the model itself. For the TF1 Hub
-            format the default is `default`. The inputs of the layer are a dict of the signature's
-            arguments, or its only argument.
-        signature_outputs_as_dict: True to return all outputs of the signature, as a dict.
-        output_key: which output to return if the model returns a dict. For the TF1 Hub format the
-            default is `default`.
-        output_shape: the shape of the output without the batch size, or a nest of shapes, for a
-            model of which TensorFlow does not know it.
-        load_options: `tf.saved_model.LoadOptions`; see `load`. They are not saved in the config.
-        **kwargs: arguments of all layers of Keras: `name`, `dtype`, and `input_shape` for the first
-            layer of a Sequential model. `dtype=tf.string` means that this input consists of
-            strings, which is the default with Keras 3 if the model takes only strings. Under a
-            mixed precision policy the dtype is that of the policy's variables, since the dtypes
-            in a model are fixed.
-
-    Attributes:
-        resolved_object: the object behind the handle.
-
-    Raises:
-        ImportError: if TensorFlow is not installed.
-        NotImplementedError: if Keras 3 has another backend than TensorFlow.
-        ValueError: if the arguments contradict each other, or the model lacks what they name; see
-            `load` for others.
-        OSError: if the handle can't be resolved; see `resolve`.
-
-    Example:
-        ```python
-        import tensorflow as tf
-        import tfhub_cache as hub
-
-        model = tf.keras.Sequential([
-            hub.KerasLayer(
-                "https://tfhub.dev/google/nnlm-en-dim128/2",
-                input_shape=[],
-                dtype=tf.string,
-                trainable=True,
-            ),
-            tf.keras.layers.Dense(16, activation="relu"),
-            tf.keras.layers.Dense(1),
-        ])
-        ```
-    """
-
-    def _prepare(self, kwargs: dict[str, Any]) -> None:
-        if keras.backend.backend() != "tensorflow":
-            raise NotImplementedError(
-                "hub.KerasLayer runs a model of TensorFlow, which Keras 3 can only do with "
-                f"TensorFlow as its backend, and this Keras runs on {keras.backend.backend()!r}. "
-                "Set KERAS_BACKEND=tensorflow before Keras is imported."
-            )
+    def __init__(self, trainable: bool = True, dtype: Any = None, **kwargs: Any) -> None:
         shape = kwargs.pop("input_shape", None)
         batch_shape = kwargs.pop("batch_input_shape", None)  # in configs of Keras 2
+        if dtype is None and self._model.input_dtypes == {tf.string}:
+            dtype = "string"  # a Sequential model makes an input of this dtype
+        # The dtypes in a model are fixed, so of a mixed precision policy it is the variables'.
+        policy = keras.dtype_policies.get(dtype)
+        if policy.compute_dtype != policy.variable_dtype:
+            policy = keras.dtype_policies.get(policy.variable_dtype)
+        super().__init__(trainable=trainable, dtype=policy, **kwargs)
         self._batch_input_shape = (
             (None, *shape) if shape is not None else (batch_shape and tuple(batch_shape))
         )
-
-    def _dtype_of_layer(self, model: HubModel, dtype: Any) -> Any:
-        if dtype is None and model.input_dtypes == {tf.string}:
-            dtype = "string"  # a Sequential model makes an input of this dtype
-        policy = keras.dtype_policies.get(dtype)
-        mixed = policy.compute_dtype != policy.variable_dtype
-        return keras.dtype_policies.get(policy.variable_dtype) if mixed else policy
-
-    def _adopt(self, model: HubModel) -> None:
-        self._stand_ins = StandIns()
-        listed = [(variable, True) for variable in model.trainable_variables]
-        listed += [(variable, False) for variable in model.other_variables]
-        if isinstance(model.resolved, keras.layers.Layer):
-            listed = []  # Keras itself lists the weights of a layer inside this one
-        once = {id(variable): (variable, trainable) for variable, trainable in listed}
-        with keras.name_scope(self.name, caller=self):
-            self._adopted = [
-                weight_of(variable, name, trainable)
-                for (variable, trainable), name in zip(
-                    once.values(), names(variable for variable, _ in once.values()), strict=True
-                )
-            ]
-        _ = model.regularization_losses  # raises an error now if they are invalid
+        self._weights_of_model = Weights()
+        self._adopted: list[Any] = []
+        self._loss_functions: list[Callable[[], Any]] = []
         # XLA can't compile parts of some SavedModels, such as tables and strings.
         self.supports_jit = False
-        self.built = True
-        if isinstance(model.handle, str):
-            _run_before.add(model.handle)
+        self.built = type(self).build is keras.layers.Layer.build
+
+    def _adopt(self, variable: Any, trainable: bool) -> None:
+        if isinstance(self._model.resolved, keras.layers.Layer):
+            return  # Keras itself lists the weights of a layer inside this one
+        with keras.name_scope(self.name, caller=self):
+            weight = self._weights_of_model.add(variable, trainable)
+        if weight is not None:
+            self._adopted.append(weight)
+
+    def add_loss(self, loss: Any) -> None:
+        """Adds a loss, which may be a function without arguments."""
+        if callable(loss):
+            self._loss_functions.append(loss)
+        else:
+            super().add_loss(loss)
 
     # Other layers may share a weight. So freezing does not change the weight, as it does in Keras,
     # but which weights the layer lists; a Keras model trains those.
@@ -148,20 +92,30 @@ class KerasLayer(HubLayer, keras.layers.Layer):  # type: ignore[misc]
     def _get_own_losses(self) -> list[Any]:
         # Keras adds these to the losses of a model. `add_loss` would add them at each call.
         losses: list[Any] = super()._get_own_losses()
-        if not self.trainable:
-            return losses
-        return losses + [tf.convert_to_tensor(loss()) for loss in self._model.regularization_losses]
+        if self.trainable:
+            losses = losses + [tf.convert_to_tensor(loss()) for loss in self._loss_functions]
+        return losses
 
     def _as_trainable_as_this(self, weights: list[Any]) -> list[Any]:
         if self.trainable:
             return weights
         with keras.name_scope(self.name, caller=self):
             return [
-                self._stand_ins.of(weight) if weight.trainable else weight for weight in weights
+                self._weights_of_model.frozen(weight) if weight.trainable else weight
+                for weight in weights
             ]
 
     def _training_by_default(self) -> bool:
         return False
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        if (
+            self.__dict__.get("_is_guess")
+            and choosing.running(sys._getframe(1)) == choosing.KERAS_2
+        ):
+            raise TypeError(_OF_TF_KERAS)
+        return type(self)
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:
@@ -174,8 +128,10 @@ class KerasLayer(HubLayer, keras.layers.Layer):  # type: ignore[misc]
         return self._batch_input_shape
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        if choosing.of_values(tree.flatten([inputs, args, kwargs])) == choosing.KERAS_2:
+            raise TypeError(_OF_TF_KERAS)
         # Keras 3 takes only tensors, but programs for tensorflow_hub also pass strings and lists.
-        return super().__call__(_with_lists_as_tensors(inputs), *args, **kwargs)
+        return super().__call__(as_tensors(inputs), *args, **kwargs)
 
     def compute_output_spec(self, inputs: Any, training: Any = None) -> Any:
         """The outputs as Keras tensors: their shapes, dtypes, and which are ragged or sparse."""
@@ -200,49 +156,6 @@ class KerasLayer(HubLayer, keras.layers.Layer):  # type: ignore[misc]
         )
         return tree.map_structure(lambda tensor: tensor.shape, self.compute_output_spec(inputs))
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any], safe_mode: bool | None = None) -> KerasLayer:
-        """Makes a layer from its config, which resolves and loads its handle again.
-
-        As `keras.layers.TFSMLayer`, which also runs a SavedModel, it does so only outside safe
-        mode. It always loads a handle of which this program has made a layer before.
-
-        Args:
-            config: what `get_config` returned.
-            safe_mode: whether to refuse an unknown handle. The default is the `safe_mode` of the
-                `load_model` that is running, otherwise False after
-                `keras.config.enable_unsafe_deserialization()`, otherwise True.
-
-        Raises:
-            ValueError: if the handle is refused; the message says how to allow it. Or if it is not
-                a string.
-        """
-        if safe_mode is None:
-            safe_mode = in_safe_mode()
-        handle = config.get("handle")
-        if not isinstance(handle, str):
-            raise ValueError(f"The config of a hub.KerasLayer has no handle but {handle!r}.")
-        if safe_mode is not False and handle not in _run_before:
-            raise ValueError(
-                f"The config of a hub.KerasLayer would run the model {urls.redact(handle)}. A "
-                "model can do harm, so Keras's safe mode does not allow it. If you trust the "
-                "source of the config, pass safe_mode=False to load_model or from_config, or call "
-                "keras.config.enable_unsafe_deserialization()."
-            )
-        return cls(**config)
-
-
-def _with_lists_as_tensors(inputs: Any) -> Any:
-    """Converts Python strings and numbers, alone and in lists, into tensors."""
-    if isinstance(inputs, dict):
-        return {key: _with_lists_as_tensors(value) for key, value in inputs.items()}
-    if isinstance(inputs, (list, tuple)):
-        leaves = tree.flatten(inputs)
-        plain = bool(leaves) and all(isinstance(leaf, _PLAIN) for leaf in leaves)
-    else:
-        plain = isinstance(inputs, _PLAIN)
-    return tf.constant(inputs) if plain else inputs
-
 
 def _to_type_spec(value: Any) -> Any:
     if not isinstance(value, keras.KerasTensor):
@@ -260,3 +173,8 @@ def _to_keras_tensor(value: Any) -> Any:
     if isinstance(value, tf.RaggedTensor):
         return keras.KerasTensor(value.shape, value.dtype, ragged=True)
     return keras.KerasTensor(value.shape, value.dtype, sparse=isinstance(value, tf.SparseTensor))
+
+
+KerasLayer = choosing.class_for(layer.KerasLayer, Base)
+"""A layer of Keras 3, whatever asks for it."""
+keras.saving.register_keras_serializable(PACKAGE)(KerasLayer)

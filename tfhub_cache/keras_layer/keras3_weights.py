@@ -7,7 +7,6 @@ variable, and one more that frozen layers list in its place.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -65,22 +64,27 @@ def weight_of(variable: Any, name: str, trainable: bool) -> Any:
     return weight
 
 
-class StandIns:
-    """What a layer lists for its weights while it is frozen, hidden from Keras's tracking."""
+class Weights:
+    """The weights that a layer has made of variables, hidden from Keras's tracking."""
 
     def __init__(self) -> None:
-        self._made: dict[int, _Weight] = {}
+        self._of: dict[int, Any] = {}
+        self._names: Counter[str] = Counter()
+        self._frozen: dict[int, Any] = {}
 
-    def of(self, weight: Any) -> Any:
-        if id(weight) not in self._made:
-            self._made[id(weight)] = weight_of(weight.value, weight.name, False)
-        return self._made[id(weight)]
-
-
-def names(variables: Iterable[Any]) -> Iterator[str]:
-    """A name for each variable that Keras allows, and none twice."""
-    seen: Counter[str] = Counter()
-    for variable in variables:
+    def add(self, variable: Any, trainable: bool) -> Any:
+        """The weight for a variable, or None if the layer has one already."""
+        if id(variable) in self._of:
+            return None
         name = getattr(variable, "name", "variable").partition(":")[0].replace("/", "_")
-        seen[name] += 1
-        yield name if seen[name] == 1 else f"{name}_{seen[name] - 1}"
+        self._names[name] += 1
+        if self._names[name] > 1:
+            name = f"{name}_{self._names[name] - 1}"
+        weight = self._of[id(variable)] = weight_of(variable, name, trainable)
+        return weight
+
+    def frozen(self, weight: Any) -> Any:
+        """What a layer lists for a weight while it is frozen."""
+        if id(weight) not in self._frozen:
+            self._frozen[id(weight)] = weight_of(weight.value, weight.name, False)
+        return self._frozen[id(weight)]

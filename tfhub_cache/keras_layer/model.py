@@ -20,6 +20,8 @@ from tfhub_cache import urls
 from tfhub_cache.loading import load
 
 _TF1_DEFAULT = "default"
+_PLAIN = (str, bytes, bool, int, float)
+"""Python types that become tensors."""
 
 
 @dataclass(eq=False, repr=False)
@@ -37,11 +39,13 @@ class HubModel:
         load_options: options of TensorFlow for loading.
         resolved: the object behind the handle.
         is_tf1: whether it is in the TF1 Hub format.
+        function: what is called.
+        takes_training: whether it takes the argument `training`.
     """
 
     handle: str | Callable[..., Any]
     arguments: Mapping[str, Any]
-    tags: Collection[str] | None
+    tags: str | Collection[str] | None
     signature: str | None
     as_dict: bool | None
     output_key: str | None
@@ -68,16 +72,17 @@ class HubModel:
             )
         # An empty shape counts as none, as in tensorflow_hub.
         self.shape = _to_shapes(self.shape) if self.shape else None
-        self._function = self._find_function()
-        self._takes_training = _takes_training(self._function)
+        self.function = self._find_function()
+        self.has_warned = False
+        self.takes_training = _takes_training(self.function)
 
     @property
     def input_dtypes(self) -> set[tf.DType]:
         """The dtypes of the model's inputs; empty if they are not known."""
         if self.signature:
-            functions = [self._function]
+            functions = [self.function]
         else:
-            functions = getattr(self._function.__call__, "concrete_functions", [])
+            functions = getattr(self.function.__call__, "concrete_functions", [])
         specs = tf.nest.flatten([function.structured_input_signature for function in functions])
         return {spec.dtype for spec in specs if isinstance(spec, tf.TypeSpec)}
 
@@ -120,8 +125,8 @@ class HubModel:
         if self.signature and isinstance(inputs, dict):
             positional = ()
             arguments.update(inputs)
-        call = functools.partial(self._function, *positional, **arguments)
-        if self._takes_training:
+        call = functools.partial(self.function, *positional, **arguments)
+        if self.takes_training:
             # A SavedModel has a function for True and one for False, but not for a tensor.
             static = tf.get_static_value(training) if tf.is_tensor(training) else training
             if static is None:
@@ -169,7 +174,7 @@ class HubModel:
                 )
         rest = {
             "arguments": self.arguments,
-            "tags": self.tags and sorted(self.tags),
+            "tags": self.tags if not self.tags or isinstance(self.tags, str) else sorted(self.tags),
             "signature": self.signature,
             "output_key": self.output_key,
             "signature_outputs_as_dict": self.as_dict,
@@ -228,8 +233,20 @@ class HubModel:
         return outputs
 
 
+def as_tensors(inputs: Any) -> Any:
+    """Converts Python strings and numbers, alone and in lists, into tensors."""
+    if isinstance(inputs, dict):
+        return {key: as_tensors(value) for key, value in inputs.items()}
+    if isinstance(inputs, (list, tuple)):
+        leaves = tf.nest.flatten(inputs)
+        plain = bool(leaves) and all(isinstance(leaf, _PLAIN) for leaf in leaves)
+    else:
+        plain = isinstance(inputs, _PLAIN)
+    return tf.constant(inputs) if plain else inputs
+
+
 def _resolved(
-    handle: Any, tags: Collection[str] | None, load_options: tf.saved_model.LoadOptions | None
+    handle: Any, tags: str | Collection[str] | None, load_options: tf.saved_model.LoadOptions | None
 ) -> Any:
     if not callable(handle):
         return load(handle, tags=tags, options=load_options)

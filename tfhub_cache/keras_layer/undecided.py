@@ -1,0 +1,188 @@
+"""What a layer is until a Keras asks for it: a `tf.Module` around the model.
+
+So a program without Keras has the variables of the model themselves. The first Keras whose code
+looks at the object makes it a layer of that Keras, by changing its class: Keras looks with
+`isinstance`, which reads `__class__` of an object whose type does not suffice.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfhub_cache.keras_layer import choosing
+from tfhub_cache.keras_layer.model import as_tensors
+
+_ARGUMENTS = {
+    *("activity_regularizer", "autocast", "batch_input_shape", "batch_size", "dtype", "dynamic"),
+    *("implementation", "input_dim", "input_shape", "name", "weights"),
+}
+"""The arguments of layers of Keras."""
+_OWN = {
+    *("_model", "_noted", "trainable", "_trainable_weights", "_non_trainable_weights"),
+    *("_name", "_name_scope", "_scope_name"),
+}
+"""The attributes of these layers that are not those of a layer of Keras."""
+
+
+@dataclass
+class _Noted:
+    """What a layer is made with, besides its variables.
+
+    Attributes:
+        arguments: the arguments of a layer of Keras, except `trainable`.
+        losses: functions without arguments.
+    """
+
+    arguments: dict[str, Any]
+    losses: list[Callable[[], Any]] = field(default_factory=list)
+
+
+class Base(tf.Module):  # type: ignore[misc]
+    """The base class of layers for which no Keras has asked.
+
+    It notes what the layer is made with, so that the same layer of Keras can be made of it.
+    """
+
+    _model: Any
+
+    def __init__(self, trainable: bool = True, **kwargs: Any) -> None:
+        if unknown := kwargs.keys() - _ARGUMENTS:
+            raise TypeError(f"hub.KerasLayer does not know the arguments {sorted(unknown)}.")
+        tf.Module.__init__(self)
+        self.trainable = trainable
+        self._noted = _Noted(kwargs)
+        # Where tf.Module looks for variables. As attributes that are set, checkpoints would have
+        # them; there they are those of `_func`.
+        self.__dict__.update(_trainable_weights=[], _non_trainable_weights=[])
+
+    def _adopt(self, variable: Any, trainable: bool) -> None:
+        (self._trainable_weights if trainable else self._non_trainable_weights).append(variable)
+
+    def add_loss(self, loss: Callable[[], Any]) -> None:
+        """Notes a loss of the model."""
+        self._noted.losses.append(loss)
+
+    # What a program without Keras uses.
+
+    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        values = tf.nest.flatten([inputs, args, kwargs])
+        keras = choosing.of_values(values) or choosing.nearest(sys._getframe())
+        if keras:
+            return self._become(keras)(inputs, *args, **kwargs)
+        return self.call(tf.nest.map_structure(self._cast, as_tensors(inputs)), *args, **kwargs)
+
+    def _cast(self, value: Any) -> Any:
+        """Converts arrays, and casts numbers with a fraction, as layers of Keras do."""
+        if isinstance(value, np.ndarray):
+            value = tf.convert_to_tensor(value)
+        if not (tf.is_tensor(value) and value.dtype.is_floating):
+            return value
+        try:
+            dtype = tf.as_dtype(self._noted.arguments.get("dtype") or tf.float32)
+        except TypeError:  # a policy of Keras
+            dtype = tf.float32
+        return tf.cast(value, dtype) if dtype.is_floating else value
+
+    def _training_by_default(self) -> bool:
+        return False
+
+    @property
+    def name(self) -> str:
+        """The argument `name`, or what TensorFlow names the object."""
+        return str(self._noted.arguments.get("name") or self._name)
+
+    @property
+    def losses(self) -> list[Any]:
+        """The regularization losses of the model."""
+        return [loss() for loss in self._noted.losses]
+
+    @property
+    def trainable_weights(self) -> list[tf.Variable]:
+        """The variables that training changes."""
+        frozen = {id(variable) for variable in self._non_trainable_weights}
+        found = [one for one in self.weights if one.trainable and id(one) not in frozen]
+        return found if self.trainable else []
+
+    @property
+    def non_trainable_weights(self) -> list[tf.Variable]:
+        """The other variables."""
+        trained = {id(variable) for variable in self.trainable_weights}
+        return [variable for variable in self.weights if id(variable) not in trained]
+
+    @property
+    def weights(self) -> list[tf.Variable]:
+        """The variables of the model, and those of attributes of a subclass."""
+        found = tf.Module.variables.fget(self)
+        every = [*self._trainable_weights, *self._non_trainable_weights, *found]
+        return list({id(variable): variable for variable in every}.values())
+
+    variables, trainable_variables = weights, trainable_weights
+    non_trainable_variables = non_trainable_weights
+
+    # How it becomes a layer of Keras.
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        asker = sys._getframe(1)
+        if keras := choosing.running(asker):
+            return type(self._become(keras))
+        keras = choosing.named(asker)  # such as isinstance(layer, tf_keras.layers.Layer)
+        return self._class_for(keras) if keras else type(self)
+
+    def __getattr__(self, name: str) -> Any:
+        asker = sys._getframe(1)
+        keras, is_guess = choosing.running(asker), False
+        if keras is None and not name.startswith("_") and not choosing.is_tensorflow(asker):
+            keras, is_guess = choosing.guessed(asker), True
+            keras = keras if hasattr(choosing.base_for(keras), name) else None
+        if keras is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        layer = self._become(keras)
+        layer.__dict__["_is_guess"] = is_guess
+        return getattr(layer, name)
+
+    def get_config(self) -> dict[str, Any]:
+        """The config of a layer of Keras, which this becomes."""
+        config: dict[str, Any] = self.__getattr__("get_config")()
+        return config
+
+    def _class_for(self, keras: str) -> Any:
+        return choosing.class_for(type(self).__bases__[0], choosing.base_for(keras))
+
+    def _become(self, keras: str) -> Any:
+        """Makes this object a layer of a Keras, with all that it was made with and was given."""
+        before, attributes = type(self), self.__dict__
+        layer = self._class_for(keras)
+        made = layer.__new__(layer)  # in which Keras sets attributes; both objects share them
+        _change(self, layer, made.__dict__)
+        try:
+            self.__dict__["_model"] = attributes["_model"]
+            noted, arguments = attributes["_noted"], attributes["_noted"].arguments
+            choosing.base_for(keras).__init__(self, attributes["trainable"], **arguments)  # type: ignore[misc]
+            for variable in attributes["_trainable_weights"]:
+                self._adopt(variable, True)
+            for variable in attributes["_non_trainable_weights"]:
+                self._adopt(variable, False)
+            for loss in noted.losses:
+                self.add_loss(loss)
+            for name, value in attributes.items():
+                if name not in _OWN and not name.startswith("_self_"):
+                    setattr(self, name, value)
+        except BaseException as error:
+            _change(self, before, attributes)
+            if isinstance(error, AttributeError):  # which `isinstance` would hide
+                raise RuntimeError(f"hub.KerasLayer can't become a layer of {keras}.") from error
+            raise
+        return self
+
+
+def _change(layer: Any, kind: type, attributes: dict[str, Any]) -> None:
+    object.__setattr__(layer, "__dict__", attributes)
+    vars(object)["__class__"].__set__(layer, kind)
