@@ -26,6 +26,7 @@ MODELS = (
     trainable_models.ragged,
     trainable_models.sentences,
     trainable_models.tf_keras_export,
+    trainable_models.token_ids,
     trainable_models.two_towers,
 )
 

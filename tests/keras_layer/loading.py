@@ -213,6 +213,47 @@ def trained_export(folder):
         return {"before": before, "after": answers(model), "served": answers(served.serve)}
 
 
+def dtypes_of_inputs(folder):
+    """What a program sees of Keras 3, which makes float32 of inputs where no dtype is given."""
+    import tensorflow as tf
+
+    import tfhub_cache as hub
+
+    class Classifier(tf.keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.encoder = hub.KerasLayer(str(folder / "token_ids"), output_key="pooled")
+
+        def call(self, inputs):
+            return self.encoder(inputs)
+
+    names = ("ids", "mask", "types")
+    inputs = {name: tf.ones([2, 3], tf.int32) for name in names}
+    model = Classifier()
+    seen = {"answers": model(inputs).numpy().tolist()}
+    specs = {name: tf.TensorSpec([None, None], tf.int32, name) for name in names}
+    with tempfile.TemporaryDirectory() as exported:
+        model.export(exported, verbose=False)
+        tf.saved_model.save(model, exported)
+        model.export(exported, verbose=False, input_signature=[specs])
+        served = tf.saved_model.load(exported)
+        seen["served"] = served.serve(inputs).numpy().tolist()
+        try:
+            hub.KerasLayer(served)
+        except ValueError as error:
+            seen["of an export"] = str(error)
+        seen["of its function"] = hub.KerasLayer(served.serve)(inputs).numpy().tolist()
+    for name, inputs in {
+        "sentences": tf.keras.Input(()),
+        "token_ids": {name: tf.keras.Input((3,)) for name in names},
+    }.items():
+        try:
+            hub.KerasLayer(str(folder / name))(inputs)
+        except TypeError as error:
+            seen[name] = str(error)
+    return seen
+
+
 tasks, folders = sys.argv[1::2], sys.argv[2::2]
 seen = [globals()[task](Path(folder)) for task, folder in zip(tasks, folders, strict=True)]
 print(json.dumps(seen))

@@ -118,10 +118,17 @@ def test_an_exported_model_runs_without_this_library_and_the_model_of_the_layer(
     assert [path.name for path in (folder / "export" / "assets").iterdir()] == ["vocab.txt"]
 
 
-def test_what_keras_3_exported_can_be_trained_in_a_wrapper_and_exported_again(
-    ran: dict[str, Ran], loaded: Any
+def test_what_keras_3_exports_can_be_trained_in_a_wrapper_and_may_take_integers(
+    ran: dict[str, Ran], keras_models: Path, loaded: Any
 ) -> None:
-    (seen,) = loaded(KERAS_3, "trained_export", ran[KERAS_3].folder)
+    trained = ("trained_export", ran[KERAS_3].folder)
+    seen, dtypes = loaded(KERAS_3, *trained, "dtypes_of_inputs", keras_models)
+    assert dtypes["answers"] == dtypes["served"] == dtypes["of its function"]
+    assert dtypes["of an export"].startswith("Expected a string, got ")
+    assert "loaded.serve, loaded.signatures['serve']" in dtypes["of an export"]
+    for name, dtype in ("sentences", "string"), ("token_ids", "int32"):
+        assert f"{name} takes {dtype}" in dtypes[name]
+        assert f"Pass dtype='{dtype}' to keras.Input" in dtypes[name]
     assert seen["before"] == near(ran[KERAS_3].value("saving_a_text_model"))
     assert seen["after"] != near(seen["before"])
     assert seen["served"] == near(seen["after"])

@@ -156,3 +156,27 @@ def of_unknown_shape(folder: Path) -> Path:
     root.__call__ = call
     tf.saved_model.save(root, str(folder))
     return folder
+
+
+def token_ids(folder: Path) -> Path:
+    """Takes three batches of integers, as BERT does, and takes `training`."""
+    import tensorflow as tf
+
+    root = tf.train.Checkpoint()
+    root.table = tf.Variable(tf.reshape(tf.range(40.0), [10, 4]), name="table")
+    root.variables = root.trainable_variables = [root.table]
+    batch = {
+        name: tf.TensorSpec([None, None], tf.int32, name=name) for name in ("ids", "mask", "types")
+    }
+
+    @tf.function
+    def call(inputs, training=False):
+        vectors = tf.gather(root.table, inputs["ids"] + inputs["types"])
+        shown = tf.cast(inputs["mask"], tf.float32)[..., tf.newaxis]
+        return {"pooled": tf.reduce_mean(vectors * shown, axis=1)}
+
+    for training in (False, True):
+        call.get_concrete_function(batch, training=training)
+    root.__call__ = call
+    tf.saved_model.save(root, str(folder))
+    return folder

@@ -131,7 +131,24 @@ class Base(keras.layers.Layer):  # type: ignore[misc]
         if choosing.of_values(tree.flatten([inputs, args, kwargs])) == choosing.KERAS_2:
             raise TypeError(_OF_TF_KERAS)
         # Keras 3 takes only tensors, but programs for tensorflow_hub also pass strings and lists.
-        return super().__call__(as_tensors(inputs), *args, **kwargs)
+        inputs = as_tensors(inputs)
+        dtypes = self._model.input_dtypes
+        (dtype,) = dtypes if len(dtypes) == 1 else [tf.float32]
+        if not dtype.is_floating:
+            inputs = tree.map_structure(lambda value: self._as(dtype, value), inputs)
+        return super().__call__(inputs, *args, **kwargs)
+
+    def _as(self, dtype: tf.DType, value: Any) -> Any:
+        """Refuses or converts an input of float32 for a model that takes only another dtype."""
+        if not getattr(value, "dtype", None) in ("float32", tf.float32):
+            return value
+        if isinstance(value, keras.KerasTensor):
+            raise TypeError(
+                f"{self._model.name} takes {dtype.name}, and keras.Input makes an input of float32."
+                f" Pass dtype={dtype.name!r} to keras.Input."
+            )
+        # When Keras saves a subclassed model, it calls it with float32 in place of all dtypes.
+        return tf.cast(value, dtype) if dtype.is_integer and not tf.executing_eagerly() else value
 
     def compute_output_spec(self, inputs: Any, training: Any = None) -> Any:
         """The outputs as Keras tensors: their shapes, dtypes, and which are ragged or sparse."""

@@ -76,7 +76,7 @@ class HubModel:
         self.has_warned = False
         self.takes_training = _takes_training(self.function)
 
-    @property
+    @functools.cached_property
     def input_dtypes(self) -> set[tf.DType]:
         """The dtypes of the model's inputs; empty if they are not known."""
         if self.signature:
@@ -248,6 +248,11 @@ def as_tensors(inputs: Any) -> Any:
 def _resolved(
     handle: Any, tags: str | Collection[str] | None, load_options: tf.saved_model.LoadOptions | None
 ) -> Any:
+    if functions := _functions_of(handle):
+        raise ValueError(
+            f"Expected a string, got {handle!r}, which can't be called. Pass one of its functions "
+            f"instead: {', '.join(functions)}."
+        )
     if not callable(handle):
         return load(handle, tags=tags, options=load_options)
     for name, value in (("tags", tags), ("load_options", load_options)):
@@ -257,6 +262,18 @@ def _resolved(
                 "says how a string handle is loaded."
             )
     return handle
+
+
+def _functions_of(loaded: Any) -> list[str]:
+    """What can be called of a loaded SavedModel that can't be called itself."""
+    signatures = getattr(loaded, "signatures", None)
+    if callable(loaded) or not isinstance(signatures, Mapping):
+        return []
+    names = [name for name in dir(loaded) if not name.startswith("_")]
+    return [
+        *(f"loaded.{name}" for name in names if callable(getattr(loaded, name, None))),
+        *(f"loaded.signatures[{name!r}]" for name in signatures),
+    ]
 
 
 def _takes_training(function: Any) -> bool:
