@@ -2,7 +2,13 @@
 
 import pytest
 
-from tfhub_cache.notation import format_age, format_size, parse_duration, parse_size
+from tfhub_cache.notation import (
+    format_age,
+    format_size,
+    parse_duration,
+    parse_patterns,
+    parse_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -121,3 +127,29 @@ def test_sizes_are_shown_with_two_or_three_digits(size: int, text: str) -> None:
 )
 def test_ages_are_shown_in_the_unit_that_fits(seconds: float, text: str) -> None:
     assert format_age(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "handle", "fits"),
+    [
+        ("https://tfhub.dev/google/*", "https://tfhub.dev/google/spice/2", True),
+        ("https://tfhub.dev/google/*", "https://tfhub.dev/other/2", False),
+        ("https://tfhub.dev/google/*", "https://tfhub.dev.example.com/google/2", False),
+        (" /models/*/1 , /other ", "/models/a/b/1", True),
+        (" /models/*/1 , /other ", "/other", True),
+        (" /models/*/1 , /other ", "/other/1", False),
+        ("https://host/a.b?c", "https://host/a.b?c", True),
+        ("https://host/a.b?c", "https://host/aXb?c", False),
+    ],
+)
+def test_a_pattern_is_a_handle_in_which_a_star_is_any_text(
+    text: str, handle: str, fits: bool
+) -> None:
+    patterns = parse_patterns(text)
+    assert any(pattern.fullmatch(handle) for pattern in patterns) is fits
+
+
+@pytest.mark.parametrize("text", ["*", "https://*", "https://tfhub.dev*", "models/*"])
+def test_a_pattern_without_a_host_is_an_error(text: str) -> None:
+    with pytest.raises(ValueError, match="names no host"):
+        parse_patterns(text)

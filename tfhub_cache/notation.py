@@ -139,6 +139,23 @@ def parse_mirrors(text: str) -> tuple[str, ...]:
     return tuple(mirrors)
 
 
+def parse_patterns(text: str) -> tuple[re.Pattern[str], ...]:
+    """Parse patterns of handles, separated by commas: handles in which `*` is any text.
+
+    Raises:
+        ValueError: if a pattern names no host, or a path that is not absolute.
+    """
+    patterns = [pattern for pattern in map(str.strip, text.split(",")) if pattern]
+    for number, pattern in enumerate(patterns, 1):
+        begin, star, _ = pattern.partition("*")
+        if star and not re.match(r"[\w.+-]+://[^/]+/|/", begin):
+            raise ValueError(
+                f"pattern {number} names no host: write what comes before the first * "
+                "as far as the slash after the host, such as https://tfhub.dev/google/*"
+            )
+    return tuple(re.compile(re.escape(one).replace(r"\*", ".*"), re.DOTALL) for one in patterns)
+
+
 def format_size(size: int) -> str:
     """Write a number of bytes in powers of 1000: `0 B`, `999 B`, `1.2 GB`."""
     value = float(size)

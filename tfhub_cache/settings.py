@@ -18,6 +18,7 @@ import contextlib
 import enum
 import functools
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -179,6 +180,11 @@ MIRROR = Setting("TFHUB_MIRROR", notation.DIRECT, notation.parse_mirrors)
 `https://hub.example.com,direct`."""
 LOCKFILE = Setting[str | None]("TFHUB_LOCKFILE", "", os.path.expanduser, flag="tfhub_lockfile")
 """A lock file: only what it names may be used. `tfhub-cache lock` writes it."""
+TRUSTED_HANDLES = Setting[tuple[re.Pattern[str], ...] | None](
+    "TFHUB_TRUSTED_HANDLES", "", notation.parse_patterns
+)
+"""Which models a saved Keras 3 model may run: handles, separated by commas, in which `*` is any
+text, such as `https://tfhub.dev/google/*`."""
 DISABLE_CERT_VALIDATION = Setting("TFHUB_DISABLE_CERT_VALIDATION", "no", notation.parse_boolean)
 """`yes`: don't check TLS certificates. Anyone between you and the host can then send you another
 model; set `REQUESTS_CA_BUNDLE` instead."""

@@ -5,8 +5,11 @@ order that it is about, so nothing is imported up here.
 """
 
 import json
+import os
+import shutil
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 TEXTS = ["the cat sat", "a mat", "cat", "on the mat", "the cat on a mat", "mat", "sat a cat", ""]
@@ -251,6 +254,63 @@ def dtypes_of_inputs(folder):
             hub.KerasLayer(str(folder / name))(inputs)
         except TypeError as error:
             seen[name] = str(error)
+    return seen
+
+
+def trusting(folder):
+    """What a program may load that names the class, but did not write the file."""
+    import h5py
+    import tensorflow as tf
+
+    import tfhub_cache as hub
+
+    root = Path(tempfile.mkdtemp())
+    original = json.loads((folder / "handle.json").read_text())
+    by_name = {"custom_objects": {"KerasLayer": hub.KerasLayer}}
+
+    def saved(handle, name="model.keras"):
+        """The saved model of another program, with this handle in it."""
+        path = shutil.copy(folder / name, root / f"{len(list(root.iterdir()))}-{name}")
+        if name.endswith(".h5"):
+            with h5py.File(path, "r+") as file:
+                file.attrs["model_config"] = file.attrs["model_config"].replace(original, handle)
+            return path
+        with zipfile.ZipFile(folder / name) as before, zipfile.ZipFile(path, "w") as after:
+            for member in before.namelist():
+                content = before.read(member)
+                if member == "config.json":
+                    content = content.replace(original.encode(), handle.encode())
+                after.writestr(member, content)
+        return path
+
+    def model(*names):
+        return shutil.copytree(original, root.joinpath(*names))
+
+    beside, beside_h5, inside, locked = map(
+        str, (model("beside"), model("beside_h5"), model("some", "inside"), model("some", "locked"))
+    )
+    out = f"{root}/some/../far/{model('far', 'away').name}"
+    seen = {
+        "beside": load(tf, saved(beside), **by_name),
+        "beside, h5": load(tf, saved(beside_h5, "model.h5"), compile=False, **by_name),
+        "elsewhere": load(tf, saved(inside), **by_name),
+    }
+    hub.keras_layer.trust(f"{root}/some/*")
+    seen["a pattern"] = load(tf, saved(inside), **by_name)
+    seen["out of the pattern"] = load(tf, saved(out), **by_name)
+    (root / "models.lock").write_text(
+        json.dumps({"format": 2, "models": {locked: {"size": 1, "sha256": "0" * 64}}})
+    )
+    os.environ["TFHUB_LOCKFILE"] = str(root / "models.lock")
+    seen["a lock file"] = load(tf, saved(locked), **by_name)
+    del os.environ["TFHUB_LOCKFILE"]
+    os.environ |= {"TFHUB_OFFLINE": "yes", "TFHUB_TRUSTED_HANDLES": "https://tfhub.dev/google/*"}
+    for path in ("google/x/1", "google/../x/1", "google/%2e%2E/x/1", "else/x/1"):
+        try:
+            hub.KerasLayer.from_config({"handle": f"https://tfhub.dev/{path}"})
+        except Exception as error:
+            seen[path] = type(error).__name__
+    shutil.rmtree(root)
     return seen
 
 

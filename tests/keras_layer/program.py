@@ -850,6 +850,7 @@ if __name__ == "__main__":
             begun = time.monotonic()
             seen[name] = run(function)
             print(f"{time.monotonic() - begun:.1f} s: {name}", file=sys.stderr)
+    (work / "handle.json").write_text(json.dumps(str(folder / "sentences")))
     inputs = {"text": TEXTS, "image": lists(images_and_labels()[0])}
     (work / "inputs.json").write_text(json.dumps(inputs))
     (work / "seen.json").write_text(json.dumps(seen))

@@ -45,6 +45,22 @@ def test_keras_3_loads_a_model_where_this_library_was_imported_if_it_is_trusted(
     assert seen == dict.fromkeys(["not safe", "by default, then", "h5"], near(saved))
 
 
+def test_keras_3_loads_by_name_only_what_the_program_trusts(
+    ran: dict[str, Ran], loaded: Any
+) -> None:
+    saved = near(ran[KERAS_3].value("saving_a_text_model"))
+    (seen,) = loaded(KERAS_3, "trusting", ran[KERAS_3].folder)
+    for case in "elsewhere", "out of the pattern":
+        refusal = seen.pop(case)
+        assert refusal.startswith(REFUSED)
+        for words in ("hub.keras_layer.trust('/", "TFHUB_TRUSTED_HANDLES", "TFHUB_LOCKFILE"):
+            assert words in refusal
+    assert seen.pop("google/x/1") == "OfflineError"
+    for path in "google/../x/1", "google/%2e%2E/x/1", "else/x/1":
+        assert seen.pop(path) == "ValueError"
+    assert seen == dict.fromkeys(["beside", "beside, h5", "a pattern", "a lock file"], saved)
+
+
 def test_a_layer_of_a_url_is_loaded_again_from_the_cache_with_the_weights_that_were_saved(
     ran: dict[str, Ran],
     keras_models: Path,

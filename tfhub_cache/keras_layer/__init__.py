@@ -14,5 +14,6 @@ which models a saved file may run.
 """
 
 from tfhub_cache.keras_layer.layer import KerasLayer
+from tfhub_cache.keras_layer.trusting import trust
 
-__all__ = ["KerasLayer"]
+__all__ = ["KerasLayer", "trust"]

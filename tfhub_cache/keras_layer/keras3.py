@@ -140,7 +140,7 @@ class Base(keras.layers.Layer):  # type: ignore[misc]
 
     def _as(self, dtype: tf.DType, value: Any) -> Any:
         """Refuses or converts an input of float32 for a model that takes only another dtype."""
-        if not getattr(value, "dtype", None) in ("float32", tf.float32):
+        if getattr(value, "dtype", None) not in ("float32", tf.float32):
             return value
         if isinstance(value, keras.KerasTensor):
             raise TypeError(
