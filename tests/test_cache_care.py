@@ -600,7 +600,7 @@ def test_refreshing_a_path_or_with_a_resolver_of_ones_own_resolves_it(
             return "/mine"
 
     assert hub.cache.refresh(str(tmp_path)) == str(tmp_path)
-    implementations = hub.registry.resolver._implementations
+    implementations = hub.registry.resolver._impls
     hub.registry.resolver.add_implementation(Mine())
     try:
         assert hub.cache.refresh("mine://x") == "/mine"

@@ -3,11 +3,14 @@
 import logging
 import os
 import pickle
+import ssl
 import threading
 import time
+import urllib.request
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -31,6 +34,7 @@ from servers import (
 import tfhub_cache as hub
 from tfhub_cache.clients import http, session
 from tfhub_cache.errors import ArchiveError, DownloadError, ResolveError
+from tfhub_cache.resolver import HttpResolverBase
 from tfhub_cache.resolvers import archives as compressed
 
 MODEL = fake_model()
@@ -229,6 +233,32 @@ def test_certificate_checks_can_be_turned_off(
     handle = tls_host.publish("/m/1", ARCHIVE)
     monkeypatch.setenv("TFHUB_DISABLE_CERT_VALIDATION", "true")
     assert read_files(hub.resolve(handle)) == MODEL
+
+
+def test_a_resolver_whose_context_checks_no_certificates_checks_none(tls_host: Host) -> None:
+    handle = tls_host.publish("/m/1", ARCHIVE)
+    resolver = compressed.HttpArchiveResolver()
+    with pytest.raises(DownloadError, match="certificate verify failed"):
+        resolver(handle)
+    resolver._context.check_hostname = False
+    resolver._context.verify_mode = ssl.CERT_NONE
+    assert read_files(resolver(handle)) == MODEL
+
+
+def test_a_download_goes_through_the_function_that_a_program_has_put_in_place_of_ours(
+    tls_host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def urlopen(self: Any, request: urllib.request.Request) -> Any:
+        request.add_header("X-Team", "a")
+        return urllib.request.urlopen(request, context=ssl._create_unverified_context())
+
+    handle = tls_host.publish("/m/1", ARCHIVE)
+    monkeypatch.setattr(HttpResolverBase, "_call_urlopen", urlopen)
+    assert read_files(hub.resolve(handle)) == MODEL
+    (request,) = tls_host.requests
+    assert request.headers["X-Team"] == "a"
+    with pytest.raises(DownloadError, match="_call_urlopen raised HTTP Error 404"):
+        hub.resolve(handle + "0")
 
 
 def test_turning_certificate_checks_off_is_said_once_and_for_this_library_only(

@@ -24,9 +24,7 @@ class Prefix(resolver.Resolver):
 def chain(monkeypatch: pytest.MonkeyPatch):
     """The registry, which forgets what a test adds."""
     # What was added can't be removed in a public way.
-    monkeypatch.setattr(
-        registry.resolver, "_implementations", [*registry.resolver._implementations]
-    )
+    monkeypatch.setattr(registry.resolver, "_impls", [*registry.resolver._impls])
     return registry.resolver
 
 
@@ -58,9 +56,63 @@ def test_http_handles_are_known_by_their_scheme() -> None:
         def __call__(self, handle: str) -> str:
             return handle
 
-    assert Http().is_supported("http://host/m")
-    assert Http().is_supported("https://host/m")
-    assert not Http().is_supported("gs://bucket/m")
+    assert Http().is_http_protocol("http://host/m") is True
+    assert Http().is_http_protocol("https://host/m") is True
+    assert Http().is_http_protocol("gs://bucket/m") is False
+
+
+@pytest.mark.parametrize("base", [resolver.Resolver, resolver.HttpResolverBase])
+def test_a_resolver_that_does_not_say_what_it_supports_is_not_asked(chain, base, tmp_path) -> None:
+    class Silent(base):
+        def __call__(self, handle: str) -> str:
+            return "/silent"
+
+    chain.add_implementation(Silent())
+    assert hub.resolve(str(tmp_path)) == str(tmp_path)
+    assert Silent().is_supported("https://host/m") is False
+    assert Silent()("https://host/m") == "/silent"
+
+
+class Arguments:
+    """Supports a number of arguments, and returns them."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def is_supported(self, *args: object, **kwargs: object) -> bool:
+        return len(args) + len(kwargs) == self._count
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        return self._count, args, kwargs
+
+
+def test_a_register_hands_on_all_arguments_by_position_and_by_name() -> None:
+    register = registry.MultiImplRegister("test")
+    register.add_implementation(Arguments(1))
+    register.add_implementation(Arguments(2))
+    assert register(5) == (1, (5,), {})
+    assert register(5, b=6) == (2, (5,), {"b": 6})
+    assert register(a=5, b=6) == (2, (), {"a": 5, "b": 6})
+
+
+def test_a_register_says_what_is_not_supported_and_which_were_asked() -> None:
+    register = registry.MultiImplRegister("test")
+    with pytest.raises(RuntimeError) as nothing:
+        register(1, 2, a=3)
+    assert str(nothing.value) == (
+        "Missing implementation that supports: test(*(1, 2), **{'a': 3}). Tried []"
+    )
+    register.add_implementation(Arguments(2))
+    register.add_implementation(Prefix("a://", "/a"))
+    with pytest.raises(RuntimeError, match=r"Tried \['Prefix', 'Arguments'\]"):
+        register("b://")
+    register.clear_implementations()
+    with pytest.raises(RuntimeError, match=r"Tried \[\]"):
+        register("a://")
+
+
+def test_a_handle_can_be_given_by_its_name(tmp_path) -> None:
+    assert registry.resolver(handle=str(tmp_path)) == str(tmp_path)
 
 
 def test_without_any_resolver_the_error_names_those_that_were_tried() -> None:

@@ -6,8 +6,8 @@ Programs written for tensorflow_hub add their own with `registry.resolver.add_im
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
-from tfhub_cache.resolver import Resolver
 from tfhub_cache.resolvers.archives import (
     GcsArchiveResolver,
     HttpArchiveResolver,
@@ -18,25 +18,47 @@ from tfhub_cache.resolvers.paths import PathResolver
 from tfhub_cache.urls import as_meant
 
 
-class Registry:
-    """A list of resolvers that is called like a resolver."""
+class MultiImplRegister:
+    """A list of implementations that is called like one of them; the name is tensorflow_hub's."""
 
-    def __init__(self, name: str, implementations: Iterable[Resolver] = ()) -> None:
+    def __init__(self, name: str, implementations: Iterable[Any] = ()) -> None:
         self._name = name
-        self._implementations = list(implementations)
+        self._impls = list(implementations)
 
-    def add_implementation(self, impl: Resolver) -> None:
-        """Adds a resolver, which comes before all that were added earlier.
+    def add_implementation(self, impl: Any) -> None:
+        """Adds an implementation, which comes before all that were added earlier.
 
         Args:
-            impl: an object with `is_supported(handle)` and `__call__(handle)`; see
-                `tfhub_cache.resolver.Resolver`.
+            impl: an object with `is_supported` and `__call__`, which take the same arguments; for
+                handles, see `tfhub_cache.resolver.Resolver`.
         """
-        self._implementations.append(impl)
+        self._impls.append(impl)
 
     def clear_implementations(self) -> None:
-        """Removes all resolvers, including the built-in ones."""
-        self._implementations.clear()
+        """Removes all implementations, including the built-in ones."""
+        self._impls.clear()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the implementation that was added last of those that support the arguments.
+
+        Raises:
+            RuntimeError: if none supports them; the message lists those that were asked.
+        """
+        return self._supporting(*args, **kwargs)(*args, **kwargs)
+
+    def _supporting(self, *args: Any, **kwargs: Any) -> Any:
+        for implementation in reversed(self._impls):
+            if implementation.is_supported(*args, **kwargs):
+                return implementation
+        tried = [type(implementation).__name__ for implementation in reversed(self._impls)]
+        raise RuntimeError(
+            f"Missing implementation that supports: {self._name}(*{args!r}, **{kwargs!r}). "
+            f"Tried {tried!r}"
+        )
+
+
+class Registry(MultiImplRegister):
+    """A list of resolvers that is called like a resolver."""
 
     def __call__(self, handle: str) -> str:
         """Resolves `handle` with the resolver that was added last of those that support it.
@@ -52,9 +74,10 @@ class Registry:
             OSError, ValueError: see `tfhub_cache.resolve`.
         """
         meant = as_meant(handle)
-        implementation = self._implementation(meant)
-        as_written = None if meant == handle else cached_as_written(implementation, handle)
-        return as_written or implementation(meant)
+        resolver = self._supporting(meant)
+        as_written = None if meant == handle else cached_as_written(resolver, handle)
+        path: str = as_written or resolver(meant)
+        return path
 
     def refresh(self, handle: str) -> str:
         """Resolves `handle`, and downloads the model again even if it is in the cache.
@@ -71,18 +94,10 @@ class Registry:
             OSError: if the download fails. The cached model stays usable.
         """
         meant = as_meant(handle)
-        implementation = self._implementation(meant)
+        resolver = self._supporting(meant)
         # Resolvers written for tensorflow_hub don't have the method.
-        return getattr(implementation, "refresh", implementation)(meant)
-
-    def _implementation(self, handle: str) -> Resolver:
-        for implementation in reversed(self._implementations):
-            if implementation.is_supported(handle):
-                return implementation
-        tried = [type(implementation).__name__ for implementation in self._implementations[::-1]]
-        raise RuntimeError(
-            f"Missing implementation that supports: {self._name}({handle!r}). Tried {tried}"
-        )
+        path: str = getattr(resolver, "refresh", resolver)(meant)
+        return path
 
 
 resolver = Registry(

@@ -7,14 +7,21 @@ line.
 from __future__ import annotations
 
 import abc
+import functools
+import os
+from typing import TYPE_CHECKING, Any
 
 from tfhub_cache import settings
 from tfhub_cache.settings import ModelLoadFormat
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = [
     "HttpResolverBase",
     "ModelLoadFormat",
     "Resolver",
+    "create_local_module_dir",
     "model_load_format",
     "tfhub_cache_dir",
 ]
@@ -38,9 +45,8 @@ class Resolver(abc.ABC):
         ```
     """
 
-    @abc.abstractmethod
     def is_supported(self, handle: str) -> bool:
-        """Whether this resolver can resolve handles of this form.
+        """Whether this resolver can resolve handles of this form; by default, none.
 
         Args:
             handle: the handle as the user wrote it.
@@ -48,6 +54,7 @@ class Resolver(abc.ABC):
         Returns:
             True if `__call__` takes the handle, whether or not the model exists.
         """
+        return False
 
     @abc.abstractmethod
     def __call__(self, handle: str) -> str:
@@ -81,15 +88,40 @@ class Resolver(abc.ABC):
 
 
 class HttpResolverBase(Resolver):
-    """A resolver of http:// and https:// handles."""
+    """A resolver of http:// and https:// handles.
+
+    Attributes:
+        _context: the TLS context of `_call_urlopen`. Where a program has made it one that checks no
+            certificates, the built-in resolvers check none either. The name is tensorflow_hub's.
+    """
 
     def is_http_protocol(self, handle: str) -> bool:
         """Whether the handle is an http(s) URL."""
         return handle[:8].lower().startswith(("http://", "https://"))
 
-    def is_supported(self, handle: str) -> bool:
-        """Whether the handle is an http(s) URL; subclasses may support fewer."""
-        return self.is_http_protocol(handle)
+    @functools.cached_property
+    def _context(self) -> ssl.SSLContext:
+        import ssl
+
+        return ssl.create_default_context()
+
+    def _set_url_context(self, context: ssl.SSLContext) -> None:
+        self._context = context
+
+    def _call_urlopen(self, request: Any) -> Any:
+        """Opens a URL, for subclasses of programs.
+
+        The built-in resolver of archives downloads with it if a program has replaced it.
+        """
+        import urllib.request
+
+        return urllib.request.urlopen(request, context=self._context)  # noqa: S310
+
+
+def checks_certificates(resolver: HttpResolverBase) -> bool:
+    """Whether TLS certificates are checked, by the setting and by what a program has set."""
+    context = vars(resolver).get("_context")  # without making one
+    return not settings.DISABLE_CERT_VALIDATION.value() and getattr(context, "verify_mode", 1) != 0
 
 
 def tfhub_cache_dir(default_cache_dir: str | None = None, use_temp: bool = False) -> str | None:
@@ -114,3 +146,9 @@ def model_load_format() -> str:
         ValueError: if it is unknown.
     """
     return settings.LOAD_FORMAT.value().value
+
+
+def create_local_module_dir(cache_dir: str, module_name: str) -> str:
+    """Makes the cache folder, and returns the path of a folder in it, which is not made."""
+    os.makedirs(cache_dir, exist_ok=True)
+    return os.path.join(cache_dir, module_name)

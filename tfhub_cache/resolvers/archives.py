@@ -14,13 +14,14 @@ from tfhub_cache import pins, settings
 from tfhub_cache.errors import CacheError, ResolveError, reason
 from tfhub_cache.fetching.lookup import open_cache
 from tfhub_cache.pins import Locked, Pin
-from tfhub_cache.resolver import HttpResolverBase, Resolver
+from tfhub_cache.resolver import HttpResolverBase, Resolver, checks_certificates
 from tfhub_cache.source.contract import Source
 from tfhub_cache.source.mirrors import addresses
 from tfhub_cache.urls import Origin, append_query, as_meant, key_of, origin, redact, request_target
 
 _CN_PAGES = Origin("https", "hub.tensorflow.google.cn", 443)
 _CN_ARCHIVES = "https://gcs.tensorflow.google.cn/tfhub-modules"
+_OURS = HttpResolverBase._call_urlopen
 _ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 
 
@@ -71,6 +72,10 @@ class HttpArchiveResolver(_ArchiveResolver, HttpResolverBase):
         )
 
     def _sources(self, handle: str) -> Sequence[Source]:
+        if type(self)._call_urlopen is not _OURS:
+            from tfhub_cache.resolvers.urlopen import OpenedArchive
+
+            return [OpenedArchive(handle, archive_url(handle), self._call_urlopen)]
         from tfhub_cache.source.http import HttpArchive
 
         return [
@@ -79,7 +84,7 @@ class HttpArchiveResolver(_ArchiveResolver, HttpResolverBase):
                 address.url,
                 timeout=settings.HTTP_TIMEOUT.value(),
                 min_rate=settings.HTTP_MIN_RATE.value(),
-                verify=not settings.DISABLE_CERT_VALIDATION.value(),
+                verify=checks_certificates(self),
                 is_mirror=address.is_mirror,
             )
             for address in addresses(

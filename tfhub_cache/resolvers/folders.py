@@ -11,7 +11,7 @@ import re
 from tfhub_cache import offline, settings
 from tfhub_cache.errors import LockfileError, ProtocolError
 from tfhub_cache.fetching import interruption
-from tfhub_cache.resolver import HttpResolverBase
+from tfhub_cache.resolver import HttpResolverBase, checks_certificates
 from tfhub_cache.resolvers.paths import PathResolver
 from tfhub_cache.source.mirrors import addresses, first_that_serves
 from tfhub_cache.urls import append_query, redact
@@ -48,11 +48,15 @@ class HttpFolderResolver(HttpResolverBase):
             settings.MIRROR.value(),
         )
         return first_that_serves(
-            handle, places, lambda place: PathResolver()(_ask_for_folder(handle, place.url))
+            handle,
+            places,
+            lambda place: PathResolver()(
+                _ask_for_folder(handle, place.url, checks_certificates(self))
+            ),
         )
 
 
-def _ask_for_folder(handle: str, url: str) -> str:
+def _ask_for_folder(handle: str, url: str, verify: bool) -> str:
     from tfhub_cache.clients import http  # requests: only when something is asked
 
     with http.get(
@@ -60,7 +64,7 @@ def _ask_for_folder(handle: str, url: str) -> str:
         url,
         timeout=settings.HTTP_TIMEOUT.value(),
         min_rate=settings.HTTP_MIN_RATE.value(),
-        verify=not settings.DISABLE_CERT_VALIDATION.value(),
+        verify=verify,
         pause=interruption.pause,
         redirects=http.REDIRECTS - {_SEE_OTHER},
     ) as answer:
