@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import io
 import json
 import multiprocessing
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,9 +25,11 @@ INSTALL = "import tfhub_cache; tfhub_cache.install_as_tensorflow_hub()\n"
 SUBMODULES = (
     "compressed_module_resolver",
     "config",
+    "file_utils",
     "module_v2",
     "registry",
     "resolver",
+    "tf_utils",
     "uncompressed_module_resolver",
     "version",
 )
@@ -253,8 +257,7 @@ def test_every_module_of_tensorflow_hub_that_programs_use_is_there() -> None:
     assert real.version == "0.16.1"
     there = {Path(file).stem for file in real.files or () if file.suffix == ".py"}
     ours = {path.stem for path in Path(stand_in.FOLDER, "tensorflow_hub").glob("*.py")}
-    assert there - ours == {"file_utils", "tf_utils"}  # which only itself uses
-    assert ours <= there
+    assert there == ours
 
 
 def test_the_import_system_knows_its_modules(run_python) -> None:
@@ -292,13 +295,89 @@ def test_a_registry_that_was_cleared_can_be_filled_again(run_python, tmp_path: P
     code = f"""
 import tensorflow_hub as hub
 from tensorflow_hub import config
-before = [type(each) for each in hub.registry.resolver._implementations]
+before = [type(each) for each in hub.registry.resolver._impls]
 hub.registry.resolver.clear_implementations()
 config._run()
-assert [type(each) for each in hub.registry.resolver._implementations] == before
+assert [type(each) for each in hub.registry.resolver._impls] == before
 assert hub.resolve({str(tmp_path)!r}) == {str(tmp_path)!r}
 """
     run_python(INSTALL + code).check()
+
+
+def test_what_a_test_replaces_in_module_v2_takes_effect(run_python) -> None:
+    code = """
+from unittest import mock
+import tensorflow_hub as hub
+from tensorflow_hub import module_v2
+with mock.patch.object(module_v2, "resolve", side_effect=KeyError("replaced")):
+    for load in hub.load, tfhub_cache.load:
+        try:
+            load("https://example.com/m/1")
+        except KeyError as error:
+            print(error)
+assert module_v2.resolve is tfhub_cache.resolve is tfhub_cache.loading.resolve
+"""
+    tensorflow = "import sys, types; sys.modules['tensorflow'] = types.ModuleType('tensorflow')\n"
+    done = run_python(INSTALL + tensorflow + code).check()
+    assert done.stdout == "'replaced'\n" * 2
+
+
+def test_an_archive_is_unpacked_and_one_that_would_leave_its_folder_is_not(
+    run_python, tmp_path: Path
+) -> None:
+    for name, member in ("good", "./variables/a"), ("bad", "../a"):
+        with tarfile.open(tmp_path / f"{name}.tar.gz", "w:gz") as archive:
+            file = tarfile.TarInfo(member)
+            file.size = 3
+            archive.addfile(file, io.BytesIO(b"abc"))
+    code = """
+import tensorflow_hub as hub
+from tensorflow_hub import file_utils, resolver, tf_utils
+sizes = []
+with open("good.tar.gz", "rb") as file:
+    file_utils.extract_tarfile_to_destination(file, "out", log_function=sizes.append)
+print(open("out/variables/a").read(), sizes)
+try:
+    with open("bad.tar.gz", "rb") as file:
+        file_utils.extract_tarfile_to_destination(file, "out")
+except ValueError as error:
+    print(error)
+print(resolver.create_local_module_dir("cache/of", "m"), __import__("os").path.isdir("cache/of"))
+print([tf_utils.bytes_to_readable_str(n, True) for n in (None, 0, 1023, 1024, 1 << 20, 3 << 40)])
+print(tf_utils.absolute_path("gs://b/m"), tf_utils.absolute_path("/a/../b"))
+"""
+    done = run_python(INSTALL + code, cwd=tmp_path).check()
+    assert done.stdout.splitlines() == [
+        "abc [3]",
+        "Relative path '../a' is invalid.",
+        "cache/of/m True",
+        "['None', '0B', '1023B', '1.00kB', '1.00MB', '3072.00GB']",
+        "gs://b/m /b",
+    ]
+
+
+def test_in_a_notebook_of_kaggle_its_pages_go_to_the_models_that_are_attached(
+    write: Callable[[str, str], Path], run_python, tmp_path: Path
+) -> None:
+    write("kagglehub.py", "def model_download(handle): return '/kaggle/input/' + handle")
+    code = """
+import tensorflow_hub as hub
+for page in "a/b/TensorFlow2/c/1", "a/b/frameworks/tensorFlow2/variations/c/versions/2":
+    print(hub.resolve("https://www.kaggle.com/models/" + page))
+print(type(hub.registry.resolver._impls[-1]).__name__)
+"""
+    notebook = {"KAGGLE_KERNEL_RUN_TYPE": "Interactive", "KAGGLE_USER_SECRETS_TOKEN": "secret"}
+    done = run_python(INSTALL + code, cwd=tmp_path, env=notebook).check()
+    assert done.stdout.splitlines() == [
+        "/kaggle/input/a/b/tensorflow2/c/1",
+        "/kaggle/input/a/b/tensorflow2/c/2",
+        "KaggleFileResolver",
+    ]
+    elsewhere = (
+        "import tensorflow_hub as hub\nprint(type(hub.registry.resolver._impls[-1]).__name__)"
+    )
+    done = run_python(INSTALL + elsewhere, cwd=tmp_path).check()
+    assert done.stdout == "HttpArchiveResolver\n"
 
 
 def test_a_pickle_that_names_tensorflow_hub_can_be_read(run_python) -> None:
@@ -313,7 +392,7 @@ for name in "ModelLoadFormat", "PathResolver":
 @pytest.mark.parametrize(
     ("statement", "message"),
     [
-        ("import tensorflow_hub.tf_utils", "ModuleNotFoundError: No module named 'tensorflow_hub."),
+        ("import tensorflow_hub.tf_v1", "ModuleNotFoundError: No module named 'tensorflow_hub."),
         ("from tensorflow_hub.tools import search", "No module named 'tensorflow_hub.tools'. tf"),
         ("tensorflow_hub.Module", "AttributeError: module 'tensorflow_hub' has no attribute 'Mod"),
     ],

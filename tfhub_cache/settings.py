@@ -255,6 +255,13 @@ def environment_with_path(folder: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{path}" if path else folder}
 
 
+def is_in_kaggle_notebook() -> bool:
+    """Whether this process runs in a notebook of Kaggle, which can attach models."""
+    return bool(
+        os.environ.get("KAGGLE_KERNEL_RUN_TYPE") and os.environ.get("KAGGLE_USER_SECRETS_TOKEN")
+    )
+
+
 def is_completing() -> bool:
     """Whether a shell runs this process to complete a command line."""
     return "_ARGCOMPLETE" in os.environ

@@ -14,6 +14,7 @@ which models a saved file may run.
 """
 
 from tfhub_cache.keras_layer.layer import KerasLayer
+from tfhub_cache.keras_layer.model import load_module
 from tfhub_cache.keras_layer.trusting import trust
 
-__all__ = ["KerasLayer", "trust"]
+__all__ = ["KerasLayer", "load_module", "trust"]

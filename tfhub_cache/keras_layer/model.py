@@ -16,8 +16,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfhub_cache import urls
-from tfhub_cache.loading import load
+from tfhub_cache import loading, urls
 
 _TF1_DEFAULT = "default"
 _PLAIN = (str, bytes, bool, int, float)
@@ -53,7 +52,7 @@ class HubModel:
     load_options: InitVar[tf.saved_model.LoadOptions | None]
 
     def __post_init__(self, load_options: tf.saved_model.LoadOptions | None) -> None:
-        self.resolved = _resolved(self.handle, self.tags, load_options)
+        self.resolved = load_module(self.handle, self.tags, load_options)
         self.is_tf1: bool = getattr(self.resolved, "_is_hub_module_v1", False)
         if self.is_tf1:
             self.signature = self.signature or _TF1_DEFAULT
@@ -245,16 +244,29 @@ def as_tensors(inputs: Any) -> Any:
     return tf.constant(inputs) if plain else inputs
 
 
-def _resolved(
-    handle: Any, tags: str | Collection[str] | None, load_options: tf.saved_model.LoadOptions | None
+def load_module(
+    handle: Any,
+    tags: str | Collection[str] | None = None,
+    load_options: tf.saved_model.LoadOptions | None = None,
 ) -> Any:
+    """What a layer calls: the object behind a handle, or a callable itself.
+
+    Args:
+        handle: a handle for `resolve`, or a callable.
+        tags: the graph variant to load; see `load`. None for a callable.
+        load_options: options of TensorFlow for loading; see `load`. None for a callable.
+
+    Raises:
+        ValueError: if the handle is neither, or a callable is given what is for handles only.
+        OSError: if the handle can't be resolved; see `resolve`.
+    """
     if functions := _functions_of(handle):
         raise ValueError(
             f"Expected a string, got {handle!r}, which can't be called. Pass one of its functions "
             f"instead: {', '.join(functions)}."
         )
     if not callable(handle):
-        return load(handle, tags=tags, options=load_options)
+        return loading.load(handle, tags=tags, options=load_options)
     for name, value in (("tags", tags), ("load_options", load_options)):
         if value is not None:
             raise ValueError(
