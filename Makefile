@@ -66,7 +66,7 @@ clean:  ## remove what the commands made
 
 .venv/dev: .venv/demo
 	$(BIN)/python -m pip install --quiet --group dev
-	$(BIN)/python -m pip install --quiet --no-deps --group compat
+	$(BIN)/python -m pip install --quiet --no-deps --group compat --group clients
 	npm install --silent --no-audit --no-fund --fetch-retries 1 --fetch-timeout 60000 --prefix .venv/azurite $(AZURITE) || \
 		echo "Without azurite, the tests of a cache at Azure are skipped."
 	touch $@

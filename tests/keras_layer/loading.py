@@ -230,7 +230,7 @@ def dtypes_of_inputs(folder):
         def call(self, inputs):
             return self.encoder(inputs)
 
-    names = ("ids", "mask", "types")
+    names = ("input_word_ids", "input_mask", "input_type_ids")
     inputs = {name: tf.ones([2, 3], tf.int32) for name in names}
     model = Classifier()
     seen = {"answers": model(inputs).numpy().tolist()}

@@ -166,13 +166,14 @@ def token_ids(folder: Path) -> Path:
     root.table = tf.Variable(tf.reshape(tf.range(40.0), [10, 4]), name="table")
     root.variables = root.trainable_variables = [root.table]
     batch = {
-        name: tf.TensorSpec([None, None], tf.int32, name=name) for name in ("ids", "mask", "types")
+        name: tf.TensorSpec([None, None], tf.int32, name=name)
+        for name in ("input_word_ids", "input_mask", "input_type_ids")
     }
 
     @tf.function
     def call(inputs, training=False):
-        vectors = tf.gather(root.table, inputs["ids"] + inputs["types"])
-        shown = tf.cast(inputs["mask"], tf.float32)[..., tf.newaxis]
+        vectors = tf.gather(root.table, inputs["input_word_ids"] + inputs["input_type_ids"])
+        shown = tf.cast(inputs["input_mask"], tf.float32)[..., tf.newaxis]
         return {"pooled": tf.reduce_mean(vectors * shown, axis=1)}
 
     for training in (False, True):
