@@ -20,6 +20,7 @@ from worlds import HERE, KERAS_3, THEIRS, WORLDS, Ran
 MODELS = (
     models.keras_export,
     models.tf1_hub_module,
+    trainable_models.half_plus_one,
     trainable_models.images,
     trainable_models.of_unknown_shape,
     trainable_models.plain_module,

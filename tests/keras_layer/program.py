@@ -291,6 +291,23 @@ def trainings_that_learn() -> Any:
     return seen
 
 
+@case
+def only_what_is_listed_as_trainable_is_trained() -> Any:
+    """A model that is trained eagerly on NumPy's numbers to compute x / 2 + 6 near 10."""
+    inputs = keras.Input((1,))
+    hub_layer = layer("half_plus_one", trainable=True)
+    model = keras.Model(inputs, hub_layer(inputs))
+    seen = {"losses": lists(model.losses), "weights": weights(hub_layer)}
+    model.compile(keras.optimizers.SGD(0.002), "mean_squared_error", run_eagerly=True)
+    x = np.array([[9.0], [10.0], [11.0]] * 10)
+    model.fit(x, x / 2 + 6, batch_size=len(x), epochs=10, verbose=0)
+    answers = lists(model(np.array([[0.0], [10.0]], "float32")))
+    loaded = keras.models.model_from_json(
+        model.to_json(), custom_objects={"KerasLayer": hub.KerasLayer}
+    )
+    return seen | {"answers": answers, "from json": lists(loaded(x[:3].astype("float32")))}
+
+
 # Mixed precision.
 
 

@@ -51,6 +51,7 @@ def near(value: Any) -> Any:
         "three_steps_with_a_frozen_image_model",
         "thawing_and_freezing",
         "the_weights_are_those_of_the_model",
+        "only_what_is_listed_as_trainable_is_trained",
         "training_on_two_devices",
         "a_training_loop_on_two_devices",
         "trainings_that_learn",

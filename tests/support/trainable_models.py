@@ -181,3 +181,18 @@ def token_ids(folder: Path) -> Path:
     root.__call__ = call
     tf.saved_model.save(root, str(folder))
     return folder
+
+
+def half_plus_one(folder: Path) -> Path:
+    """Computes x / 2 + 1, lists only the half as trainable, and has an L2 loss."""
+    import tensorflow as tf
+
+    root = tf.train.Checkpoint()
+    root.kernel, root.bias = tf.Variable([[0.5]], name="kernel"), tf.Variable([1.0], name="bias")
+    root.variables, root.trainable_variables = [root.kernel, root.bias], [root.kernel]
+    root.regularization_losses = [tf.function(lambda: 0.01 * tf.reduce_sum(root.kernel**2), [])]
+    root.__call__ = tf.function(
+        lambda x: x @ root.kernel + root.bias, [tf.TensorSpec([None, 1], tf.float32)]
+    )
+    tf.saved_model.save(root, str(folder))
+    return folder
