@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,24 +22,8 @@ _ARGUMENTS = {
     *("implementation", "input_dim", "input_shape", "name", "weights"),
 }
 """The arguments of layers of Keras."""
-_OWN = {
-    *("_model", "_noted", "trainable", "_trainable_weights", "_non_trainable_weights"),
-    *("_name", "_name_scope", "_scope_name"),
-}
-"""The attributes of these layers that are not those of a layer of Keras."""
-
-
-@dataclass
-class _Noted:
-    """What a layer is made with, besides its variables.
-
-    Attributes:
-        arguments: the arguments of a layer of Keras, except `trainable`.
-        losses: functions without arguments.
-    """
-
-    arguments: dict[str, Any]
-    losses: list[Callable[[], Any]] = field(default_factory=list)
+_NOTES = ("_arguments_of_layer", "_loss_functions", "_trainable_weights", "_non_trainable_weights")
+"""The attributes that note what the layer is made with."""
 
 
 class Base(tf.Module):  # type: ignore[misc]
@@ -54,19 +37,20 @@ class Base(tf.Module):  # type: ignore[misc]
     def __init__(self, trainable: bool = True, **kwargs: Any) -> None:
         if unknown := kwargs.keys() - _ARGUMENTS:
             raise TypeError(f"hub.KerasLayer does not know the arguments {sorted(unknown)}.")
+        given = set(self.__dict__)  # by a subclass
         tf.Module.__init__(self)
         self.trainable = trainable
-        self._noted = _Noted(kwargs)
-        # Where tf.Module looks for variables. As attributes that are set, checkpoints would have
-        # them; there they are those of `_func`.
-        self.__dict__.update(_trainable_weights=[], _non_trainable_weights=[])
+        # tf.Module finds variables there. As attributes that are set, checkpoints would have them,
+        # too, which have those of `_func`.
+        self.__dict__.update(zip(_NOTES, (kwargs, [], [], []), strict=True))
+        self.__dict__["_own"] = {"_own", *self.__dict__} - given
 
     def _adopt(self, variable: Any, trainable: bool) -> None:
         (self._trainable_weights if trainable else self._non_trainable_weights).append(variable)
 
     def add_loss(self, loss: Callable[[], Any]) -> None:
         """Notes a loss of the model."""
-        self._noted.losses.append(loss)
+        self._loss_functions.append(loss)
 
     # What a program without Keras uses.
 
@@ -85,7 +69,7 @@ class Base(tf.Module):  # type: ignore[misc]
         if not (tf.is_tensor(value) and value.dtype.is_floating):
             return value
         try:
-            dtype = tf.as_dtype(self._noted.arguments.get("dtype") or tf.float32)
+            dtype = tf.as_dtype(self._arguments_of_layer.get("dtype") or tf.float32)
         except TypeError:  # a policy of Keras
             dtype = tf.float32
         return tf.cast(value, dtype) if dtype.is_floating else value
@@ -96,12 +80,12 @@ class Base(tf.Module):  # type: ignore[misc]
     @property
     def name(self) -> str:
         """The argument `name`, or what TensorFlow names the object."""
-        return str(self._noted.arguments.get("name") or self._name)
+        return str(self._arguments_of_layer.get("name") or self._name)
 
     @property
     def losses(self) -> list[Any]:
         """The regularization losses of the model."""
-        return [loss() for loss in self._noted.losses]
+        return [loss() for loss in self._loss_functions]
 
     @property
     def trainable_weights(self) -> list[tf.Variable]:
@@ -162,18 +146,18 @@ class Base(tf.Module):  # type: ignore[misc]
         layer = self._class_for(keras)
         made = layer.__new__(layer)  # in which Keras sets attributes; both objects share them
         _change(self, layer, made.__dict__)
+        arguments, losses, trained, others = (attributes[name] for name in _NOTES)
         try:
             self.__dict__["_model"] = attributes["_model"]
-            noted, arguments = attributes["_noted"], attributes["_noted"].arguments
             choosing.base_for(keras).__init__(self, attributes["trainable"], **arguments)  # type: ignore[misc]
-            for variable in attributes["_trainable_weights"]:
+            for variable in trained:
                 self._adopt(variable, True)
-            for variable in attributes["_non_trainable_weights"]:
+            for variable in others:
                 self._adopt(variable, False)
-            for loss in noted.losses:
+            for loss in losses:
                 self.add_loss(loss)
             for name, value in attributes.items():
-                if name not in _OWN and not name.startswith("_self_"):
+                if name not in attributes["_own"] | {"_model"} and not name.startswith("_self_"):
                     setattr(self, name, value)
         except BaseException as error:
             _change(self, before, attributes)
