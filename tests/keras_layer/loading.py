@@ -76,7 +76,8 @@ def saved_by_tensorflow_hub(folder):
         return {
             "model.h5": load(tf, folder / "model.h5", safe_mode=False, compile=False, **options)
         }
-    seen = {name: load(tf, folder / name, **options) for name in ("model.keras", "model.h5")}
+    names = ("model.keras", "model.h5", "keras2_saved_model")
+    seen = {name: load(tf, folder / name, **options) for name in names}
     model = tf.keras.models.load_model(folder / "model.h5", **options)
     for weight in model.weights:
         weight.assign(tf.zeros_like(weight))
@@ -166,7 +167,9 @@ def which_keras(folder):
     module.layer = layer()
     with tempfile.TemporaryDirectory() as saved:
         tf.saved_model.save(module, saved)
-    seen["a module beside both"] = len(module.trainable_variables)
+    variables = len(module.trainable_variables)
+    keras.Sequential([module.layer])
+    seen["a module beside both"] = [variables, len(module.trainable_variables)]
 
     errors = []
     for use in (

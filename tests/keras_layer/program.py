@@ -834,6 +834,21 @@ def saving_an_image_model() -> Any:
 
 
 @case
+def names_of_layers() -> Any:
+    first, second = layer("images"), layer("images", name="my-layer")
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, [first(inputs), second(inputs)])
+    again = layer("images")
+    return [
+        model.get_layer("my-layer") is second,
+        model.layers[1] is first,
+        first.name.startswith("keras_layer"),
+        again.name != first.name,
+        [again.dtype if isinstance(again.dtype, str) else again.dtype.name, again.trainable],
+    ]
+
+
+@case
 def cloning() -> Any:
     model = text_model(trainable=True)
     clone = keras.models.clone_model(model)

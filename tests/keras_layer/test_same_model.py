@@ -83,6 +83,7 @@ def near(value: Any) -> Any:
         "loading_at_once",
         "saving_an_image_model",
         "cloning",
+        "names_of_layers",
         *OF_TENSORFLOW,
         *OF_SUBCLASSES,
     ],

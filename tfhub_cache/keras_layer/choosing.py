@@ -74,9 +74,9 @@ def running(frame: FrameType) -> str | None:
     return _keras_at(_module(frame))
 
 
-def is_tensorflow(frame: FrameType) -> bool:
+def is_tensorflow(frame: FrameType, module: str = "") -> bool:
     """Whether a frame is in TensorFlow, which looks at attributes before it sets them."""
-    return _module(frame).startswith("tensorflow.")
+    return _module(frame).startswith(f"tensorflow.{module}")
 
 
 def nearest(frame: FrameType | None) -> str | None:
@@ -97,10 +97,10 @@ def named(frame: FrameType, module: bool = False) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def guessed(frame: FrameType | None) -> str:
-    """The Keras of the nearest code that is of a Keras or names one; otherwise that of `tf`."""
+def guessed(frame: FrameType | None) -> str | None:
+    """The Keras of the nearest code that is of a Keras or names one."""
     seen = (running(one) or named(one, module=True) for one in stack(frame))
-    return next(filter(None, seen), None) or OF_TF
+    return next(filter(None, seen), None)
 
 
 def of_values(values: Iterable[Any]) -> str | None:

@@ -30,6 +30,7 @@ class Base(keras.layers.Layer):  # type: ignore[misc]
     """The base class of layers of Keras 3."""
 
     _keras = choosing.KERAS_3
+    _TF_MODULE_IGNORED_PROPERTIES = frozenset[str]()
     _model: Any
 
     def __init__(self, trainable: bool = True, dtype: Any = None, **kwargs: Any) -> None:
@@ -47,6 +48,7 @@ class Base(keras.layers.Layer):  # type: ignore[misc]
         )
         self._weights_of_model = Weights()
         self._adopted: list[Any] = []
+        self.__dict__["_found_by_modules"] = []
         self._loss_functions: list[Callable[[], Any]] = []
         # XLA can't compile parts of some SavedModels, such as tables and strings.
         self.supports_jit = False
@@ -59,6 +61,7 @@ class Base(keras.layers.Layer):  # type: ignore[misc]
             weight = self._weights_of_model.add(variable, trainable)
         if weight is not None:
             self._adopted.append(weight)
+            self.__dict__["_found_by_modules"].append(variable)
 
     def add_loss(self, loss: Any) -> None:
         """Adds a loss, which may be a function without arguments."""
@@ -110,10 +113,10 @@ class Base(keras.layers.Layer):  # type: ignore[misc]
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
-        if (
-            self.__dict__.get("_is_guess")
-            and choosing.running(sys._getframe(1)) == choosing.KERAS_2
-        ):
+        asker = sys._getframe(1)
+        if choosing.is_tensorflow(asker, "python.module.module"):
+            return tf.Module  # one around the layer then finds `_found_by_modules`
+        if self.__dict__.get("_is_guess") and choosing.running(asker) == choosing.KERAS_2:
             raise TypeError(_OF_TF_KERAS)
         return type(self)
 

@@ -232,6 +232,6 @@ class KerasLayer:
                 a string.
         """
         keras = getattr(cls, "_keras", None) or choosing.guessed(sys._getframe(1))
-        if keras == choosing.KERAS_3:
+        if (keras or choosing.OF_TF) == choosing.KERAS_3:
             trusting.check(config.get("handle"), safe_mode)
         return cls(**config)

@@ -79,7 +79,11 @@ class Base(tf.Module):  # type: ignore[misc]
 
     @property
     def name(self) -> str:
-        """The argument `name`, or what TensorFlow names the object."""
+        """The argument `name`, or what Keras names it, or else TensorFlow."""
+        asker = sys._getframe(1)
+        keras = None if choosing.is_tensorflow(asker) else choosing.guessed(asker)
+        if keras and not self._arguments_of_layer.get("name"):  # a name that no other layer has
+            return str(self._become(keras).name)
         return str(self._arguments_of_layer.get("name") or self._name)
 
     @property
@@ -124,7 +128,7 @@ class Base(tf.Module):  # type: ignore[misc]
         asker = sys._getframe(1)
         keras, is_guess = choosing.running(asker), False
         if keras is None and not name.startswith("_") and not choosing.is_tensorflow(asker):
-            keras, is_guess = choosing.guessed(asker), True
+            keras, is_guess = choosing.guessed(asker) or choosing.OF_TF, True
             keras = keras if hasattr(choosing.base_for(keras), name) else None
         if keras is None:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
