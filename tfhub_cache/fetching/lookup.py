@@ -102,7 +102,6 @@ class Cache:
             LockfileError: if what was downloaded is not what is locked.
         """
         key, shown = key_of(handle), redact(handle)
-        path = self.store.path(key)
         lock_timeout = settings.LOCK_TIMEOUT.value()
         max_size, keep_used = settings.CACHE_MAX_SIZE.value(), settings.CACHE_KEEP_USED.value()
         flaw = self._flaw(key, locked)
@@ -119,9 +118,9 @@ class Cache:
         try:
             if not sources:
                 if is_put_in_place():
-                    return path
+                    return self.store.path(key)
                 if flaw is not None and flaw.kind is FlawKind.NOT_PERMITTED:
-                    raise offline.refusal_of_unreadable(handle, path)
+                    raise offline.refusal_of_unreadable(handle, self.store.path(key))
                 raise offline.refusal(handle, self.root)
             if flaw is not None and flaw != ABSENT:
                 why = flaw.summary, printable(str(flaw))
@@ -138,7 +137,7 @@ class Cache:
             # Where the disk refuses, the entry may still be there: made by another process, say.
             if sources and not isinstance(error, ResolveError) and is_put_in_place():
                 logging.warning("'%s' is in the cache, but: %s", shown, error)
-                return path
+                return self.store.path(key)
             failure = self._explained(error, handle, flaw)
             if failure is error:
                 raise
@@ -147,7 +146,7 @@ class Cache:
             from tfhub_cache.fetching.eviction import make_room  # only where there is a limit
 
             make_room(self.store, max_size, keep_used, {key, *_spared.get()})
-        return path
+        return self.store.path(key)
 
     def pin(self, key: str) -> Pin:
         """What an entry consists of that `Store.flaw` has just found intact.
