@@ -179,7 +179,7 @@ def test_a_model_is_loaded_from_a_gs_cache_that_the_library_filled(
     handle = host.publish("/demo/text/1", archive_of(text_embedding))
     env = {"TFHUB_CACHE_DIR": "gs://test-bucket/models"}
     first = google.run(RESOLVE, handle, **env)
-    assert first["path"] == "gs://test-bucket/models/" + key_of(handle)
+    assert first["path"].startswith("gs://test-bucket/models/" + key_of(handle))
     google.ours.forget()
     for seen in (
         google.run(TEXT, handle, json.dumps(SENTENCES), **env),
@@ -325,8 +325,9 @@ def test_a_worker_without_this_machines_disk_loads_the_model_from_a_bucket(
     folder = google.put("gs://test-bucket/small/1/uncompressed", model)
     handle = host.publish("/small/1", models.pack(model), gcs=folder)
     seen = google.run(CLIENT, worker, handle, TFHUB_CACHE_DIR="gs://test-bucket/models")
-    cached = "gs://test-bucket/models/" + key_of(handle)
-    assert [one["path"] for one in seen["models"]] == [cached, folder]
+    cached, in_place = (one["path"] for one in seen["models"])
+    assert cached.startswith("gs://test-bucket/models/" + key_of(handle))
+    assert in_place == folder
     expected = tf.saved_model.load(str(model))().numpy()
     for one in seen["models"]:
         assert one["devices"] == ["/job:worker/replica:0/task:0/device:CPU:0"]

@@ -173,6 +173,9 @@ models are removed until it fits. By default there is no limit."""
 CACHE_KEEP_USED = Setting("TFHUB_CACHE_KEEP_USED", "1h", notation.parse_duration)
 """How long a model stays after its last use, however large the cache is: a duration, such as
 `12h`; `0`: not at all."""
+BUCKET_GRACE = Setting("TFHUB_BUCKET_GRACE", "1h", notation.parse_duration)
+"""How long the files of a model in a bucket stay after a newer one has replaced it, for programs
+that are reading them: a duration; `0`: not at all."""
 OFFLINE = Setting("TFHUB_OFFLINE", "no", notation.parse_boolean, flag="tfhub_offline")
 """`yes`: use no network; a model that is not in the cache is an error."""
 MIRROR = Setting("TFHUB_MIRROR", notation.DIRECT, notation.parse_mirrors)

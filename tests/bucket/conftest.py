@@ -13,9 +13,6 @@ from buckets import FILES, ROOT, Bucket
 from servers import Host, bucket_server
 from storage import Storage
 
-from tfhub_cache.store.bucket import claim as bucket_claim
-from tfhub_cache.store.bucket import store as bucket
-
 SPELLINGS = itertools.count(1)
 
 
@@ -36,7 +33,6 @@ def storage(emulator: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", front.url)
         # Another spelling for each test: the process remembers caches by it.
         monkeypatch.setenv("TFHUB_CACHE_DIR", ROOT + "/" * next(SPELLINGS))
-        monkeypatch.setattr(bucket._BucketContender, "poll_seconds", 0.02)  # to be quick
         yield front
 
 
@@ -61,10 +57,3 @@ def objects(emulator: str, storage: Storage) -> Bucket:
 @pytest.fixture
 def handle(host: Host, storage: Storage) -> str:
     return host.publish("/demo/model/1", models.pack_files(FILES))
-
-
-@pytest.fixture
-def silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No process gives signs of life, as if asleep or cut off; and here all are one."""
-    monkeypatch.setattr(bucket_claim.BucketClaim, "_beat", lambda self, seconds: None)
-    monkeypatch.setenv("TFHUB_LOCK_TIMEOUT", "0.4")

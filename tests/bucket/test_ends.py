@@ -1,183 +1,155 @@
-"""A cache in a bucket, ended before each request in turn: by a kill, or by Ctrl-C.
+"""A process that is killed at each request to a bucket in turn: while it fills, refreshes, removes.
 
-Whatever is left: a part is no model, nobody waits, and the next one, or a prune, tidies up.
+A reader then has the old model or the new one, whole, and a prune leaves nothing else.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
-import threading
-from collections import Counter
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import models
 import pytest
-from buckets import FILES, HERE, ROOT, Bucket
-from entries import as_another_process, key_of
-from processes import dead_pid
-from servers import Host, archive, cut, in_turn, status
-from storage import Storage
+from buckets import FILES, ROOT, Bucket
+from entries import as_another_process
+from servers import Host, archive, status
+from storage import Call, Storage
 
 import tfhub_cache as hub
-from tfhub_cache import settings
-from tfhub_cache.clients import gcs
-from tfhub_cache.store.bucket.store import BucketStore
 
-pytestmark = [pytest.mark.once, pytest.mark.timeout(300)]
-
-PATH = "/demo/model/1"
-NEW = models.fake_model(size=21_000, seed=5)
-PART = {name: content for name, content in FILES.items() if not name.startswith("assets/")}
-PACKED, PACKED_NEW = models.pack_files(FILES), models.pack_files(NEW)
-TENSORFLOW_HUB = "0123456789abcdef0123456789abcdef"
-DEAD = dead_pid()
-ASKS = ("find", "cat_file", "cat", "open", "cp_file", "pipe_file", "put_file", "info", "rm_file")
-
-
-class Killed(BaseException):
-    """The process is no more: whatever it would still do does not happen."""
-
-
-class Client:
-    """A file system that ends the program before one of its calls.
-
-    Calls are told by what they are about, and not by their number: some are made by threads.
-    """
-
-    def __init__(self, point: tuple[Any, ...] | None, end: type[BaseException]) -> None:
-        self._real = gcs.file_system(settings.STORAGE_EMULATOR_HOST.value(), 60)
-        self._point, self._end = point, end
-        self._counts: Counter[tuple[str, str]] = Counter()
-        self._lock = threading.Lock()
-        self._is_dead = False
-        self.points: list[tuple[Any, ...]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        function = getattr(self._real, name)
-        if name not in (*ASKS, "call"):
-            return function
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            about = f"{args} {kwargs.get('name')} {kwargs.get('prefix')}"
-            about = re.sub("cache-[0-9a-f]{32}|'/[^']*'", "UID", about)
-            with self._lock:
-                if self._is_dead:
-                    raise Killed
-                self._counts[name, about] += 1
-                point = (name, about, self._counts[name, about])
-                self.points.append(point)
-                self._is_dead = point == self._point and self._end is Killed
-            is_main = threading.current_thread() is threading.main_thread()
-            if point == self._point and (is_main or self._end is Killed):
-                raise self._end
-            return function(*args, **kwargs)
-
-        return call
-
-
-def a_newer_one(host: Host, objects: Bucket, handle: str) -> None:
-    hub.resolve(handle)
-    host.publish(PATH, archive(PACKED_NEW))
-
-
-def a_broken_one(host: Host, objects: Bucket, handle: str) -> None:
-    host.publish(PATH, in_turn(cut(PACKED, after=len(PACKED) * 9 // 10), status(404)))
-
-
-def a_dead_tensorflow_hub(host: Host, objects: Bucket, handle: str) -> None:
-    objects.put(key_of(handle), PART)
-    objects[f"{key_of(handle)}.{TENSORFLOW_HUB}.tmp/saved_model.pb"] = b"x"
-    objects[f"{key_of(handle)}.lock"] = f"{HERE}.{DEAD}.{TENSORFLOW_HUB}".encode()
-
-
-def prune(handle: str) -> None:
-    hub.cache.prune()
-
-
-def fail(handle: str) -> None:
-    with contextlib.suppress(OSError):
-        hub.resolve(handle)
-
-
-# It takes about a second for two requests, so these are those in which most can go wrong.
-SCENARIOS = [
-    (a_dead_tensorflow_hub, prune, Killed),
-    (a_newer_one, hub.cache.refresh, Killed),
-    (a_broken_one, fail, KeyboardInterrupt),
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here"),
 ]
 
+PATH = "/demo/latest"
+NEW = models.fake_model(size=21_000, seed=5)
 
-@pytest.mark.parametrize(
-    ("there", "act", "end"), SCENARIOS, ids=[f"{s.__name__}-{a.__name__}" for s, a, _ in SCENARIOS]
-)
-def test_ended_at_any_request_it_leaves_no_part_that_looks_whole_and_nothing_that_stays(
+PROGRAM = """
+import os, sys
+import gcsfs.core, requests
+import tfhub_cache as hub
+import tfhub_cache.fetching.download, tfhub_cache.source.http, tfhub_cache.store.bucket.store
+
+for line in sys.stdin:
+    what, handle = line.split()
+    pid = os.fork()  # one for each, as it takes a second to import what is above
+    if pid == 0:
+        act = {"resolve": hub.resolve, "refresh": hub.cache.refresh}
+        act.get(what, lambda handle: hub.cache.remove([handle]))(handle)
+        os._exit(0)
+    print(pid, flush=True)
+    print(os.waitpid(pid, 0)[1], flush=True)
+"""
+
+
+class Processes:
+    """Makes processes, one after the other."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._parent = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM],
+            env={**os.environ, "TFHUB_BUCKET_GRACE": "0"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, what: str, handle: str, killed_at: int) -> bool:
+        """Runs a process and kills it at its so manieth request; whether it came to that."""
+        assert self._parent.stdin is not None
+        pids: list[int] = []
+
+        def kill(call: Call) -> None:
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            call.request.cut()
+
+        fault = self._storage.fault(lambda call: True, kill, every=killed_at, times=1)
+        started = self._storage.hold()  # its number is known before its first request is answered
+        self._parent.stdin.write(f"{what} {handle}\n")
+        self._parent.stdin.flush()
+        pids.append(self._read())
+        started.set()
+        ended = self._read()
+        self._storage.mend()
+        self._storage.settle()
+        assert ended == (signal.SIGKILL if fault.met else 0)
+        return bool(fault.met)
+
+    def close(self) -> None:
+        self._parent.communicate("")
+
+    def _read(self) -> int:
+        assert self._parent.stdout is not None
+        return int(self._parent.stdout.readline())
+
+
+@pytest.fixture
+def processes(storage: Storage) -> Iterator[Processes]:
+    processes = Processes(storage)
+    yield processes
+    processes.close()
+
+
+@pytest.mark.parametrize("what", ["resolve", "refresh", "remove"])
+def test_killed_at_any_request_it_leaves_the_old_model_or_the_new_one_and_a_prune_nothing_else(
     host: Host,
     storage: Storage,
     objects: Bucket,
+    processes: Processes,
     monkeypatch: pytest.MonkeyPatch,
-    there: Callable[[Host, Bucket, str], None],
-    act: Callable[[str], Any],
-    end: type[BaseException],
+    what: str,
 ) -> None:
-    """Promises 1, 7 and 9."""
-    # One after the other, so that each run makes the same requests in the same order.
-    monkeypatch.setattr("tfhub_cache.store.bucket.uploads.UPLOADS", 1)
-    monkeypatch.setattr("tfhub_cache.store.bucket.claim.UPLOADS", 1)
-    wrong: list[str] = []
-
-    def run(point: tuple[Any, ...] | None) -> Client:
+    """Promises 1, 7, 9 and 12."""
+    monkeypatch.setenv("TFHUB_BUCKET_GRACE", "0")
+    new = archive(models.pack_files(NEW))
+    old = archive(models.pack_files(FILES))
+    handle = host.publish(PATH, old)
+    may_be: tuple[Any, ...] = {
+        "resolve": (None, NEW),
+        "refresh": (FILES, NEW),
+        "remove": (FILES, None),
+    }[what]
+    kills = 0
+    while True:
         for name in objects.names():
             del objects[name]
-        handle = host.publish(PATH, archive(PACKED))
-        entry = key_of(handle)
         as_another_process()
-        there(host, objects, handle)
+        if what != "resolve":
+            host.publish(PATH, old)
+            hub.resolve(handle)
+        host.publish(PATH, new)
+        if not processes.run(what, handle, kills + 1):
+            break
+        kills += 1
         as_another_process()
-        client = Client(point, end)
-        with monkeypatch.context() as patch:
-            # A kill of this process, which goes on afterwards, can only be played.
-            patch.setattr(gcs, "file_system_of", lambda *_: client)
-            with contextlib.suppress(KeyboardInterrupt, Killed):
-                act(handle)
-        lock = f"{entry}.lock"
-        if lock in objects.names():
-            content = objects[lock].decode()
-            is_living = f".{os.getpid()}." in content
-            # Where the lock itself can't be removed, nothing is to be done.
-            if is_living and end is KeyboardInterrupt and point and ".lock" not in point[1]:
-                wrong.append(f"{point}: the lock of somebody living")
-            objects[lock] = content.replace(f".{os.getpid()}.", f".{DEAD}.").encode()
-
-        def check(when: str) -> None:
-            as_another_process()
-            flaw = BucketStore(ROOT).flaw(entry)
-            files = {name[41:]: objects[name] for name in objects.names() if name[40:41] == "/"}
-            if flaw is None and files not in (FILES, NEW):
-                wrong.append(f"{point}: {when} a part looks whole: {sorted(files)}")
-
-        check("afterwards")
         host.publish(PATH, status(404))
-        as_another_process()
-        if act is not prune:
-            fail(handle)
-            check("after a download that fails")
+        seen = _what_a_reader_gets(handle, objects)
+        assert seen in may_be, f"killed at request {kills}"
         hub.cache.prune()
-        check("after a prune")
-        rest = {name for name in objects.names() if name[40:41] != "/"}
-        rest -= {f"{entry}.manifest.json", f"{entry}.descriptor.txt"}
-        if rest:
-            wrong.append(f"{point}: a prune leaves {rest}")
-        host.publish(PATH, archive(PACKED))
+        assert objects.model(handle) == seen
+        if seen is None:
+            assert objects.names() == set(), f"killed at request {kills}"
+        else:
+            objects.check_whole(handle, seen)
+        host.publish(PATH, new)
         as_another_process()
-        hub.resolve(handle)
-        check("after the next")
-        if not {f"{entry}.manifest.json", f"{entry}/saved_model.pb"} <= objects.names():
-            wrong.append(f"{point}: the next does not make it")
-        return client
+        hub.cache.refresh(handle)
+        assert objects.model(handle) == NEW
+    assert kills >= {"resolve": 9, "refresh": 9, "remove": 6}[what]
 
-    for point in run(None).points:
-        run(point)
-    assert not wrong, "\n".join(wrong)
+
+def _what_a_reader_gets(handle: str, objects: Bucket) -> dict[str, bytes] | None:
+    try:
+        folder = hub.resolve(handle).removeprefix(ROOT).strip("/") + "/"
+    except OSError:
+        return None
+    names = [name for name in objects.names() if name.startswith(folder)]
+    return {name.removeprefix(folder): objects[name] for name in names}

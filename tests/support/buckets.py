@@ -51,29 +51,37 @@ class Bucket:
         except FileNotFoundError:
             return None
 
+    def folder(self, handle: str) -> str:
+        """The folder that the manifest of a model names."""
+        return str(json.loads(self[f"{key_of(handle)}.manifest.json"])["folder"])
+
+    def model(self, handle: str) -> dict[str, bytes] | None:
+        """The files of the model that the manifest names; None if there is no manifest."""
+        if f"{key_of(handle)}.manifest.json" not in self.names():
+            return None
+        folder = self.folder(handle) + "/"
+        names = [name for name in self.names() if name.startswith(folder)]
+        return {name.removeprefix(folder): self[name] for name in names}
+
     def check_whole(self, handle: str, files: dict[str, bytes]) -> None:
         """Fails unless the entry is there, whole, and all that there is of it."""
-        entry = key_of(handle)
-        assert {name for name in self.names() if name.startswith(entry)} == {
-            *(f"{entry}/{name}" for name in files),
-            f"{entry}.descriptor.txt",
-            f"{entry}.manifest.json",
+        folder = self.folder(handle)
+        assert {name for name in self.names() if name.startswith(key_of(handle))} == {
+            *(f"{folder}/{name}" for name in files),
+            f"{key_of(handle)}.manifest.json",
         }
-        listed = json.loads(self[f"{entry}.manifest.json"])["files"]
+        listed = json.loads(self[f"{key_of(handle)}.manifest.json"])["files"]
         assert {file["path"]: file["sha256"] for file in listed} == {
             name: hashlib.sha256(content).hexdigest() for name, content in files.items()
         }
-        for name, content in files.items():
-            assert self[f"{entry}/{name}"] == content, name
-
-
-def is_file_of(handle: str) -> Callable[[Call], bool]:
-    """Whether a call is about a file of the model."""
-    prefix = f"models/{key_of(handle)}/"
-    return lambda call: call.name.startswith(prefix)
+        assert self.model(handle) == files
 
 
 def is_upload_of(handle: str, name: str = "") -> Callable[[Call], bool]:
-    """Whether a call uploads a file of the model, or this one."""
-    wanted = f"models/{key_of(handle)}/{name}"
-    return lambda call: call.is_upload and call.name.startswith(wanted)
+    """Whether a call uploads a file of the model, or the one of this name."""
+    prefix = f"models/{key_of(handle)}.cache-"
+    return lambda call: (
+        call.is_upload
+        and call.name.startswith(prefix)
+        and call.name.removeprefix(prefix).partition("/")[2].startswith(name)
+    )

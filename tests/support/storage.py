@@ -22,6 +22,7 @@ import json
 import re
 import ssl
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,17 +30,22 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from servers import Proxy, Request, _Service
+from waiting import until
 
 if TYPE_CHECKING:
     import trustme
 
 Kind: TypeAlias = Literal["list", "stat", "read", "write", "begin", "part", "delete", "other"]
 UPLOADS = frozenset({"write", "begin", "part"})
+_now = time.time  # a test may replace this machine's clock
 GOOGLE = ("www.googleapis.com", "storage.googleapis.com")
 
 
 class _StorageRequest(Request):
     """A request with a body."""
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return super().date_time_string(_now() + getattr(self.server, "ahead", 0.0))
 
     do_POST = do_PUT = do_PATCH = do_DELETE = Request.do_GET  # noqa: N815
 
@@ -85,7 +91,8 @@ class Fault:
     Attributes:
         when: to which.
         what: a status to answer; "cut", which ends the connection in the middle of the body;
-            "silence", which never answers; or something to call, after which the call goes on.
+            "silence", which never answers; "flip", which flips a bit of what is uploaded; or
+            something to call, after which the call goes on.
         every: to every so many of them.
         times: how often; None: always.
         late: after the call has taken effect, so that only the answer is lost.
@@ -93,7 +100,7 @@ class Fault:
     """
 
     when: When
-    what: int | Literal["cut", "silence"] | Callable[[Call], object]
+    what: int | Literal["cut", "silence", "flip"] | Callable[[Call], object]
     every: int = 1
     times: int | None = None
     late: bool = False
@@ -149,8 +156,12 @@ class Storage(_Service):
         self._calls: list[Call] = []
         self._faults: list[Fault] = []
         self._now: Counter[str] = Counter()
+        self._going = threading.Event()
+        self._going.set()
         self.latency = 0.0
         """Seconds that each request takes at least."""
+        self.preconditions = True
+        """Whether preconditions are looked at; stores that ignore them carry everything out."""
         self.most_at_once: Counter[str] = Counter()
         """How many requests of a kind were in flight at once, and "uploads" of all kinds."""
 
@@ -169,7 +180,7 @@ class Storage(_Service):
     def fault(
         self,
         when: When,
-        what: int | Literal["cut", "silence"] | Callable[[Call], object],
+        what: int | Literal["cut", "silence", "flip"] | Callable[[Call], object],
         *,
         every: int = 1,
         times: int | None = None,
@@ -179,6 +190,19 @@ class Storage(_Service):
         fault = Fault(when, what, every, times, late)
         self._faults.append(fault)
         return fault
+
+    def go_ahead(self, seconds: float) -> None:
+        """Sets the clock ahead, as it is seen in the headers of answers."""
+        self._server.ahead = seconds  # type: ignore[attr-defined]
+
+    def hold(self) -> threading.Event:
+        """Lets all requests wait until the event is set."""
+        self._going = threading.Event()
+        return self._going
+
+    def settle(self) -> None:
+        """Waits until nothing is in flight, such as what a killed process has sent."""
+        until(lambda: not any(self._now.values()), "the end of all requests")
 
     def mend(self) -> None:
         """Takes all faults away."""
@@ -190,11 +214,15 @@ class Storage(_Service):
         call = _understand(request, body)
         with self._in_flight(call):
             request.wait(self.latency)
+            self._going.wait(30)
             struck = [fault for fault in list(self._faults) if fault.strikes(call)]
             if any(fault.act(call) for fault in struck if not fault.late):
                 request.rfile.read(length - len(body))
                 return
             body += request.rfile.read(length - len(body))
+            if any(fault.what == "flip" for fault in struck):
+                middle = body.find(b"\n\n", body.find(b"\n\n") + 2) + 2 if b"==0==" in body else 0
+                body = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
             answer = self._carry_out(call, body)
             if any(fault.act(call) for fault in struck if fault.late):
                 return
@@ -229,7 +257,7 @@ class Storage(_Service):
     def _refusal(self, call: Call) -> int | None:
         """The status with which a precondition fails; None if none does."""
         match, generation = call.query.get("ifGenerationMatch"), call.query.get("generation")
-        if (match is None and generation is None) or not call.name:
+        if not self.preconditions or (match is None and generation is None) or not call.name:
             return None
         target = f"/storage/v1/b/{call.bucket}/o/{quote(call.name, safe='')}"
         status, body, _ = self._ask("GET", target, b"", {})

@@ -146,7 +146,7 @@ def removable(names: Iterable[str], *, with_model: bool) -> list[str]:
         name
         for name in names
         if name[40:] in (".lock", ".unfinished", *of_model)
-        or name[40:].startswith(".part")
+        or name[40:].startswith((".part", ".cache-"))
         or name.endswith(".tmp")
     ]
 

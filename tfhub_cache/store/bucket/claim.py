@@ -1,56 +1,73 @@
-"""A claim in an object store: an entry is filled object by object, and its manifest comes last."""
+"""Making an entry in an object store: files in a folder of their own, then the manifest.
+
+The lock object is a courtesy that saves downloads. No model depends on it: a process that wrongly
+takes it over, or gives up waiting for it, downloads the model once more, and that is all.
+"""
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
+import errno
 import threading
+import time
 from collections.abc import Callable
 from typing import BinaryIO
 
-from tfhub_cache.errors import CacheError
+from tfhub_cache import settings
 from tfhub_cache.manifest import Manifest
-from tfhub_cache.store.bucket.lock import LockObject
-from tfhub_cache.store.bucket.objects import Objects
-from tfhub_cache.store.bucket.uploads import UPLOADS, Uploads
-from tfhub_cache.store.contract import Claim, descriptor
+from tfhub_cache.store.bucket.look import Look, held, look_at, patience, with_folder
+from tfhub_cache.store.bucket.looks import Looks
+from tfhub_cache.store.bucket.objects import Listed, errors_told, open_objects
+from tfhub_cache.store.bucket.uploads import Uploads
+from tfhub_cache.store.contract import Claim
+from tfhub_cache.store.owner import Owner
 from tfhub_cache.transfer.spool import Identity
-from tfhub_cache.urls import redact
+
+_PATIENCE = 3600.0
+"""Seconds after which a process no longer waits for others."""
+_COMMITS = 5
+_HEARTBEAT = 5.0
 
 
 class BucketClaim(Claim):
-    """Uploads files while the archive is still being received."""
+    """A lock object, and the folder of one attempt."""
 
-    _lock: LockObject
-    _is_ours = False
+    poll_seconds = 1.0
+    holder = ""
 
-    def __init__(self, objects: Objects, key: str) -> None:
-        self._objects = objects
+    def __init__(self, looks: Looks, key: str, lock_timeout: float, replace: bool) -> None:
+        self._looks = looks
         self._key = key
-
-    def begin(
-        self, folder: str, lock: LockObject, lock_timeout: float, on_release: Callable[[], None]
-    ) -> None:
-        """Makes a claim of a lock, and gives signs of life from now on.
-
-        Args:
-            folder: where the files are put until the entry is published; the key itself, unless
-                what is whole has to stay in its place until then.
-            lock: what makes it ours.
-            lock_timeout: seconds without a sign of life after which others take it for given up.
-            on_release: called when nothing is changed any more, before the lock goes.
-        """
-        self._on_release = on_release
-        self._folder = folder
-        self._lock = lock
+        self._lock_timeout = lock_timeout
+        self._replace = replace
+        self._owner = Owner.new()
+        self._folder = f"{key}.{self._owner.uid}"
+        self._objects = open_objects(looks.root)
         self._uploads = Uploads(self._objects)
-        self._begun = False
+        self._waiting_since = time.monotonic()
+        self._seen: tuple[Listed | None, float] = None, 0.0
+        self._is_published = False
         self._released = threading.Event()
-        self._heartbeat = threading.Thread(
-            target=self._beat, args=(min(5.0, lock_timeout / 4),), daemon=True
-        )
-        self._is_ours = True
-        self._heartbeat.start()
+        self._heartbeat = threading.Thread(target=self._beat, daemon=True)
+
+    def attempt(self) -> Claim | None:
+        self._look = look = self._looks.now(self._key)
+        there = look.listed.get(f"{self._key}.lock")
+        with errors_told(self._objects.root):
+            if there is not None and not self._is_void(look, there):
+                return None
+            try:
+                return self if self._take_lock(there) else None
+            except BaseException:
+                held.discard(self._owner.uid)
+                raise
+            finally:
+                self._looks.remember(self._key)  # another may have finished before we had the lock
+
+    def progress(self) -> tuple[int, int | None]:
+        listed = self._looks.now(self._key).listed.items()
+        begin = f"{self._key}.{self.holder.rpartition('.')[2]}"
+        return sum(at.size for name, at in listed if name.startswith(begin)), None
 
     def leftover(self) -> None:
         return None  # an object can't be added to, and this machine's disk may be small
@@ -62,97 +79,108 @@ class BucketClaim(Claim):
         pass  # an object store has no empty folders
 
     def create_file(self, path: str, size: int, *, replace: bool) -> BinaryIO:
-        with self._objects.errors_told():
-            if not self._begun:
-                self._check_not_lost()
-                if self._folder == self._key:
-                    self._take_entry_away()
-                self._begun = True
+        with errors_told(self._objects.root):
             if replace:
                 self._uploads.finish()  # two uploads of one name have no order
             return self._uploads.open(f"{self._folder}/{path}", size)
 
     def clear(self) -> None:
-        with self._objects.errors_told():
-            self._check_not_lost()
+        with errors_told(self._objects.root):
             self._uploads.discard()
 
     def is_lost(self) -> bool:
-        with self._objects.errors_told():
-            return self._lock.is_lost()
+        return False  # nothing depends on the lock
 
     def publish(self, manifest: Manifest) -> None:
-        with self._objects.errors_told():
+        grace, key = settings.BUCKET_GRACE.value(), self._key
+        with errors_told(self._objects.root):
             self._uploads.finish()
-            self._check_not_lost()
-            if self._folder != self._key:
-                self._move_into_place(manifest)
-            files = {f"{self._key}/{file.path}" for file in manifest.files}
-            there = self._objects.sizes(f"{self._key}/")
-            self._objects.remove(*(name for name in there if name not in files))
-            self._objects.write(f"{self._key}.descriptor.txt", descriptor(manifest).encode())
-            # From here on others may use it, also if no answer comes: nothing is taken back.
-            self._begun = False
-            # If there is one by now, somebody else took over and has put the same files.
-            self._objects.create(f"{self._key}.manifest.json", manifest.to_json().encode())
-            with contextlib.suppress(Exception):  # beside a manifest it means nothing
-                self._objects.remove(f"{self._key}.unfinished")
+            if time.time() - self._begun >= grace:
+                # Asleep for that long, it may have been taken for garbage.
+                there = self._objects.list(f"{self._folder}/")
+                if any(f"{self._folder}/{file.path}" not in there for file in manifest.files):
+                    raise OSError(errno.ESTALE, "What was uploaded has been removed as garbage")
+            content = with_folder(manifest, self._folder)
+            self._commit(content)
+        if not self._is_published:
+            self._looks.remember(key)
+            return
+        now, name = self._objects.now(), f"{key}.manifest.json"
+        put = {f"{self._folder}/{file.path}": Listed(file.size, now, "") for file in manifest.files}
+        look = Look(self._objects, key, {**put, name: Listed(len(content), now, "")})
+        look.contents[name] = content
+        self._looks.remember(key, look)
+        self._quietly(self._objects.remove, self._look.garbage(grace))
 
     def release(self) -> None:
-        if not self._is_ours:
+        if self._owner.uid not in held:
             return
-        self._is_ours = False
         with contextlib.ExitStack() as last_to_first:  # to the end, whatever interrupts one step
-            last_to_first.callback(self._release_lock)
-            last_to_first.callback(self._on_release)
-            last_to_first.callback(self._uploads.close)
-            last_to_first.callback(self._discard)
+            last_to_first.callback(self._quietly, self._objects.remove, [f"{self._key}.lock"])
+            last_to_first.callback(held.discard, self._owner.uid)
+            if not self._is_published:
+                last_to_first.callback(self._quietly, self._uploads.discard)
             self._released.set()
-            if self._heartbeat.is_alive():
-                self._heartbeat.join()
+            self._heartbeat.join()
 
-    def _release_lock(self) -> None:
-        with contextlib.suppress(Exception):
-            self._lock.release()
+    def _is_void(self, look: Look, there: Listed) -> bool:
+        """Whether a lock is not waited for, or not any more."""
+        now = time.monotonic()
+        if there != self._seen[0]:
+            self._seen = there, now
+            self.holder = look.lock or ""
+        look.contents[f"{self._key}.lock"] = self.holder.encode()  # it needs no further request
+        return (
+            not look.holder(self._lock_timeout)
+            or now - self._seen[1] > patience(self.holder, self._lock_timeout)
+            or now - self._waiting_since > _PATIENCE
+        )
 
-    def _discard(self) -> None:
-        """As far as it goes: what is left is marked as unfinished, and the next one replaces it."""
-        with contextlib.suppress(Exception):
-            is_apart = self._folder != self._key  # nobody else puts anything there
-            if self._begun and (is_apart or not self._lock.is_lost()):
-                self._uploads.discard()
-                # What others have left there must not look like an entry of tensorflow_hub's.
-                if not is_apart and not self._objects.sizes(f"{self._key}/"):
-                    self._objects.remove(f"{self._key}.unfinished")
+    def _take_lock(self, there: Listed | None) -> bool:
+        """Writes the lock in the place of one that is void; False if another process was faster."""
+        name, ours = f"{self._key}.lock", str(self._owner).encode()
+        held.add(self._owner.uid)
+        try:
+            self._objects.write(name, ours, Listed.expected(there))
+        except FileExistsError:
+            if self._objects.read_many([name]).get(name) != ours:  # or only the answer was lost
+                held.discard(self._owner.uid)
+                return False
+        except Exception:
+            if there is None:
+                raise
+            # What can't be replaced, under a retention policy, is done without.
+        self._begun = time.time()
+        self._heartbeat.start()
+        return True
 
-    def _take_entry_away(self) -> None:
-        """From here on what is there is neither the old model nor the new one."""
-        mark_unfinished(self._objects, self._key)
-        self._objects.remove(f"{self._key}.manifest.json")
+    def _commit(self, content: bytes) -> None:
+        """Makes the manifest, unless another process was faster and has an intact model there."""
+        name, look = f"{self._key}.manifest.json", self._look
+        for _ in range(_COMMITS):
+            # From here on others may use it, also if no answer comes: nothing is taken back.
+            self._is_published = True
+            try:
+                self._objects.write(name, content, Listed.expected(look.listed.get(name)))
+                return
+            except FileExistsError:
+                look = look_at(self._objects, self._key)
+            if look.folder == self._folder:
+                return  # only the answer was lost
+            self._is_published = False
+            if not self._replace and look.flaw is None:
+                return
+        raise OSError(errno.ESTALE, "Other processes replace the model again and again")
 
-    def _move_into_place(self, manifest: Manifest) -> None:
-        self._take_entry_away()
-        names = [file.path for file in manifest.files]
-        with concurrent.futures.ThreadPoolExecutor(UPLOADS) as executor:
-            copies = [
-                executor.submit(self._objects.copy, f"{self._folder}/{name}", f"{self._key}/{name}")
-                for name in names
-            ]
-            for copy in copies:
-                copy.result()
-        self._objects.remove(*(f"{self._folder}/{name}" for name in names))
-
-    def _check_not_lost(self) -> None:
-        # Whoever took over may have put its files, and they must not be touched any more.
-        if self._lock.is_lost():
-            raise CacheError(f"Somebody took over the download into {redact(self._objects.root)}.")
-
-    def _beat(self, seconds: float) -> None:
-        while not self._released.wait(seconds):
+    def _beat(self) -> None:
+        name, ours = f"{self._key}.lock", str(self._owner).encode()
+        while not self._released.wait(min(_HEARTBEAT, self._lock_timeout / 4)):
             with contextlib.suppress(Exception):  # tried again at the next beat
-                self._lock.beat()
+                self._objects.write(name, ours)
 
-
-def mark_unfinished(objects: Objects, key: str) -> None:
-    """Says that what there is of an entry, or will be, is not whole."""
-    objects.write(f"{key}.unfinished", b"being filled\n")
+    def _quietly(self, remove: Callable[..., object], *args: object) -> None:
+        """Removes what would only take room."""
+        try:
+            remove(*args)
+        except Exception as error:
+            self._looks.complain(error)

@@ -1,232 +1,303 @@
-"""The objects of a cache in an object store, and what can be done to them in one step."""
+"""The objects of a cache in an object store, and what each kind of store can do to them.
+
+`Objects` is any file system of fsspec. Its subclasses know more: to replace an object only if it is
+still a given version, to check what has arrived, and the store's clock.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import concurrent.futures
 import contextlib
 import datetime
-import re
+import email.utils
+import hashlib
+import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, BinaryIO, NamedTuple, cast
+
+from fsspec.spec import AbstractBufferedFile
 
 from tfhub_cache import offline, settings
 from tfhub_cache.clients import gcs
 from tfhub_cache.errors import CacheError, ResolveError
 from tfhub_cache.urls import redact
 
-if TYPE_CHECKING:
-    import fsspec
-
-_FRACTION = re.compile(r"\.[0-9]+")
-_SIGNS = ("generation", "etag", "ETag", "created", "mtime", "LastModified")
+AT_ONCE = 64
+"""How many requests are in flight, where a file system takes several."""
+_READ_AHEAD = 4 << 20
 
 
 class Listed(NamedTuple):
-    """An object as a listing has it: its bytes, when it was written, its generation."""
-
-    size: int
-    written: float | None
-    generation: int
-
-
-class Version(NamedTuple):
-    """An object as it was at one time.
+    """An object as a listing has it.
 
     Attributes:
-        content: its bytes, which may be newer than the rest, but never older.
-        generation: its generation, 0 where the store has none.
-        sign: what changes whenever it is written.
-        written: when that was.
+        size: its bytes.
+        written: when it was written, by the store's clock; 0 if that is not known.
+        version: what changes when it is written; empty if there is no such thing.
     """
 
-    content: bytes
-    generation: int
-    sign: object
+    size: int
     written: float
+    version: str
+
+    @staticmethod
+    def expected(there: Listed | None) -> str | None:
+        """The version to expect when an object is written, as `Objects.write` takes it."""
+        return (there.version or None) if there else ""
 
 
 class Objects:
-    """The objects below the cache's root, by their names relative to it."""
+    """The objects below the cache's root, by their names relative to it.
 
-    def __init__(self, root: str) -> None:
+    A store of this class creates an object only if there is none, as far as its file system can,
+    and replaces whatever is there. Its clock is this machine's.
+    """
+
+    def __init__(self, root: str, files: Any) -> None:
         self.root = root
-        if settings.OFFLINE.value():
-            offline.check_path(root)
-        emulator, timeout = settings.STORAGE_EMULATOR_HOST.value(), settings.HTTP_TIMEOUT.value()
-        with self.errors_told():  # some connect at once
-            self._file_system: fsspec.AbstractFileSystem = gcs.file_system_of(
-                root, emulator, timeout
-            )
-        self._prefix = str(self._file_system._strip_protocol(root)).rstrip("/")
-        self._has_generations = root.startswith("gs://")
+        self.files = files
+        self._prefix = str(files._strip_protocol(root)).rstrip("/")
+        self._clock: tuple[float, float] | None = None  # the store's, and ours at that moment
 
-    @contextlib.contextmanager
-    def errors_told(self) -> Iterator[None]:
-        """Turns what the file system raises into a `CacheError` that says what to do."""
-        try:
-            yield
-        except ResolveError:
-            raise
-        except Exception as error:  # file systems have errors of many kinds
-            shown = redact(self.root)
-            raise CacheError(
-                f"Could not use the cache {shown}: {gcs.reason(error)}. {gcs.remedy(shown)}"
-            ) from error
-
-    def sizes(self, prefix: str) -> dict[str, int]:
-        """The objects whose names begin with `prefix`, and their sizes: one request."""
-        return {name: found.size for name, found in self.listed(prefix).items()}
-
-    def listed(self, prefix: str) -> dict[str, Listed]:
-        """The objects whose names begin with `prefix`: one request for each 1000."""
-        try:
-            found = self._file_system.find(self._prefix, prefix=prefix, detail=True)
-        except FileNotFoundError:
-            return {}
+    def list(self, prefix: str) -> dict[str, Listed]:
+        """The objects whose names begin with `prefix`."""
+        found = self.files.find(self._prefix, prefix=prefix, detail=True)
         return {
-            name[len(self._prefix) + 1 :]: Listed(
-                info["size"], _written(info), int(info.get("generation") or 0)
-            )
+            name[len(self._prefix) + 1 :]: _listed(info)
             for name, info in found.items()
-            if name.startswith(f"{self._prefix}/{prefix}")
+            if name.startswith(self.full(prefix))
         }
 
+    def now(self) -> float:
+        """The time by the store's clock."""
+        if self._clock is None:
+            self._clock = self._ask_time(), time.monotonic()
+        theirs, ours = self._clock
+        return theirs + time.monotonic() - ours
+
+    def _ask_time(self) -> float:
+        return time.time()
+
     def read(self, name: str) -> bytes:
-        return cast(bytes, self._file_system.cat_file(self._full(name)))
+        return cast(bytes, self.files.cat_file(self.full(name)))
 
-    def read_many(self, names: Sequence[str]) -> dict[str, bytes]:
-        """Reads objects, several at a time; those that are gone are left out."""
-        if not names:
-            return {}
-        paths = [self._full(name) for name in names]
-        found = self._file_system.cat(paths, on_error="return")
-        contents = {}
-        for name, path in zip(names, paths, strict=True):
-            content = found[path]
-            if isinstance(content, bytes):
-                contents[name] = content
-            elif not isinstance(content, FileNotFoundError):
-                raise content
-        return contents
+    def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Reads objects, many at a time; those that are gone are left out."""
+        return self._many("cat_file", names)
 
-    def open(self, name: str) -> BinaryIO:
-        """Opens an object for reading; it can seek."""
-        return cast(BinaryIO, self._file_system.open(self._full(name), "rb"))
+    def open(self, name: str, size: int) -> BinaryIO:
+        """Opens an object of known size for reading; it can seek."""
+        # Not by the file system's `open`, which asks for the size first, in several requests.
+        file = AbstractBufferedFile(
+            self.files, self.full(name), block_size=_READ_AHEAD, cache_type="readahead", size=size
+        )
+        return cast(BinaryIO, file)
 
-    def copy(self, name: str, to: str) -> None:
-        """Copies an object inside the store."""
-        self._file_system.cp_file(self._full(name), self._full(to))
+    def write(self, name: str, content: bytes, version: str | None = None) -> None:
+        """Writes an object.
 
-    def write(self, name: str, content: bytes) -> None:
-        self._file_system.pipe_file(self._full(name), content)
-
-    def upload(self, name: str, file: str) -> None:
-        self._file_system.put_file(file, self._full(name))
-
-    def create(self, name: str, content: bytes) -> int | None:
-        """Writes an object if there is none of that name; the store decides who is first.
-
-        Returns:
-            The object's generation, or None if there is one already.
-        """
-        try:
-            if self._has_generations:
-                return gcs.write_if(self._file_system, self._full(name), content, 0)
-            self._file_system.pipe_file(self._full(name), content, mode="create")
-        except FileExistsError:
-            return None
-        return 0
-
-    def rewrite(self, name: str, was: bytes, generation: int, content: bytes) -> int | None:
-        """Writes an object if it is still of a generation, which had the content `was`.
-
-        Returns:
-            The object's new generation, or None if it was another, or gone.
-        """
-        if self._has_generations:
-            try:
-                return gcs.write_if(self._file_system, self._full(name), content, generation)
-            except FileExistsError:
-                return None
-        if not self._is_still(name, was):
-            return None
-        self.write(name, content)
-        return 0
-
-    def remove(self, *names: str) -> None:
-        """Removes objects; those that are gone already are no error."""
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                self._file_system.rm_file(self._full(name))
-
-    def version(self, name: str) -> Version:
-        """Looks at an object: what is decided by its content can be done to its generation.
+        Args:
+            name: the object.
+            content: its bytes.
+            version: which version must be there, empty: none; None: whatever there is. Where the
+                store can't compare, it is replaced.
 
         Raises:
-            FileNotFoundError: if there is none.
+            FileExistsError: if another version is there.
         """
-        # In this order: the other way round, what was read could be taken for a newer generation.
-        info = self._file_system.info(self._full(name))
-        content = self.read(name)
-        written = _written(info)
-        return Version(
-            content,
-            generation=int(info.get("generation") or 0),
-            sign=tuple(str(info.get(key)) for key in _SIGNS),
-            # Where it is unknown, nothing is assumed.
-            written=time.time() if written is None else written,
-        )
+        mode = "create" if version == "" else "overwrite"
+        self.files.pipe_file(self.full(name), content, mode=mode)
 
-    def remove_version(self, name: str, content: bytes, generation: int) -> bool:
-        """Removes an object if it is still of a generation, which had that content.
+    def upload(self, name: str, content: bytes) -> concurrent.futures.Future[Any]:
+        """Begins to write an object. What arrives is compared with what was sent, if possible."""
+        return self.start("pipe_file", name, content)
 
-        Returns:
-            Whether it is gone.
+    def check_upload(self, name: str, crc32c: int) -> None:
+        """Compares an object that was sent in parts with what was sent, if the store can.
+
+        Raises:
+            OSError: if it is another.
         """
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Removes objects, many at a time; those that are gone already are no error.
+
+        Raises:
+            Exception: the first, after all that can be removed is.
+        """
+        self._many("rm_file", names)
+
+    def remove_version(self, name: str, version: str) -> None:
+        """Removes an object if it is still of a version, as far as the store can compare.
+
+        Raises:
+            FileExistsError: if it is another.
+        """
+        self.remove([name])
+
+    def start(
+        self, method: str, name: str, *args: Any, **kw: Any
+    ) -> concurrent.futures.Future[Any]:
+        """Calls a method of the file system for an object: in the background, if it has that."""
+        if self.files.async_impl:
+            coroutine = getattr(self.files, f"_{method}")(self.full(name), *args, **kw)
+            return asyncio.run_coroutine_threadsafe(coroutine, self.files.loop)
+        done: concurrent.futures.Future[Any] = concurrent.futures.Future()
         try:
-            if self._has_generations:
-                gcs.remove_if(self._file_system, self._full(name), generation)
-            elif self._is_still(name, content):
-                self._file_system.rm_file(self._full(name))
-            else:
-                return False
-        except FileNotFoundError:
-            return True
-        except FileExistsError:
-            return False
-        return True
+            done.set_result(getattr(self.files, method)(self.full(name), *args, **kw))
+        except Exception as error:
+            done.set_exception(error)
+        return done
 
-    def remove_listed(self, name: str, listed: Listed) -> None:
-        """Removes an object that is still as it was listed, where the store has generations."""
-        if not self._has_generations:
-            self.remove(name)
-            return
-        with contextlib.suppress(FileNotFoundError, FileExistsError):
-            gcs.remove_if(self._file_system, self._full(name), listed.generation)
-
-    def _is_still(self, name: str, content: bytes) -> bool:
-        try:
-            return self.read(name) == content
-        except FileNotFoundError:
-            return False
-
-    def _full(self, name: str) -> str:
+    def full(self, name: str) -> str:
         return f"{self._prefix}/{name}"
 
+    def _many(self, method: str, names: Iterable[str]) -> dict[str, Any]:
+        """Calls a method for many objects, except those that are gone; fails after all are done."""
+        pending: deque[tuple[str, concurrent.futures.Future[Any]]] = deque()
+        outcomes: dict[str, Any] = {}
+        failures: list[BaseException] = []
 
-def _written(info: Mapping[str, Any]) -> float | None:
-    """When an object was written, as far as its file system tells."""
-    for key in "updated", "LastModified", "last_modified", "mtime", "created":
-        told = info.get(key)
-        if isinstance(told, float):
-            return told
+        def take() -> None:
+            name, future = pending.popleft()
+            if (error := future.exception()) is None:
+                outcomes[name] = future.result()
+            elif not isinstance(error, FileNotFoundError):
+                failures.append(error)
+
+        for name in names:
+            if len(pending) >= AT_ONCE:
+                take()
+            pending.append((name, self.start(method, name)))
+        while pending:
+            take()
+        if failures:
+            raise failures[0]
+        return outcomes
+
+
+class GoogleObjects(Objects):
+    """Google Cloud Storage: versions are generations."""
+
+    def list(self, prefix: str) -> dict[str, Listed]:
+        # Not by gcsfs's `find`: it asks twice where there is nothing, and hides the answer's time.
+        bucket, begin, _ = self.files.split_path(self.full(prefix))
+        found: dict[str, Listed] = {}
+        token = None
+        while True:
+            headers, content = self.files.call(
+                *("GET", "b/{}/o", bucket),
+                prefix=begin,
+                pageToken=token,
+                fields="items(name,size,updated,generation),nextPageToken",
+            )
+            page = json.loads(content)
+            for item in page.get("items", ()):
+                name = item["name"][len(begin) - len(prefix) :]
+                written = datetime.datetime.fromisoformat(item["updated"].replace("Z", "+00:00"))
+                found[name] = Listed(int(item["size"]), written.timestamp(), item["generation"])
+            if date := headers.get("Date"):
+                self._clock = _timestamp(date), time.monotonic()
+            token = page.get("nextPageToken")
+            if not token:
+                return found
+
+    def write(self, name: str, content: bytes, version: str | None = None) -> None:
+        if version is None:
+            super().write(name, content)
+        else:
+            gcs.write_if(self.files, self.full(name), content, int(version or 0))
+
+    def upload(self, name: str, content: bytes) -> concurrent.futures.Future[Any]:
+        return self.start("pipe_file", name, content, consistency="md5")
+
+    def check_upload(self, name: str, crc32c: int) -> None:
+        bucket, path, _ = self.files.split_path(self.full(name))
+        info = self.files.call("GET", "b/{}/o/{}", bucket, path, json_out=True)
+        if base64.b64decode(info["crc32c"]) != crc32c.to_bytes(4, "big"):
+            raise OSError(f"{name} arrived damaged in the bucket")
+
+    def remove_version(self, name: str, version: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            gcs.remove_if(self.files, self.full(name), int(version))
+
+
+class S3Objects(Objects):
+    """S3 and what speaks its protocol: versions are ETags."""
+
+    def _ask_time(self) -> float:
+        bucket, _, _ = self.files.split_path(self._prefix)
+        answer = self.files.call_s3("head_bucket", Bucket=bucket)
+        return _timestamp(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+
+    def write(self, name: str, content: bytes, version: str | None = None) -> None:
         try:
-            if isinstance(told, datetime.datetime):
-                return told.timestamp()
-            # Python 3.10 knows no Z, and no fractions but of 3 or 6 digits.
-            text = _FRACTION.sub(lambda match: f"{match[0]:0<7.7}", str(told))
-            text = text.replace("Z", "+00:00")
-            return datetime.datetime.fromisoformat(text).timestamp()
-        except (ValueError, OverflowError):
-            continue
-    return None
+            if version:
+                self.files.pipe_file(self.full(name), content, IfMatch=version)
+            else:
+                super().write(name, content, version)
+        except OSError as error:
+            answer: Any = getattr(error.__cause__, "response", None) or {}
+            if answer.get("Error", {}).get("Code") in _S3_CONFLICTS and version is not None:
+                raise FileExistsError(name) from error
+            raise
+
+    def upload(self, name: str, content: bytes) -> concurrent.futures.Future[Any]:
+        digest = hashlib.md5(content, usedforsecurity=False).digest()
+        return self.start("pipe_file", name, content, ContentMD5=base64.b64encode(digest).decode())
+
+
+_S3_CONFLICTS = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey")
+
+
+def open_objects(root: str) -> Objects:
+    """The objects below a cache's root.
+
+    Raises:
+        CacheError: if there is no file system for it, or it can't be reached.
+        OfflineError: if it must not be reached.
+    """
+    if settings.OFFLINE.value():
+        offline.check_path(root)
+    emulator, timeout = settings.STORAGE_EMULATOR_HOST.value(), settings.HTTP_TIMEOUT.value()
+    with errors_told(root):  # some connect at once
+        files = gcs.file_system_of(root, emulator, timeout)
+    scheme = root.partition("://")[0]
+    kind = {"gs": GoogleObjects, "s3": S3Objects, "s3a": S3Objects}.get(scheme, Objects)
+    return kind(root, files)
+
+
+@contextlib.contextmanager
+def errors_told(root: str) -> Iterator[None]:
+    """Turns what a file system raises into a `CacheError` that says what to do."""
+    try:
+        yield
+    except ResolveError:
+        raise
+    except Exception as error:  # file systems have errors of many kinds
+        shown = redact(root)
+        raise CacheError(
+            f"Could not use the cache {shown}: {gcs.reason(error)}. {gcs.remedy(shown)}"
+        ) from error
+
+
+def _listed(info: Mapping[str, Any]) -> Listed:
+    """An object as fsspec's file systems list it, each with names of its own."""
+    written = 0.0
+    for key in "LastModified", "last_modified", "mtime", "created":
+        value = info.get(key)
+        if isinstance(value, datetime.datetime):
+            value = value.timestamp()
+        if isinstance(value, float):
+            written = value
+            break
+    return Listed(int(info["size"]), written, str(info.get("ETag") or info.get("etag") or ""))
+
+
+def _timestamp(date: str) -> float:
+    """The time in a `Date` header."""
+    return email.utils.parsedate_to_datetime(date).timestamp()

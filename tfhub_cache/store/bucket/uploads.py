@@ -1,137 +1,118 @@
-"""Files on their way into an object store, several at a time, through little of the disk."""
+"""Files on their way into an object store: many small ones at a time, large ones as streams.
+
+Nothing goes through this machine's disk. A small file waits in memory until it is sent.
+"""
 
 from __future__ import annotations
 
 import concurrent.futures
 import contextlib
 import io
-import os
-import tempfile
-from collections.abc import Callable
-from typing import BinaryIO, cast
+from collections import deque
+from typing import Any, BinaryIO, cast
 
-from tfhub_cache.errors import CacheError
-from tfhub_cache.store.bucket.objects import Objects
+import google_crc32c
 
-UPLOADS = 8
-"""How many files are uploaded at once."""
-UPLOADING_BYTES = 64 << 20
-"""How many bytes may wait for their upload, unless a single file is larger."""
-_IN_MEMORY = 1 << 20
+from tfhub_cache.store.bucket.objects import AT_ONCE, Objects, errors_told
+
+BLOCK = 8 << 20
+"""A larger file is sent in parts of so many bytes."""
+_IN_FLIGHT = 24 << 20
+"""Bytes of small files that may be on their way. While it is sent, gcsfs has a copy of each."""
 
 
 class Uploads:
-    """Uploads each file when it is closed, while others are still being written."""
+    """What a process is putting below one prefix.
+
+    Attributes:
+        names: the objects that were begun.
+    """
 
     def __init__(self, objects: Objects) -> None:
-        self._objects = objects
-        self._executor = concurrent.futures.ThreadPoolExecutor(UPLOADS)
-        self._pending: dict[concurrent.futures.Future[None], int] = {}
-        self._begun: list[str] = []
+        self.objects = objects
+        self.names: list[str] = []
+        self._pending: deque[tuple[concurrent.futures.Future[Any], int]] = deque()
+        self._bytes = 0
 
     def open(self, name: str, size: int) -> BinaryIO:
-        """A file that is uploaded when it is closed. Waits for room on this machine's disk.
+        """A file that is uploaded, at the latest when it is closed.
 
         Raises:
-            CacheError: if an earlier upload failed; no other is begun then.
+            Exception: if an earlier upload failed; no other is begun then.
         """
-        while self._pending and sum(self._pending.values()) + size > UPLOADING_BYTES:
-            done, _ = concurrent.futures.wait(
-                self._pending, return_when=concurrent.futures.FIRST_COMPLETED
-            )
-            self._collect(done)
-        return cast(BinaryIO, _Upload(self, name, size))
+        self.names.append(name)
+        if size > BLOCK:
+            return cast(BinaryIO, _Large(self.objects, name))
+        while self._pending and (len(self._pending) >= AT_ONCE or self._bytes + size > _IN_FLIGHT):
+            self._wait_for_oldest()
+        return cast(BinaryIO, _Small(self, name))
+
+    def send(self, name: str, content: bytes) -> None:
+        """Uploads a file in the background."""
+        self._bytes += len(content)
+        self._pending.append((self.objects.upload(name, content), len(content)))
 
     def finish(self) -> None:
         """Waits for all uploads.
 
         Raises:
-            CacheError: if one of them failed; those not yet begun are not begun.
+            Exception: if one of them failed.
         """
         while self._pending:
-            done, _ = concurrent.futures.wait(
-                self._pending, return_when=concurrent.futures.FIRST_COMPLETED
-            )
-            self._collect(done)
+            self._wait_for_oldest()
 
     def discard(self) -> None:
         """Gives up what is on its way, and removes what was put."""
-        self._cancel()
-        concurrent.futures.wait(self._pending)
-        self._pending.clear()
-        self._objects.remove(*self._begun)
-        self._begun.clear()
-
-    def close(self) -> None:
-        """Ends the threads, once all is finished or discarded."""
-        self._executor.shutdown(cancel_futures=True)
-
-    def submit(self, name: str, size: int, put: Callable[[], None]) -> None:
-        """Uploads a file in one of the threads."""
-        self._collect({future for future in self._pending if future.done()})
-        self._begun.append(name)
-        self._pending[self._executor.submit(put)] = size
-
-    def _collect(self, done: set[concurrent.futures.Future[None]]) -> None:
-        for future in done:
-            del self._pending[future]
-            try:
-                with self._objects.errors_told():
-                    future.result()
-            except CacheError:
-                self._cancel()
-                raise
-
-    def _cancel(self) -> None:
-        for future in self._pending:
+        for future, _ in self._pending:
             future.cancel()
+        self._pending.clear()
+        self._bytes = 0
+        names, self.names = self.names, []
+        self.objects.remove(names)
+
+    def _wait_for_oldest(self) -> None:
+        future, size = self._pending.popleft()
+        self._bytes -= size
+        future.result()
 
 
-class _Upload:
-    """One file on its way: in memory if it is small, otherwise in the temporary folder."""
+class _Small(io.BytesIO):
+    """A file that is sent in one request."""
 
-    def __init__(self, uploads: Uploads, name: str, size: int) -> None:
+    def __init__(self, uploads: Uploads, name: str) -> None:
+        super().__init__()
         self._uploads = uploads
         self._name = name
-        self._size = size
-        self._path: str | None = None
-        self._file: BinaryIO = io.BytesIO()
-        if size > _IN_MEMORY:
-            descriptor, self._path = tempfile.mkstemp(prefix="tfhub_cache-")
-            self._file = os.fdopen(descriptor, "wb")
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._uploads.send(self._name, self.getvalue())
+        self.close()
+
+
+class _Large:
+    """A file that is sent while it is written."""
+
+    def __init__(self, objects: Objects, name: str) -> None:
+        self._objects = objects
+        self._name = name
+        self._crc32c = 0
+        self._file = objects.files.open(objects.full(name), "wb", block_size=BLOCK)
 
     def write(self, data: bytes) -> int:
-        return self._file.write(data)
+        self._crc32c = google_crc32c.extend(self._crc32c, data)
+        with errors_told(self._objects.root):
+            return int(self._file.write(data))
 
-    def __enter__(self) -> _Upload:
+    def __enter__(self) -> _Large:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                self._file.flush()
-                self._uploads.submit(self._name, self._size, self._put)
-                return
-        except BaseException:
-            self._discard()
-            raise
-        self._discard()
-
-    def __del__(self) -> None:
-        self._discard()  # an upload that was cancelled
-
-    def _put(self) -> None:
-        objects = self._uploads._objects
-        try:
-            if self._path is None:
-                objects.write(self._name, cast(io.BytesIO, self._file).getvalue())
-            else:
-                objects.upload(self._name, self._path)
-        finally:
-            self._discard()
-
-    def _discard(self) -> None:
-        self._file.close()
-        if self._path is not None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._path)
+        if kind is None:
+            with errors_told(self._objects.root):
+                self._file.close()
+                self._objects.check_upload(self._name, self._crc32c)
+            return
+        with contextlib.suppress(Exception):
+            self._file.discard()  # or parts would stay, which no listing shows
+            self._file.closed = True  # or it would be completed when it is collected
