@@ -209,6 +209,21 @@ def resolve_cached(library: str, cache: Path, handle: str) -> float:
     return statistics.median(float(value) for run in runs for value in run.get("values", ()))
 
 
+def beside_gcsfs(address: str, *arguments: object) -> dict[str, float]:
+    """What `benchmarks.bucket` measures, in a process of its own."""
+    bucket = {"STORAGE_EMULATOR_HOST": address, "TFHUB_CACHE_DIR": "gs://bucket/models"}
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.bucket", *map(str, arguments)],
+        env=environment(Path(), **bucket),
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    figures: dict[str, float] = json.loads(done.stdout)
+    return figures
+
+
 def environment(cache: Path, **settings: str) -> dict[str, str]:
     """The environment without settings of the user's, and without proxies."""
     kept = {

@@ -56,6 +56,19 @@ class Models:
         """What compresses worst."""
         return self._bulk("noise", random.Random(0).randbytes)
 
+    def files(self, count: int, size: int) -> Path:
+        """A model of so many files of so many bytes each."""
+
+        def build(archive: IO[bytes]) -> None:
+            block = random.Random(0).randbytes(min(size, _BLOCK))
+            with tarfile.open(fileobj=archive, mode="w:gz", compresslevel=1) as tar:
+                _add(tar, "saved_model.pb", 5, [b"graph"])
+                for number in range(count):
+                    blocks = (block[: size - done] for done in range(0, size, _BLOCK))
+                    _add(tar, f"assets/{number:05}", size, blocks)
+
+        return self._kept(f"{count}-files-of-{size}", build)
+
     def _saved_model(self, weights: int, vocabulary: int) -> Path:
         def build(archive: IO[bytes]) -> None:
             with tempfile.TemporaryDirectory(dir=self.folder) as model:

@@ -17,16 +17,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import bucket as buckets
 from benchmarks import contestants, memory
 from benchmarks.contestants import Worker
 from benchmarks.models import Models
 from benchmarks.progress import say
-from benchmarks.results import CONTESTANTS, CURL, HUB, OURS, Row, Target, shown
+from benchmarks.results import CONTESTANTS, CURL, GCSFS, HUB, OURS, Row, Target, shown
 from benchmarks.server import Hosts
 from benchmarks.static_server import StaticServer
 
 _SMALL_HANDLES = 10
 _PATIENCE = 15.0
+_LATENCY = 0.02
 _MEMORY_OF_TENSORFLOW = 600_000_000
 
 
@@ -238,6 +240,34 @@ def many_processes(bench: Bench) -> list[Row]:
     return [row]
 
 
+def bucket(bench: Bench) -> list[Row]:
+    """Fills a cache in a bucket and removes the model again, and does the same with gcsfs alone."""
+    rows = []
+    small = f"{bench.hosts.free}/{bench.models.files(5, 2000).name}"
+    models = [(5, 2000), (200, 2000), (3000, 1000), (1, bench.models.bulk * 125_000)]
+    for count, size in models:
+        archive = bench.models.files(count, size)
+        what = f"{count} files" if count > 1 else f"a file of {size / 1e6:g} MB"
+        where = f"{what}, a bucket at {1000 * _LATENCY:g} ms a request"
+        filled, removed = (
+            Row("bucket", f"{work} of {where}", "s", Target(of={GCSFS: 1.3}))
+            for work in ("first resolve", "removal")
+        )
+        most = Row("bucket", f"{where}: memory over the start", "B", Target(most=96e6))
+        for _ in bench.turns(filled, OURS):
+            with buckets.serve(_LATENCY) as address:
+                done = contestants.beside_gcsfs(
+                    address, small, f"{bench.hosts.free}/{archive.name}?model=1", archive
+                )
+            for row, ours, theirs in (filled, "fill", "put"), (removed, "remove", "rm"):
+                row.add(OURS, done[ours])
+                row.add(GCSFS, done[theirs])
+                row.notes[OURS] = f"gcsfs.{theirs}: {shown(row.median(GCSFS) or 0.0, 's')}"
+            most.add(OURS, done["growth"])
+        rows += [filled, removed, most]
+    return rows
+
+
 WORKS: dict[str, Callable[[Bench], list[Row]]] = {
     "first": first_resolve,
     "limited": first_resolve_limited,
@@ -248,4 +278,5 @@ WORKS: dict[str, Callable[[Bench], list[Row]]] = {
     "cut": cut_connection,
     "killed": killed_process,
     "many": many_processes,
+    "bucket": bucket,
 }
