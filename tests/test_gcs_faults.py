@@ -154,13 +154,18 @@ def test_a_store_that_takes_nothing_of_an_upload_is_given_up(storage: Storage) -
 
 
 @pytest.mark.parametrize("code", [404, 410])
-def test_an_upload_that_the_store_has_forgotten_is_a_download_to_be_tried_again(
-    storage: Storage, code: int
+def test_an_upload_that_the_store_has_forgotten_begins_again(
+    storage: Storage, host: Host, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    storage.fault(lambda call: call.kind == "part", refuse(code, "gone"))
+    monkeypatch.setenv("TFHUB_CACHE_DIR", f"gs://test-bucket/forgotten-{code}")
+    large = models.fake_model(size=20_000_000)
+    handle = host.publish("/m/1", models.pack_files(large, compression=None))
+    lost = storage.fault(lambda call: call.kind == "part", refuse(code, "gone"), times=1)
+    path = hub.resolve(handle)
     file_system = gcs.file_system(storage.url, SOON)
-    with pytest.raises(DownloadError, match="'test-bucket' has forgotten an upload"):
-        file_system.pipe_file("test-bucket/parts", bytes(1 << 20), chunksize=1 << 18)
+    assert {name: file_system.cat_file(f"{path}/{name}") for name in large} == large
+    assert lost.met == 1
+    assert [call.kind for call in storage.calls].count("begin") == 2
 
 
 @pytest.mark.parametrize("code", [403, 404, 410])

@@ -7,6 +7,7 @@ the tests of that one.
 from __future__ import annotations
 
 import concurrent.futures
+import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,8 +18,10 @@ import models
 import pytest
 import requests
 from entries import key_of
+from fsspec.implementations.local import LocalFileSystem
 from logs import warnings
 from models import pack_files
+from other_stores import azure_server, sftp_server
 from servers import Host, bucket_server, s3_server, stall, status
 from storage import Storage
 
@@ -100,15 +103,67 @@ def s3() -> Iterator[str]:
         yield endpoint
 
 
-@pytest.fixture(params=["disk", "memory", "gs", "gs without preconditions", "s3"])
+@pytest.fixture(scope="module")
+def azure() -> Iterator[str]:
+    with azure_server("models") as connection_string:
+        yield connection_string
+
+
+@pytest.fixture(scope="module")
+def sftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str, str]]:
+    folder = tmp_path_factory.mktemp("sftp")
+    with sftp_server(folder) as (url, known_host):
+        yield folder, url, known_host
+
+
+def at_azure(connection_string: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cache]:
+    from adlfs import AzureBlobFileSystem
+
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", connection_string)
+    AzureBlobFileSystem.clear_instance_cache()
+    files = AzureBlobFileSystem(
+        connection_string=connection_string, skip_instance_cache=True, use_listings_cache=False
+    )
+    with_objects = files.find("models")
+    if with_objects:
+        files.rm(with_objects)
+    yield Cache("az://models/cache", files, monkeypatch)
+    AzureBlobFileSystem.clear_instance_cache()
+
+
+def over_sftp(
+    folder: Path, url: str, known_host: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Cache]:
+    class Served(LocalFileSystem):
+        """The folder behind the server, by the server's URLs."""
+
+        cachable = False
+
+        @classmethod
+        def _strip_protocol(cls, path: Any) -> Any:
+            return super()._strip_protocol(str(path).replace(url, str(folder), 1))
+
+    (home / ".ssh").mkdir()
+    (home / ".ssh" / "known_hosts").write_text(known_host)
+    shutil.rmtree(folder / "models", ignore_errors=True)
+    cache = Cache(f"{url}/models", Served(), monkeypatch)
+    cache.has_preconditions = False
+    yield cache
+
+
+@pytest.fixture(params=["disk", "memory", "gs", "gs without preconditions", "s3", "az", "sftp"])
 def cache(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Cache]:
     """An empty cache on each kind of store."""
     if request.param == "disk":
         yield from on_a_disk(tmp_path, monkeypatch)
     elif request.param == "memory":
         yield from in_memory(tmp_path, monkeypatch)
+    elif request.param == "az":
+        yield from at_azure(request.getfixturevalue("azure"), monkeypatch)
+    elif request.param == "sftp":
+        yield from over_sftp(*request.getfixturevalue("sftp"), home, monkeypatch)
     elif request.param.startswith("gs"):
         gcsfs_core = pytest.importorskip("gcsfs.core")
         endpoint = request.getfixturevalue("google")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-from tfhub_cache import settings
 from tfhub_cache.errors import CacheError
 from tfhub_cache.store.contract import Store
 from tfhub_cache.urls import redact
@@ -18,7 +17,7 @@ def open_store(root: str) -> Store:
     """The store for a cache folder as users write it.
 
     Raises:
-        CacheError: if there can be no cache at such a URL, or not with these credentials.
+        CacheError: if there can be no cache at such a URL.
     """
     scheme, separator, rest = root.partition("://")
     scheme = scheme.lower()
@@ -34,21 +33,6 @@ def open_store(root: str) -> Store:
     if flaw:
         advice = "Check TFHUB_CACHE_DIR."
         raise CacheError(f"{redact(root)} can't be a cache", cause=flaw, advice=advice)
-    if scheme in ("gs", "gcs"):
-        _check_key_file(root)
     from tfhub_cache.store.bucket.store import BucketStore  # slow to import
 
     return BucketStore(f"gs://{rest}" if scheme == "gcs" else root)
-
-
-def _check_key_file(root: str) -> None:
-    from tfhub_cache.clients import gcs, gcs_errors
-
-    emulator, timeout, key_file = settings.google_storage()
-    try:
-        if key_file and not emulator:  # otherwise there is nothing to check
-            gcs.file_system(None, timeout, key_file)
-    except gcs_errors.StorageError as error:
-        raise CacheError(
-            f"Could not use the cache {redact(root)}", cause=str(error), advice=error.advice
-        ) from None

@@ -263,9 +263,8 @@ def open_objects(root: str) -> Objects:
     """
     if settings.OFFLINE.value():
         offline.check_path(root)
-    emulator, timeout = settings.STORAGE_EMULATOR_HOST.value(), settings.HTTP_TIMEOUT.value()
     with errors_told(root):  # some connect at once
-        files = gcs.file_system_of(root, emulator, timeout)
+        files = gcs.file_system_of(root, *settings.google_storage())
     scheme = root.partition("://")[0]
     kind = {"gs": GoogleObjects, "s3": S3Objects, "s3a": S3Objects}.get(scheme, Objects)
     return kind(root, files)
@@ -281,7 +280,7 @@ def errors_told(root: str) -> Iterator[None]:
     except Exception as error:  # file systems have errors of many kinds
         shown = redact(root)
         raise CacheError(
-            f"Could not use the cache {shown}: {gcs.reason(error)}. {gcs.remedy(shown)}"
+            f"Could not use the cache {shown}: {gcs.reason(error)}. {gcs.remedy(shown, error)}"
         ) from error
 
 
