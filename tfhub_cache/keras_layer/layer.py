@@ -218,8 +218,8 @@ class KerasLayer:
     def from_config(cls, config: dict[str, Any], safe_mode: bool | None = None) -> KerasLayer:
         """Makes a layer from its config, which resolves and loads its handle again.
 
-        For Keras 3, it runs only a model that the program trusts; see
-        [Safe mode](keras.md#safe-mode). Keras 2 has no such rule.
+        For Keras 3, it runs only a model that the program trusts; see [the page on
+        loading](loading.md). Keras 2 has no such rule.
 
         Args:
             config: what `get_config` returned.
