@@ -35,8 +35,8 @@ def refresh(handle: str) -> str:
 
     It is for handles without a version, which mean "the latest". The model in the cache can be used
     until the new one is complete, and is then replaced by two renames. A process that resolves it
-    between the two waits for the second. (In a bucket it counts as absent while the new
-    files are put in its place.)
+    between the two waits for the second. In a bucket it is replaced in one step, and a program that
+    reads the old one keeps its files for `TFHUB_BUCKET_GRACE`, an hour.
 
     Args:
         handle: see `tfhub_cache.resolve`. One that is not cached is resolved as usual.
