@@ -816,7 +816,7 @@ def test_a_machine_without_threads_to_inflate_in_does_without(
     assert next(counted) == 2
 
 
-@pytest.mark.parametrize("target", ["Segments._run", "_beat"])
+@pytest.mark.parametrize("target", ["Segments._run", "Lock._beat"])
 def test_a_machine_without_threads_is_an_error_of_ours(
     host: Host, monkeypatch: pytest.MonkeyPatch, cache_dir: Path, target: str
 ) -> None:
