@@ -72,7 +72,8 @@ def evict(
                     size -= model.size
             if not batch:
                 return
-            models = [model for model in models if model not in batch]
+            going = {model.key for model in batch}
+            models = [model for model in models if model.key not in going]
             for model, outcome in zip(batch, threads.map(take_away, batch), strict=True):
                 if outcome not in ("removed", "gone"):
                     size += model.size
