@@ -5,11 +5,14 @@ What they promise there is in `test_stores`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import models
 import pytest
+from entries import key_of
 from other_stores import azure_server, sftp_server
 from servers import Host, s3_server
 
@@ -91,6 +94,23 @@ def test_a_container_at_azure_holds_a_cache(
     assert removed.error is None
     assert hub.cache.entries() == []
     assert len(host.requests) == 1
+
+
+def test_at_azure_the_machines_clock_does_not_matter(
+    handle: str, azure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a living process is filling would otherwise be removed as garbage."""
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", azure)
+    monkeypatch.setenv("TFHUB_CACHE_DIR", "az://models/clocks")
+    files = fsspec.filesystem("az", connection_string=azure, use_listings_cache=False)
+    filled = f"models/clocks/{key_of(handle)}.cache-0/saved_model.pb"
+    files.pipe_file(filled, b"a part")
+    files.pipe_file(f"models/clocks/{key_of(handle)}.lock", b"elsewhere.77.cache-0")
+    ahead = time.time() + 3 * 3600
+    monkeypatch.setattr(time, "time", lambda: ahead)
+    assert hub.cache.prune().leftovers == {}
+    assert [entry.state for entry in hub.cache.entries()] == ["downloading"]
+    assert files.exists(filled)
 
 
 def test_azure_without_an_account_is_an_error_that_names_what_is_missing(

@@ -82,9 +82,6 @@ class Objects:
     def _ask_time(self) -> float:
         return time.time()
 
-    def read(self, name: str) -> bytes:
-        return cast(bytes, self.files.cat_file(self.full(name)))
-
     def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
         """Reads objects, many at a time; those that are gone are left out."""
         return self._many("cat_file", names)
@@ -254,6 +251,32 @@ class S3Objects(Objects):
 _S3_CONFLICTS = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey")
 
 
+class AzureObjects(Objects):
+    """Azure Blob Storage."""
+
+    def _ask_time(self) -> float:
+        container, _, _ = self.files.split_path(self._prefix)
+        dates: list[str] = []
+
+        async def ask() -> None:  # for what it may list anyhow
+            async with self.files.service_client.get_container_client(container) as client:
+                found = client.list_blobs(
+                    results_per_page=1,
+                    raw_response_hook=lambda got: dates.append(got.http_response.headers["Date"]),
+                )
+                await anext(found, None)
+
+        asyncio.run_coroutine_threadsafe(ask(), self.files.loop).result()
+        return _timestamp(dates[0])
+
+
+_KINDS = {
+    "gs": GoogleObjects,
+    **dict.fromkeys(("s3", "s3a"), S3Objects),
+    **dict.fromkeys(("az", "abfs", "abfss"), AzureObjects),
+}
+
+
 def open_objects(root: str) -> Objects:
     """The objects below a cache's root.
 
@@ -265,9 +288,7 @@ def open_objects(root: str) -> Objects:
         offline.check_path(root)
     with errors_told(root):  # some connect at once
         files = gcs.file_system_of(root, *settings.google_storage())
-    scheme = root.partition("://")[0]
-    kind = {"gs": GoogleObjects, "s3": S3Objects, "s3a": S3Objects}.get(scheme, Objects)
-    return kind(root, files)
+    return _KINDS.get(root.partition("://")[0], Objects)(root, files)
 
 
 @contextlib.contextmanager
