@@ -195,6 +195,26 @@ def test_the_next_download_removes_what_is_no_longer_needed(
     objects.check_whole(handle, FILES)
 
 
+def test_what_others_upload_during_a_long_download_is_no_garbage_after_it(
+    storage: Storage, host: Host, objects: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 12: it goes by the clock at which it was listed."""
+    monkeypatch.setenv("TFHUB_BUCKET_GRACE", "5s")
+    handle = host.publish("/demo/latest", models.pack_files(FILES))
+    other = f"{key_of(handle)}.cache-0"
+    objects.put(other, FILES)
+
+    def take_longer_than_that(_: Call) -> None:
+        threading.Event().wait(6)
+        objects[f"{other}/later"] = b"of another process"
+
+    storage.fault(is_upload_of(handle, "saved_model.pb"), take_longer_than_that, times=1)
+    hub.resolve(handle)
+    assert {name for name in objects.names() if name.startswith(other)} == {
+        f"{other}/{name}" for name in [*FILES, "later"]
+    }
+
+
 def test_what_a_process_is_uploading_is_no_garbage_and_can_not_be_removed(
     storage: Storage, host: Host, objects: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:

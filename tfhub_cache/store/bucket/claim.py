@@ -56,6 +56,9 @@ class BucketClaim(Claim):
         with errors_told(self._objects.root):
             if there is not None and not self._is_void(look, there):
                 return None
+            # By the time of the listing: what is filled, or read, while this downloads stays.
+            holder = look.holder(self._lock_timeout)
+            self._garbage = look.garbage(settings.BUCKET_GRACE.value(), holder)
             try:
                 return self if self._take_lock(there) else None
             except BaseException:
@@ -105,12 +108,12 @@ class BucketClaim(Claim):
         if not self._is_published:
             self._looks.remember(key)
             return
-        now, name = self._objects.now(), f"{key}.manifest.json"
+        now, name = time.time(), f"{key}.manifest.json"
         put = {f"{self._folder}/{file.path}": Listed(file.size, now, "") for file in manifest.files}
         look = Look(self._objects, key, {**put, name: Listed(len(content), now, "")})
         look.contents[name] = content
         self._looks.remember(key, look)
-        self._quietly(self._objects.remove, self._look.garbage(grace))
+        self._quietly(self._objects.remove, self._garbage)
 
     def release(self) -> None:
         if self._owner.uid not in held:
