@@ -406,6 +406,22 @@ def test_a_model_that_tensorflow_hub_is_making_is_waited_for(
     assert host.requests == []
 
 
+def test_a_model_that_tensorflow_hub_left_half_moved_is_downloaded(
+    storage: Storage, host: Host, handle: str, objects: Bucket
+) -> None:
+    """Promises 1 and 8: also if that fails, and its lock is gone."""
+    objects[lock_of(handle)] = f"elsewhere.77.{TENSORFLOW_HUB}".encode()
+    objects.put(key_of(handle), {"saved_model.pb": FILES["saved_model.pb"]})
+    storage.go_ahead(660)
+    host.route("/demo/model/1", status(404))
+    with pytest.raises(DownloadError, match="404"):
+        hub.resolve(handle)
+    assert objects.names() == set()
+    host.publish("/demo/model/1", models.pack_files(FILES))
+    hub.resolve(handle)
+    objects.check_whole(handle, FILES)
+
+
 def test_a_model_of_tensorflow_hub_can_be_used_while_it_is_refreshed(
     storage: Storage, host: Host, handle: str, objects: Bucket
 ) -> None:

@@ -20,6 +20,7 @@ from tfhub_cache.store.bucket.looks import Looks
 from tfhub_cache.store.bucket.objects import Listed, errors_told, open_objects
 from tfhub_cache.store.bucket.uploads import Uploads
 from tfhub_cache.store.contract import Claim
+from tfhub_cache.store.flaw import ABSENT
 from tfhub_cache.store.owner import Owner
 from tfhub_cache.transfer.spool import Identity
 
@@ -60,6 +61,9 @@ class BucketClaim(Claim):
             holder = look.holder(self._lock_timeout)
             self._garbage = look.garbage(settings.BUCKET_GRACE.value(), holder)
             try:
+                if look.flaw == ABSENT:
+                    # Under our lock, what tensorflow_hub has half moved would look like a model.
+                    self._objects.remove(f"{look.folder}/{path}" for path in look.files)
                 return self if self._take_lock(there) else None
             except BaseException:
                 held.discard(self._owner.uid)
