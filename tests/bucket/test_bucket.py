@@ -6,6 +6,7 @@ processes that are killed in test_ends.py, machines in tests/cluster.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -20,11 +21,11 @@ from typing import Any
 
 import models
 import pytest
-from buckets import FILES, HERE, ROOT, SHARD, Bucket, is_upload_of
+from buckets import FILES, HERE, LONG, ROOT, SHARD, Bucket, is_upload_of
 from entries import as_another_process, key_of
 from logs import warnings
 from processes import dead_pid
-from servers import Host, archive, stall, status
+from servers import Host, archive, in_turn, stall, status
 from storage import Call, Storage
 from waiting import SOON, in_background, press_ctrl_c, until
 
@@ -106,6 +107,28 @@ def test_a_file_that_is_in_the_archive_twice_is_what_it_was_the_second_time(
     storage.fault(vocabulary, hold)
     hub.resolve(handle)
     objects.check_whole(handle, {**FILES, "assets/vocab.txt": b"the second\n"})
+
+
+def test_what_is_still_on_its_way_of_a_damaged_download_does_not_get_into_the_model(
+    storage: Storage, host: Host, objects: Bucket
+) -> None:
+    """Promise 1: the second attempt puts a file of the same name at the same place."""
+    damaged = models.pack_files({**LONG, "saved_model.pb": LONG["saved_model.pb"][::-1]})
+    is_sent = threading.Event()
+    handle = host.publish(
+        "/demo/model/9",
+        in_turn(stall(damaged[:-4], 3_000_000, is_sent), archive(models.pack_files(LONG))),
+    )
+
+    def hold(_: Call) -> None:
+        is_sent.set()
+        with contextlib.suppress(AssertionError):  # an upload that is waited for can't be later
+            until(lambda: f"{key_of(handle)}.manifest.json" in objects.names(), seconds=2)
+
+    storage.fault(is_upload_of(handle, "saved_model.pb"), hold, times=1)
+    hub.resolve(handle)
+    storage.settle()
+    objects.check_whole(handle, LONG)
 
 
 @pytest.mark.parametrize("size", [1000, 20 << 20], ids=["small", "large"])

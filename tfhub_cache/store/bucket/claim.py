@@ -93,7 +93,7 @@ class BucketClaim(Claim):
 
     def clear(self) -> None:
         with errors_told(self._objects.root):
-            self._uploads.discard()
+            self._uploads.clear()
 
     def is_lost(self) -> bool:
         return False  # nothing depends on the lock

@@ -61,6 +61,13 @@ class Uploads:
         while self._pending:
             self._wait_for_oldest()
 
+    def clear(self) -> None:
+        """Removes what was put, after waiting for it, so that it replaces nothing that follows."""
+        while self._pending:
+            with contextlib.suppress(Exception):
+                self._wait_for_oldest()
+        self.discard()
+
     def discard(self) -> None:
         """Gives up what is on its way, and removes what was put."""
         for future, _ in self._pending:
