@@ -36,6 +36,17 @@ def test_an_address_without_a_name_is_refused(
     assert host.requests == []
 
 
+@pytest.mark.parametrize("root", ["file://", "local://"])
+def test_an_address_of_a_folder_without_a_name_is_not_the_current_folder(
+    host: Host, handle: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, root: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TFHUB_CACHE_DIR", root)
+    with pytest.raises(CacheError, match=f"{root}.*a name is missing"):
+        hub.resolve(handle)
+    assert host.requests == []
+
+
 @pytest.mark.parametrize("scheme", ["gs", "gcs", "s3", "az", "abfs", "sftp"])
 def test_an_address_whose_bucket_is_an_empty_variable_is_refused(
     host: Host, handle: str, monkeypatch: pytest.MonkeyPatch, scheme: str

@@ -21,7 +21,7 @@ def open_store(root: str) -> Store:
     """
     scheme, separator, rest = root.partition("://")
     scheme = scheme.lower()
-    if not separator or scheme in ("file", "local"):
+    if not separator or (rest and scheme in ("file", "local")):
         from tfhub_cache.store.disk.store import LocalStore
 
         return LocalStore(f"file://{rest}" if scheme == "local" else root)
