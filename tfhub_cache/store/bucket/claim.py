@@ -17,7 +17,7 @@ from tfhub_cache import settings
 from tfhub_cache.manifest import Manifest
 from tfhub_cache.store.bucket.look import Look, held, look_at, patience, with_folder
 from tfhub_cache.store.bucket.looks import Looks
-from tfhub_cache.store.bucket.objects import Listed, errors_told, open_objects
+from tfhub_cache.store.bucket.objects import Listed, errors_explained, open_objects
 from tfhub_cache.store.bucket.uploads import Uploads
 from tfhub_cache.store.contract import Claim
 from tfhub_cache.store.flaw import ABSENT
@@ -54,7 +54,7 @@ class BucketClaim(Claim):
     def attempt(self) -> Claim | None:
         self._look = look = self._looks.now(self._key)
         there = look.listed.get(f"{self._key}.lock")
-        with errors_told(self._objects.root):
+        with errors_explained(self._objects.root):
             if there is not None and not self._is_void(look, there):
                 return None
             # By the time of the listing: what is filled, or read, while this downloads stays.
@@ -86,13 +86,13 @@ class BucketClaim(Claim):
         pass  # an object store has no empty folders
 
     def create_file(self, path: str, size: int, *, replace: bool) -> BinaryIO:
-        with errors_told(self._objects.root):
+        with errors_explained(self._objects.root):
             if replace:
                 self._uploads.finish()  # two uploads of one name have no order
             return self._uploads.open(f"{self._folder}/{path}", size)
 
     def clear(self) -> None:
-        with errors_told(self._objects.root):
+        with errors_explained(self._objects.root):
             self._uploads.clear()
 
     def is_lost(self) -> bool:
@@ -100,7 +100,7 @@ class BucketClaim(Claim):
 
     def publish(self, manifest: Manifest) -> None:
         grace, key = settings.BUCKET_GRACE.value(), self._key
-        with errors_told(self._objects.root):
+        with errors_explained(self._objects.root):
             self._uploads.finish()
             if time.time() - self._begun >= grace:
                 # Asleep for that long, it may have been taken for garbage.

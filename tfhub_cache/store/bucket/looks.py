@@ -7,7 +7,7 @@ import time
 from absl import logging
 
 from tfhub_cache.store.bucket.look import Look, look_at
-from tfhub_cache.store.bucket.objects import errors_told, open_objects
+from tfhub_cache.store.bucket.objects import errors_explained, open_objects
 from tfhub_cache.store.entry import is_versioned
 from tfhub_cache.urls import redact
 
@@ -67,7 +67,7 @@ class Looks:
         at, look = self._found.get(key, (0.0, None))
         if look is None or time.monotonic() - at >= seconds:
             changes, objects = self._changes, open_objects(self.root)
-            with errors_told(self.root):
+            with errors_explained(self.root):
                 look = look_at(objects, key)
                 is_sound = look.flaw is None and look.manifest is not None
                 if not is_sound and f"{key}.manifest.json" in look.listed:

@@ -286,13 +286,13 @@ def open_objects(root: str) -> Objects:
     """
     if settings.OFFLINE.value():
         offline.check_path(root)
-    with errors_told(root):  # some connect at once
+    with errors_explained(root):  # some connect at once
         files = gcs.file_system_of(root, *settings.google_storage())
     return _KINDS.get(root.partition("://")[0], Objects)(root, files)
 
 
 @contextlib.contextmanager
-def errors_told(root: str) -> Iterator[None]:
+def errors_explained(root: str) -> Iterator[None]:
     """Turns what a file system raises into a `CacheError` that says what to do."""
     try:
         yield

@@ -26,7 +26,7 @@ from tfhub_cache.manifest import Manifest
 from tfhub_cache.store.bucket.claim import BucketClaim
 from tfhub_cache.store.bucket.look import Look, all_looks
 from tfhub_cache.store.bucket.looks import Looks
-from tfhub_cache.store.bucket.objects import Listed, Objects, errors_told, open_objects
+from tfhub_cache.store.bucket.objects import Listed, Objects, errors_explained, open_objects
 from tfhub_cache.store.contract import Claim, Store
 from tfhub_cache.store.entry import RECORD_SECONDS, Condition, Entry, InUse, removable
 from tfhub_cache.store.flaw import MODEL_FILES, Flaw
@@ -69,7 +69,7 @@ class BucketStore(Store):
 
     def entries(self, lock_timeout: float, key: str = "") -> list[Entry]:
         objects = open_objects(self._root)
-        with errors_told(self._root):
+        with errors_explained(self._root):
             found = [self._looks.now(key)] if key else all_looks(objects)
             entries = [self._entry(look, lock_timeout) for look in found]
         return [entry for entry in entries if entry.is_there or entry.leftovers or entry.holder]
@@ -86,7 +86,7 @@ class BucketStore(Store):
     def tidy(self, key: str, lock_timeout: float, condition: Condition) -> bool:
         look = self._looks.now(key)
         objects = open_objects(self._root)
-        with errors_told(self._root):
+        with errors_explained(self._root):
             entry = self._entry(look, lock_timeout)
             if entry.holder is not None:
                 raise InUse(entry.holder)
@@ -105,7 +105,7 @@ class BucketStore(Store):
 
     def occupied(self) -> int:
         objects = open_objects(self._root)
-        with errors_told(self._root):
+        with errors_explained(self._root):
             return sum(at.size for at in objects.list("").values())
 
     def free_space(self) -> int | None:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, cast
 
 import google_crc32c
 
-from tfhub_cache.store.bucket.objects import AT_ONCE, Objects, errors_told
+from tfhub_cache.store.bucket.objects import AT_ONCE, Objects, errors_explained
 
 BLOCK = 8 << 20
 """A larger file is sent in parts of so many bytes."""
@@ -108,7 +108,7 @@ class _Large:
 
     def write(self, data: bytes) -> int:
         self._crc32c = google_crc32c.extend(self._crc32c, data)
-        with errors_told(self._objects.root):
+        with errors_explained(self._objects.root):
             return int(self._file.write(data))
 
     def __enter__(self) -> _Large:
@@ -116,7 +116,7 @@ class _Large:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
-            with errors_told(self._objects.root):
+            with errors_explained(self._objects.root):
                 self._file.close()
                 self._objects.check_upload(self._name, self._crc32c)
             return
