@@ -14,7 +14,7 @@ import models
 import pytest
 from entries import key_of
 from other_stores import azure_server, sftp_server
-from servers import Host, s3_server
+from servers import Host, Request, archive, s3_server
 
 import tfhub_cache as hub
 from tfhub_cache.errors import CacheError
@@ -111,6 +111,28 @@ def test_at_azure_the_machines_clock_does_not_matter(
     assert hub.cache.prune().leftovers == {}
     assert [entry.state for entry in hub.cache.entries()] == ["downloading"]
     assert files.exists(filled)
+
+
+def test_at_azure_a_model_that_another_machine_repairs_first_stays(
+    host: Host, handle: str, azure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", azure)
+    monkeypatch.setenv("TFHUB_CACHE_DIR", "az://models/repaired")
+    path = hub.resolve(handle)
+    files = fsspec.filesystem("az", connection_string=azure, use_listings_cache=False)
+    manifest = f"models/repaired/{key_of(handle)}.manifest.json"
+    intact = files.cat_file(manifest)
+    files.pipe_file(manifest, b"{}")
+
+    def repair_it_meanwhile(request: Request) -> None:
+        files.pipe_file(manifest, intact)
+        archive(models.pack_files(FILES))(request)
+
+    host.publish("/m/1", repair_it_meanwhile)
+    monkeypatch.setenv("TFHUB_CACHE_DIR", "az://models/repaired/")  # as another process
+    assert hub.resolve(handle) == path
+    assert files.cat_file(manifest) == intact
+    assert len(host.requests) == 2
 
 
 def test_azure_without_an_account_is_an_error_that_names_what_is_missing(

@@ -252,7 +252,19 @@ _S3_CONFLICTS = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey"
 
 
 class AzureObjects(Objects):
-    """Azure Blob Storage."""
+    """Azure Blob Storage: versions are ETags."""
+
+    def write(self, name: str, content: bytes, version: str | None = None) -> None:
+        if not version:
+            super().write(name, content, version)
+            return
+        from azure.core import MatchConditions, exceptions  # adlfs depends on it
+
+        condition = {"etag": version, "match_condition": MatchConditions.IfNotModified}
+        try:
+            self.files.pipe_file(self.full(name), content, **condition)
+        except exceptions.ResourceModifiedError as error:
+            raise FileExistsError(name) from error
 
     def _ask_time(self) -> float:
         container, _, _ = self.files.split_path(self._prefix)
