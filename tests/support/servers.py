@@ -715,6 +715,8 @@ def s3_server(bucket: str) -> Iterator[str]:
     server.start()
     try:
         endpoint = "http://{}:{}".format(*server.get_host_and_port())
+        # Another server of this process has left its objects in the same memory.
+        requests.post(f"{endpoint}/moto-api/reset", timeout=30).raise_for_status()
         requests.put(f"{endpoint}/{bucket}", timeout=30).raise_for_status()
         yield endpoint
     finally:
