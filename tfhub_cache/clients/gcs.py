@@ -101,19 +101,16 @@ def _file_system(
 
 def write_if(
     file_system: fsspec.AbstractFileSystem, path: str, content: bytes, generation: int
-) -> int:
+) -> None:
     """Writes an object if its generation is the given one, where 0 means that there is no object.
 
     gcsfs offers this for 0 only. See https://cloud.google.com/storage/docs/request-preconditions
-
-    Returns:
-        The new generation.
 
     Raises:
         FileExistsError: if its generation is another one.
     """
     bucket, key, _ = file_system.split_path(path)
-    answer = file_system.call(
+    file_system.call(
         "POST",
         f"{file_system._location}/upload/storage/v1/b/{quote(bucket)}/o",
         uploadType="media",
@@ -121,9 +118,7 @@ def write_if(
         ifGenerationMatch=str(generation),
         headers={"Content-Type": "application/octet-stream"},
         data=content,
-        json_out=True,
     )
-    return int(answer["generation"])
 
 
 def remove_if(file_system: fsspec.AbstractFileSystem, path: str, generation: int) -> None:

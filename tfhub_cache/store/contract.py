@@ -224,8 +224,9 @@ class Store(Protocol):
     def tidy(self, key: str, lock_timeout: float, condition: Condition) -> bool:
         """Removes what crashed processes left of an entry, and on a condition the entry itself.
 
-        It is done with the claim, so that no process makes the entry at the same time. It does not
-        wait for the claim. Readers see the whole entry or none.
+        It does not wait for a process that has the claim. On a disk it is done with the claim; in a
+        bucket, what a process begins in the meantime has other names. Readers see the whole entry
+        or none.
 
         Args:
             key: the entry.
