@@ -1,5 +1,6 @@
 """Archives over HTTP: good hosts, bad hosts, and what people read."""
 
+import io
 import logging
 import os
 import pickle
@@ -259,6 +260,8 @@ def test_a_download_goes_through_the_function_that_a_program_has_put_in_place_of
     assert request.headers["X-Team"] == "a"
     with pytest.raises(DownloadError, match="_call_urlopen raised HTTP Error 404"):
         hub.resolve(handle + "0")
+    monkeypatch.setattr(HttpResolverBase, "_call_urlopen", lambda self, _: io.BytesIO(ARCHIVE))
+    assert read_files(hub.resolve(handle + "1")) == MODEL
 
 
 def test_turning_certificate_checks_off_is_said_once_and_for_this_library_only(

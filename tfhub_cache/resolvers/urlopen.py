@@ -52,7 +52,8 @@ class OpenedArchive(Source):
                 url=self.shown,
             ) from error
         with contextlib.closing(response):
-            size = response.headers.get("Content-Length") or ""
+            headers = getattr(response, "headers", {})  # a file has none
+            size = headers.get("Content-Length") or ""
             yield Download(
                 stream=response,
                 url=self.shown,
