@@ -138,6 +138,7 @@ def test_ages_are_shown_in_the_unit_that_fits(seconds: float, text: str) -> None
         (" /models/*/1 , /other ", "/models/a/b/1", True),
         (" /models/*/1 , /other ", "/other", True),
         (" /models/*/1 , /other ", "/other/1", False),
+        ("file:///models/*", "file:///models/a", True),
         ("https://host/a.b?c", "https://host/a.b?c", True),
         ("https://host/a.b?c", "https://host/aXb?c", False),
     ],

@@ -146,14 +146,22 @@ def parse_patterns(text: str) -> tuple[re.Pattern[str], ...]:
         ValueError: if a pattern names no host, or a path that is not absolute.
     """
     patterns = [pattern for pattern in map(str.strip, text.split(",")) if pattern]
-    for number, pattern in enumerate(patterns, 1):
-        begin, star, _ = pattern.partition("*")
-        if star and not re.match(r"[\w.+-]+://[^/]+/|/", begin):
-            raise ValueError(
-                f"pattern {number} names no host: write what comes before the first * "
-                "as far as the slash after the host, such as https://tfhub.dev/google/*"
-            )
-    return tuple(re.compile(re.escape(one).replace(r"\*", ".*"), re.DOTALL) for one in patterns)
+    return tuple(parse_pattern(one, f"pattern {n}") for n, one in enumerate(patterns, 1))
+
+
+def parse_pattern(text: str, what: str) -> re.Pattern[str]:
+    """Parse a pattern of handles, which `what` names in an error.
+
+    Raises:
+        ValueError: if it names no host, or a path that is not absolute.
+    """
+    begin, star, _ = text.partition("*")
+    if star and not re.match(r"file:///|[\w.+-]+://[^/]+/|/", begin):
+        raise ValueError(
+            f"{what} names no host: write what comes before the first * "
+            "as far as the slash after the host, such as https://tfhub.dev/google/*"
+        )
+    return re.compile(re.escape(text).replace(r"\*", ".*"), re.DOTALL)
 
 
 def format_size(size: int) -> str:

@@ -267,6 +267,12 @@ def trusting(folder):
 
     import tfhub_cache as hub
 
+    def refusal_of(config, layer=hub.KerasLayer):
+        try:
+            layer.from_config(config)
+        except ValueError as error:
+            return str(error)
+
     root = Path(tempfile.mkdtemp())
     original = json.loads((folder / "handle.json").read_text())
     by_name = {"custom_objects": {"KerasLayer": hub.KerasLayer}}
@@ -308,12 +314,33 @@ def trusting(folder):
     seen["a lock file"] = load(tf, saved(locked), **by_name)
     del os.environ["TFHUB_LOCKFILE"]
     os.environ |= {"TFHUB_OFFLINE": "yes", "TFHUB_TRUSTED_HANDLES": "https://tfhub.dev/google/*"}
-    for path in ("google/x/1", "google/../x/1", "google/%2e%2E/x/1", "else/x/1"):
+    for path in (
+        *("google/x/1", "google/../x/1", "google/%2e%2E/x/1", "google/%252e%252e/x/1"),
+        *("google/..?x", "google/..#x", "google/..;/x/1", "else/x/1", "else/a,b/1"),
+    ):
         try:
             hub.KerasLayer.from_config({"handle": f"https://tfhub.dev/{path}"})
         except Exception as error:
             seen[path] = type(error).__name__
+    hub.keras_layer.trust("https://tfhub.dev/else/a,b/1")
+    try:
+        hub.KerasLayer.from_config({"handle": "https://tfhub.dev/else/a,b/1"})
+    except OSError as error:
+        seen["with a comma, trusted"] = type(error).__name__
+    seen["signed"] = refusal_of({"handle": "https://tfhub.dev/x/1?token=secret"})
     shutil.rmtree(root)
+
+    class Fixed(hub.KerasLayer):
+        """Has no handle in its config."""
+
+        def __init__(self, **options):
+            super().__init__(original, **options)
+
+        def get_config(self):
+            return {key: value for key, value in super().get_config().items() if key != "handle"}
+
+    seen["no handle"] = refusal_of({}, Fixed)
+    seen["no handle, not safe"] = Fixed.from_config({}, safe_mode=False).resolved_object is not None
     return seen
 
 

@@ -50,8 +50,17 @@ def test_keras_3_loads_a_model_where_this_library_was_imported_if_it_is_trusted(
         for words in ("hub.keras_layer.trust('/", "TFHUB_TRUSTED_HANDLES", "TFHUB_LOCKFILE"):
             assert words in refusal
     assert by_name.pop("google/x/1") == "OfflineError"
-    for path in "google/../x/1", "google/%2e%2E/x/1", "else/x/1":
+    for path in (
+        *("google/../x/1", "google/%2e%2E/x/1", "google/%252e%252e/x/1", "google/..;/x/1"),
+        *("google/..?x", "google/..#x", "else/x/1", "else/a,b/1"),
+    ):
         assert by_name.pop(path) == "ValueError"
+    assert by_name.pop("with a comma, trusted") == "OfflineError"
+    signed = by_name.pop("signed")
+    assert "trust('https://tfhub.dev/x/1') with the rest of the handle" in signed
+    assert "secret" not in signed
+    assert "safe_mode=False" in by_name.pop("no handle")
+    assert by_name.pop("no handle, not safe")
     trusted = ["beside", "beside, h5", "a pattern", "a lock file"]
     assert by_name == dict.fromkeys(trusted, near(saved))
 

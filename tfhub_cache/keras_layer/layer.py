@@ -228,10 +228,11 @@ class KerasLayer:
                 `keras.config.enable_unsafe_deserialization()`, otherwise True.
 
         Raises:
-            ValueError: if the handle is refused; the message says how to allow it. Or if it is not
-                a string.
+            ValueError: if the handle is refused, or the config has none; the message says how to
+                allow it.
         """
-        keras = getattr(cls, "_keras", None) or choosing.guessed(sys._getframe(1))
+        asker = sys._getframe(1)
+        keras = getattr(cls, "_keras", None) or choosing.nearest(asker) or choosing.guessed(asker)
         if (keras or choosing.OF_TF) == choosing.KERAS_3:
             trusting.check(config.get("handle"), safe_mode)
         return cls(**config)

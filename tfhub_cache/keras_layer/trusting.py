@@ -18,6 +18,10 @@ from tfhub_cache.keras_layer import choosing
 _run_before: set[str] = set()
 """The handles of the layers that this program has made itself."""
 _trusted: list[re.Pattern[str]] = []
+_TRUST_THE_SOURCE = (
+    "If you trust the source of the config, pass safe_mode=False to load_model or from_config, or "
+    "call keras.config.enable_unsafe_deserialization()."
+)
 
 
 def trust(pattern: str) -> None:
@@ -26,10 +30,10 @@ def trust(pattern: str) -> None:
     The environment variable `TFHUB_TRUSTED_HANDLES` does the same.
 
     Args:
-        pattern: a handle, in which `*` is any text. It must name the host.
+        pattern: one handle, in which `*` is any text. It must name the host.
 
     Raises:
-        ValueError: if it names no host.
+        ValueError: if it names no host, or is not a string.
 
     Example:
         ```python
@@ -40,7 +44,9 @@ def trust(pattern: str) -> None:
         model = tf.keras.models.load_model("model.keras")
         ```
     """
-    _trusted.extend(notation.parse_patterns(pattern))
+    if not isinstance(pattern, str):
+        raise ValueError(f"Expected a string, got {pattern!r}")
+    _trusted.append(notation.parse_pattern(urls.as_meant(pattern), "The pattern"))
 
 
 def note(handle: Any) -> None:
@@ -57,31 +63,37 @@ def check(handle: Any, safe_mode: bool | None) -> None:
         safe_mode: False to trust every handle; None for the mode of Keras.
 
     Raises:
-        ValueError: if it is refused, or is not a string; or a setting is invalid.
+        ValueError: if it is refused; or a setting is invalid.
     """
-    if not isinstance(handle, str):
-        raise ValueError(f"The config of a hub.KerasLayer has no handle but {handle!r}.")
     if safe_mode is None:
         from keras.src.saving.serialization_lib import in_safe_mode
 
         safe_mode = in_safe_mode()
-    if safe_mode is False or handle in _run_before:
+    if safe_mode is False:
+        return
+    if not isinstance(handle, str):
+        raise ValueError(
+            f"The config of a hub.KerasLayer has no handle but {handle!r}, so it can't be said "
+            f"whether you trust the model that it would run. {_TRUST_THE_SOURCE}"
+        )
+    if handle in _run_before:
         return
     if not (_is_trusted(handle) or _is_locked(handle) or _is_beside_the_file(handle)):
         shown = urls.redact(handle)
+        hidden = "" if shown == handle else " with the rest of the handle, which is not shown here,"
         raise ValueError(
             f"The config of a hub.KerasLayer would run the model {shown}. A model can do harm, so "
             "Keras's safe mode does not allow it. If you trust this model, call "
-            f"hub.keras_layer.trust({shown!r}) first, or set TFHUB_TRUSTED_HANDLES; or name it in "
-            "a lock file (TFHUB_LOCKFILE). If you trust the source of the config, pass "
-            "safe_mode=False to load_model or from_config, or call "
-            "keras.config.enable_unsafe_deserialization()."
+            f"hub.keras_layer.trust({shown!r}){hidden} first, or set TFHUB_TRUSTED_HANDLES; or "
+            f"name it in a lock file (TFHUB_LOCKFILE). {_TRUST_THE_SOURCE}"
         )
 
 
 def _is_trusted(handle: str) -> bool:
-    meant = urls.as_meant(handle)
-    if ".." in re.split(r"[/\\]", unquote(meant)):  # it can lead out of what a pattern allows
+    meant = plain = urls.as_meant(handle)
+    while plain != (plain := unquote(plain)):
+        pass
+    if ".." in plain:  # it can lead out of what a pattern allows
         return False
     patterns = (*_trusted, *(settings.TRUSTED_HANDLES.value() or ()))
     return any(pattern.fullmatch(meant) for pattern in patterns)
