@@ -14,8 +14,10 @@ import json
 import logging
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -831,6 +833,31 @@ def saving_an_image_model() -> Any:
     )
     answers = [lists(loaded(images)) for loaded in (model, again)]
     return [*answers, again.layers[1].trainable, len(again.layers[1].trainable_weights)]
+
+
+@case
+def a_new_layer_knows_whether_it_is_built() -> Any:
+    return isinstance(layer("images").built, bool)
+
+
+@case
+def threads_that_use_one_layer() -> Any:
+    """Two build models with it while two others call it."""
+    images, _ = images_and_labels()
+
+    def use(hub_layer: Any, barrier: threading.Barrier, builds: bool) -> Any:
+        barrier.wait()
+        if not builds:
+            return shape(hub_layer(images).shape)
+        inputs = keras.Input((8, 8, 3))
+        return len(keras.Model(inputs, hub_layer(inputs)).trainable_weights)
+
+    seen = []
+    for _ in range(3):
+        common = layer("images", trainable=True), threading.Barrier(4)
+        with ThreadPoolExecutor(4) as pool:
+            seen += pool.map(functools.partial(use, *common), [True, False, True, False])
+    return seen
 
 
 @case

@@ -97,7 +97,54 @@ def cases(hub: Any, folder: Path, keras: Any) -> Iterator[Callable[[], Any]]:
         clone.set_weights(model.get_weights())
         return [np.asarray(one(IMAGES)).tolist() for one in (model, clone)]
 
+    class Scaled(hub.KerasLayer):
+        """Makes a weight when Keras builds it, and answers for attributes that it has not."""
+
+        def build(self, input_shape: Any) -> None:
+            self.scale = self.add_weight(name="scale", shape=(1,), initializer="ones")
+            super().build(input_shape)
+
+        def call(self, inputs: Any, training: Any = None) -> Any:
+            return super().call(inputs, training=training) * self.scale
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "magic":
+                return 7
+            raise AttributeError(name)
+
+    class Named(keras.layers.Layer):
+        def greeting(self) -> str:
+            return "hello"
+
+    class Both(hub.KerasLayer, Named):
+        pass
+
+    class Mistaken(hub.KerasLayer):
+        @property
+        def mistaken(self) -> Any:
+            return self.not_there
+
+    def a_layer_that_builds_a_weight() -> Any:
+        first, second = (Scaled(str(folder / "images"), trainable=True) for _ in range(2))
+        called = np.asarray(first(IMAGES)).tolist()
+        model = keras.Sequential([keras.Input((8, 8, 3)), second])
+        return [called, len(first.weights), len(model.weights), first.magic, hasattr(first, "x")]
+
+    def a_layer_that_is_derived_from_another_as_well() -> Any:
+        layer = Both(str(folder / "images"), trainable=True)
+        model = keras.Sequential([keras.Input((8, 8, 3)), layer])
+        return [layer.greeting(), isinstance(layer, Named), len(model.trainable_weights)]
+
+    def a_property_with_a_mistake() -> Any:
+        try:
+            return Mistaken(str(folder / "images")).mistaken
+        except AttributeError as error:
+            return str(error)
+
     yield from (
+        a_layer_that_builds_a_weight,
+        a_layer_that_is_derived_from_another_as_well,
+        a_property_with_a_mistake,
         a_model_of_tensorflow_1_is_trained,
         a_model_of_tensorflow_2_is_trained,
         a_layer_with_weights_of_its_own,

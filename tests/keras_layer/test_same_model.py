@@ -29,6 +29,9 @@ OF_SUBCLASSES = [
     "a_model_of_tensorflow_2_is_trained",
     "a_layer_with_weights_of_its_own",
     "it_is_cloned",
+    "a_layer_that_builds_a_weight",
+    "a_layer_that_is_derived_from_another_as_well",
+    "a_property_with_a_mistake",
 ]
 
 
@@ -84,6 +87,8 @@ def near(value: Any) -> Any:
         "saving_an_image_model",
         "cloning",
         "names_of_layers",
+        "a_new_layer_knows_whether_it_is_built",
+        "threads_that_use_one_layer",
         *OF_TENSORFLOW,
         *OF_SUBCLASSES,
     ],

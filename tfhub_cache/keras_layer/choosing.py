@@ -60,6 +60,12 @@ def class_for(layer: Any, base: Any) -> Any:
     return made
 
 
+@functools.cache
+def derived(kind: Any) -> Any:
+    """A class that is derived from a class, and looks like it."""
+    return type(kind.__name__, (kind,), dict(vars(kind)))
+
+
 def stack(frame: FrameType | None) -> Iterator[FrameType]:
     """A frame and its callers."""
     while frame is not None:

@@ -97,9 +97,10 @@ class KerasLayer:
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         kind: Any = cls
         if not hasattr(kind, "_adopt"):  # without a base class
-            keras2 = choosing.OF_TF == choosing.KERAS_2
-            base = choosing.base_for(choosing.KERAS_2) if keras2 else undecided.Base
-            kind = choosing.class_for(kind, base)
+            keras = choosing.of_values([cls])  # of another class that the program derives it from
+            if choosing.OF_TF == choosing.KERAS_2:
+                keras = choosing.KERAS_2
+            kind = choosing.class_for(kind, choosing.base_for(keras) if keras else undecided.Base)
         return super().__new__(kind)
 
     def __init__(

@@ -7,8 +7,11 @@ looks at the object makes it a layer of that Keras, by changing its class: Keras
 
 from __future__ import annotations
 
+import functools
 import sys
+import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -24,6 +27,10 @@ _ARGUMENTS = {
 """The arguments of layers of Keras."""
 _NOTES = ("_arguments_of_layer", "_loss_functions", "_trainable_weights", "_non_trainable_weights")
 """The attributes that note what the layer is made with."""
+_OF_OBJECTS = {"activity_regularizer", "built"}
+"""What objects of Keras have, and their classes have not."""
+_becoming = threading.RLock()
+"""Held by the thread that makes an object a layer of a Keras."""
 
 
 class Base(tf.Module):  # type: ignore[misc]
@@ -60,19 +67,12 @@ class Base(tf.Module):  # type: ignore[misc]
         keras = choosing.of_values(values) or choosing.nearest(sys._getframe())
         if keras:
             return self._become(keras)(inputs, *args, **kwargs)
-        return self.call(tf.nest.map_structure(self._cast, as_tensors(inputs)), *args, **kwargs)
-
-    def _cast(self, value: Any) -> Any:
-        """Converts arrays, and casts numbers with a fraction, as layers of Keras do."""
-        if isinstance(value, np.ndarray):
-            value = tf.convert_to_tensor(value)
-        if not (tf.is_tensor(value) and value.dtype.is_floating):
-            return value
-        try:
-            dtype = tf.as_dtype(self._arguments_of_layer.get("dtype") or tf.float32)
-        except TypeError:  # a policy of Keras
-            dtype = tf.float32
-        return tf.cast(value, dtype) if dtype.is_floating else value
+        if hasattr(type(self), "build"):  # of a subclass, which expects a Keras to call it
+            return self._guess(sys._getframe())(inputs, *args, **kwargs)
+        # Another thread may make it a layer meanwhile.
+        dtype = self.__dict__.get("_arguments_of_layer", {}).get("dtype")
+        cast = functools.partial(_cast, _dtype_of(dtype))
+        return self.call(tf.nest.map_structure(cast, as_tensors(inputs)), *args, **kwargs)
 
     def _training_by_default(self) -> bool:
         return False
@@ -120,57 +120,91 @@ class Base(tf.Module):  # type: ignore[misc]
     def __class__(self) -> Any:
         asker = sys._getframe(1)
         if keras := choosing.running(asker):
-            return type(self._become(keras))
+            # `isinstance` does not take the present class of the object as an answer.
+            kind: Any = type(self._become(keras))
+            return choosing.derived(kind)
         keras = choosing.named(asker)  # such as isinstance(layer, tf_keras.layers.Layer)
         return self._class_for(keras) if keras else type(self)
 
     def __getattr__(self, name: str) -> Any:
+        with _becoming:
+            if not issubclass(type(self), Base):  # another thread has made it a layer
+                return getattr(self, name)
+        if hasattr(type(self), name):  # a property has raised the AttributeError: raise it again
+            return object.__getattribute__(self, name)
         asker = sys._getframe(1)
-        keras, is_guess = choosing.running(asker), False
-        if keras is None and not name.startswith("_") and not choosing.is_tensorflow(asker):
-            keras, is_guess = choosing.guessed(asker) or choosing.OF_TF, True
-            keras = keras if hasattr(choosing.base_for(keras), name) else None
-        if keras is None:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        layer = self._become(keras)
-        layer.__dict__["_is_guess"] = is_guess
-        return getattr(layer, name)
+        if keras := choosing.running(asker):
+            return getattr(self._become(keras), name)
+        if not name.startswith("_") and not choosing.is_tensorflow(asker):
+            base = choosing.base_for(choosing.guessed(asker) or choosing.OF_TF)
+            if hasattr(base, name) or name in _OF_OBJECTS:
+                return getattr(self._guess(asker), name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def get_config(self) -> dict[str, Any]:
         """The config of a layer of Keras, which this becomes."""
-        config: dict[str, Any] = self.__getattr__("get_config")()
+        config: dict[str, Any] = self._guess(sys._getframe(1)).get_config()
         return config
 
     def _class_for(self, keras: str) -> Any:
         return choosing.class_for(type(self).__bases__[0], choosing.base_for(keras))
 
+    def _guess(self, asker: FrameType) -> Any:
+        """Makes this object a layer of the Keras that seems to be meant."""
+        layer = self._become(choosing.guessed(asker) or choosing.OF_TF)
+        layer.__dict__["_is_guess"] = True
+        return layer
+
     def _become(self, keras: str) -> Any:
-        """Makes this object a layer of a Keras, with all that it was made with and was given."""
-        before, attributes = type(self), self.__dict__
-        layer = self._class_for(keras)
-        made = layer.__new__(layer)  # in which Keras sets attributes; both objects share them
-        _change(self, layer, made.__dict__)
-        arguments, losses, trained, others = (attributes[name] for name in _NOTES)
-        try:
-            self.__dict__["_model"] = attributes["_model"]
-            choosing.base_for(keras).__init__(self, attributes["trainable"], **arguments)  # type: ignore[misc]
-            for variable in trained:
-                self._adopt(variable, True)
-            for variable in others:
-                self._adopt(variable, False)
-            for loss in losses:
-                self.add_loss(loss)
-            for name, value in attributes.items():
-                if name not in attributes["_own"] | {"_model"} and not name.startswith("_self_"):
-                    setattr(self, name, value)
-        except BaseException as error:
-            _change(self, before, attributes)
-            if isinstance(error, AttributeError):  # which `isinstance` would hide
+        """Makes this object a layer of a Keras, with all that it was made with and was given.
+
+        Other threads see it as it was, or as the whole layer.
+        """
+        kind = self._class_for(keras)
+        with _becoming:
+            if not issubclass(type(self), Base):  # another thread was first
+                return self
+            if made := self.__dict__.get("_made"):  # an attribute leads to the object itself
+                return made
+            made = self.__dict__["_made"] = kind.__new__(kind)
+            try:
+                self._make(made, choosing.base_for(keras))
+            except AttributeError as error:  # which `isinstance` would hide
                 raise RuntimeError(f"hub.KerasLayer can't become a layer of {keras}.") from error
-            raise
+            finally:
+                del self.__dict__["_made"]
+            # What Keras keeps of `made` leads to the same attributes.
+            object.__setattr__(self, "__dict__", made.__dict__)
+            vars(object)["__class__"].__set__(self, kind)
         return self
 
+    def _make(self, layer: Any, base: Any) -> None:
+        attributes = dict(self.__dict__)
+        arguments, losses, trained, others = (attributes[name] for name in _NOTES)
+        own = attributes["_own"] | {"_model", "_made"}
+        layer.__dict__["_model"] = attributes["_model"]
+        base.__init__(layer, attributes["trainable"], **arguments)
+        for variable in trained:
+            layer._adopt(variable, True)
+        for variable in others:
+            layer._adopt(variable, False)
+        for loss in losses:
+            layer.add_loss(loss)
+        for name, value in attributes.items():
+            if name not in own and not name.startswith("_self_"):
+                setattr(layer, name, value)
 
-def _change(layer: Any, kind: type, attributes: dict[str, Any]) -> None:
-    object.__setattr__(layer, "__dict__", attributes)
-    vars(object)["__class__"].__set__(layer, kind)
+
+def _dtype_of(dtype: Any) -> tf.DType:
+    try:
+        return tf.as_dtype(dtype or tf.float32)
+    except TypeError:  # a policy of Keras
+        return tf.float32
+
+
+def _cast(dtype: tf.DType, value: Any) -> Any:
+    """Converts arrays, and casts numbers with a fraction, as layers of Keras do."""
+    if isinstance(value, np.ndarray):
+        value = tf.convert_to_tensor(value)
+    is_cast = tf.is_tensor(value) and value.dtype.is_floating and dtype.is_floating
+    return tf.cast(value, dtype) if is_cast else value
