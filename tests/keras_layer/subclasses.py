@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,11 @@ def cases(hub: Any, folder: Path, keras: Any) -> Iterator[Callable[[], Any]]:
         except AttributeError as error:
             return str(error)
 
+    def arguments_that_are_shown() -> Any:
+        return [list(inspect.signature(one).parameters) for one in (hub.KerasLayer, Frozen)]
+
     yield from (
+        arguments_that_are_shown,
         a_layer_that_builds_a_weight,
         a_layer_that_is_derived_from_another_as_well,
         a_property_with_a_mistake,

@@ -32,6 +32,7 @@ OF_SUBCLASSES = [
     "a_layer_that_builds_a_weight",
     "a_layer_that_is_derived_from_another_as_well",
     "a_property_with_a_mistake",
+    "arguments_that_are_shown",
 ]
 
 

@@ -6,6 +6,7 @@ the base classes do that: `Base` of `keras2`, `keras3` and `undecided`.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,16 @@ if TYPE_CHECKING:
 def _of_model(name: str) -> Any:
     """An attribute of layers of tensorflow_hub that programs read."""
     return property(lambda self: getattr(self._model, name))
+
+
+class _OfInit:
+    """The signature of a class whose arguments are those of its `__init__`."""
+
+    def __get__(self, layer: Any, kind: Any) -> inspect.Signature:
+        if layer is not None:
+            raise AttributeError("An object has the signature of its __call__.")
+        signature = inspect.signature(kind.__init__)
+        return signature.replace(parameters=list(signature.parameters.values())[1:])
 
 
 class KerasLayer:
@@ -93,6 +104,8 @@ class KerasLayer:
     add_loss: Callable[[Any], None]
     trainable: bool
     trainable_weights: list[Any]
+
+    __signature__ = _OfInit()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         kind: Any = cls
