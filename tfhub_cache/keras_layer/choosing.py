@@ -1,7 +1,16 @@
 """Which Keras a layer is for, and the class of a layer for it.
 
 The evidence is the code that runs: a function of a Keras that asks about the layer, or a function
-that names a Keras. What is imported elsewhere in the process is no evidence.
+that names a Keras. What is imported elsewhere in the process is no evidence. In this order:
+
+1. If `tf.keras` is Keras 2, each layer is one of it from the beginning.
+2. A function of a Keras asks (`running`), is on the stack of a call (`nearest`), or an input is of
+   a Keras (`of_values`): that Keras.
+3. A function that names one Keras asks `isinstance` (`named`): it is answered for that Keras, and
+   nothing is decided.
+4. A program reads what only a layer of Keras has: the Keras that the nearest code names
+   (`guessed`), or else that of `tf.keras`. If tf_keras then asks for a layer that was taken for one
+   of Keras 3, that is an error which names the ways out.
 """
 
 from __future__ import annotations
