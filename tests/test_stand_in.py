@@ -154,7 +154,7 @@ def test_a_program_of_tensorflow_hub_loads_a_model_and_a_config_that_names_its_l
     run_python, text_embedding: Path, host, archive_of, cache_dir: Path, legacy: str
 ) -> None:
     handle = host.publish("/m/1", archive_of(text_embedding))
-    # Keras 2 imports the module that the config names; Keras 3 wants to be told what to trust.
+    # Keras 2 imports the module that the config names; Keras 3 loads what it is handed as custom objects.
     code = f"""
 import sys
 import tensorflow_hub as hub
@@ -182,11 +182,11 @@ config = {{
     "registered_name": "KerasLayer",
     "config": {{"name": "embedding", "handle": {handle!r}}},
 }}
-told = None
+custom_objects = None
 if not {legacy}:
     tf.keras.config.enable_unsafe_deserialization()
-    told = {{"KerasLayer": hub.KerasLayer}}
-layer = tf.keras.utils.deserialize_keras_object(config, custom_objects=told)
+    custom_objects = {{"KerasLayer": hub.KerasLayer}}
+layer = tf.keras.utils.deserialize_keras_object(config, custom_objects=custom_objects)
 assert isinstance(layer, hub.KerasLayer), type(layer)
 print(isinstance(layer, tf.keras.layers.Layer), "tf_keras" in str(tf.keras.layers.Layer))
 """

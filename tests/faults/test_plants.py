@@ -427,7 +427,7 @@ def test_removing_a_deep_tree_keeps_what_its_links_lead_to(
     assert read_files(outside) == before
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="counts open files as Linux tells them")
+@pytest.mark.skipif(sys.platform != "linux", reason="counts open files as Linux lists them")
 def test_a_damaged_entry_leaves_no_file_open(cache_dir: Path) -> None:
     for number, kind in enumerate((fifo, folder, link_to_zeros, sparse)):
         plant(cache_dir, f"https://example.com/{number}/1", ".manifest.json", kind)

@@ -1,7 +1,7 @@
 """Which models may run because a saved model of Keras 3 names them.
 
 A file with a `hub.KerasLayer` names a SavedModel, and to load the file is to run that model. The
-program has chosen the file, but whoever made the file has chosen the model.
+program chooses the file, but the author of the file has chosen the model.
 """
 
 from __future__ import annotations
