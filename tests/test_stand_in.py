@@ -154,7 +154,7 @@ def test_a_program_of_tensorflow_hub_loads_a_model_and_a_config_that_names_its_l
     run_python, text_embedding: Path, host, archive_of, cache_dir: Path, legacy: str
 ) -> None:
     handle = host.publish("/m/1", archive_of(text_embedding))
-    # Keras 2 imports the module that the config names; Keras 3 loads what it is handed as custom objects.
+    # Keras 2 imports the module that the config names; Keras 3 takes it from custom objects only.
     code = f"""
 import sys
 import tensorflow_hub as hub

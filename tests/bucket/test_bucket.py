@@ -494,6 +494,26 @@ def test_a_machine_that_is_downloading_is_waited_for_as_long_as_its_lock_is_writ
     objects.check_whole(handle, FILES)
 
 
+def test_a_machine_that_never_ends_its_download_is_waited_for_an_hour_and_no_longer(
+    storage: Storage, host: Host, handle: str, objects: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 6: then this one downloads as well."""
+    content = f"elsewhere.{os.getpid()}.cache-0".encode()
+    objects[lock_of(handle)] = content
+    waiting = in_background(hub.resolve, handle)
+    until(lambda: len(storage.calls) >= 4, "a second look at the lock")
+    assert host.requests == []
+    now = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: now() + 3601)
+    begun = now()
+    while not waiting.done() and now() < begun + SOON:
+        objects[lock_of(handle)] = content
+        threading.Event().wait(0.1)
+    assert waiting.result(0)
+    assert objects.model(handle) == FILES
+    assert len(host.requests) == 1
+
+
 def test_a_download_gives_signs_of_life_while_nothing_arrives(
     host: Host, storage: Storage, objects: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
