@@ -26,6 +26,7 @@ from entries import key_of
 from models import fake_model, member, pack_files, read_files
 from servers import (
     SIGNED_QUERY,
+    Handler,
     Host,
     Recorded,
     Request,
@@ -369,24 +370,52 @@ SLOW = len(BIG) * 2 / 5
 machine that is busy with others for one more to be wanted."""
 
 
+class Counted:
+    """Answers as another handler does, and counts the answers.
+
+    Attributes:
+        most: how many there were at a time.
+    """
+
+    def __init__(self, answer: Handler) -> None:
+        self.most = 0
+        self._answer = answer
+        self._now = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, request: Request) -> None:
+        with self._lock:
+            self._now += 1
+            self.most = max(self._now, self.most)
+        try:
+            self._answer(request)
+        finally:
+            with self._lock:
+                self._now -= 1
+
+
 def test_more_connections_are_made_where_each_is_slow(host: Host) -> None:
     big = pack_files(fake_model(size=12_000_000))
-    slow, counted, now, most = archive(big, rate=4e6), threading.Lock(), 0, 0
-
-    def count(request: Request) -> None:
-        nonlocal now, most
-        with counted:
-            now += 1
-            most = max(now, most)
-        try:
-            slow(request)
-        finally:
-            with counted:
-                now -= 1
-
-    assert hub.resolve(host.publish("/m/1", count))
-    assert 2 <= most <= 9  # one that has had enough may still be on its way out
+    slow = Counted(archive(big, rate=4e6))
+    assert hub.resolve(host.publish("/m/1", slow))
+    assert 2 <= slow.most <= 9  # one that has had enough may still be on its way out
     assert sum(length(request, len(big)) for request in host.requests[1:]) <= len(big)
+
+
+def test_no_more_connections_are_made_where_all_of_them_share_what_there_is(host: Host) -> None:
+    """As on a line at home: a second one is tried, and brings nothing more."""
+    turn, step = threading.Lock(), 1 << 14
+
+    class SharedLine(archive):
+        def _send_part(self, request: Request, body: memoryview) -> None:
+            for offset in range(0, len(body), step):
+                with turn:
+                    request.wait(step / 3e6)
+                    request.send(body[offset : offset + step])
+
+    line = Counted(SharedLine(pack_files(fake_model(size=12_000_000))))
+    assert hub.resolve(host.publish("/m/1", line))
+    assert 2 <= line.most < 8  # where the line's rate changes by a fifth, there may be four
 
 
 def length(request: Recorded, size: int) -> int:
