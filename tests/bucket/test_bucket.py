@@ -233,7 +233,7 @@ def test_what_others_upload_during_a_long_download_is_no_garbage_after_it(
 
     storage.fault(is_upload_of(handle, "saved_model.pb"), take_longer_than_that, times=1)
     hub.resolve(handle)
-    assert {name for name in objects.names() if name.startswith(other)} == {
+    assert {name for name in objects.names() if name.startswith(f"{other}/")} == {
         f"{other}/{name}" for name in [*FILES, "later"]
     }
 
