@@ -85,10 +85,11 @@ def main() -> None:
         normalization_layer = tf.keras.layers.Rescaling(1.0 / 255)
         train_ds = train_ds.map(lambda x, y: (normalization_layer(x), y))
         val_ds = val_ds.map(lambda x, y: (normalization_layer(x), y))
+        # Before the cache: of a cache, TensorFlow discards what an iterator leaves half read.
+        image_batch, labels_batch = next(iter(train_ds))
         train_ds = train_ds.cache().prefetch(buffer_size=tf.data.AUTOTUNE)
         val_ds = val_ds.cache().prefetch(buffer_size=tf.data.AUTOTUNE)
 
-        image_batch, labels_batch = next(iter(train_ds))
         print(f"classifier: {classifier.predict(image_batch, verbose=0).shape}")
 
         feature_extractor_layer = hub.KerasLayer(

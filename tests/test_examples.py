@@ -56,7 +56,7 @@ def test_the_tutorial_on_transfer_learning_learns_and_is_reloaded(run_python, le
     text = done.check().stdout
     assert "classifier: (4, 1001)\nfeatures: (4, 64)\n" in text
     assert re.search(r"Non-trainable params: 8,?224 ", text)
-    assert "validation: accuracy 1.000\nreloaded: differs by 0.0\n" in text
+    assert "validation: accuracy 1.000\nreloaded: differs by 0.0\n" in text, text
 
 
 @pytest.mark.timeout(200)
