@@ -118,10 +118,17 @@ class HttpResolverBase(Resolver):
         return urllib.request.urlopen(request, context=self._context)  # noqa: S310
 
 
-def checks_certificates(resolver: HttpResolverBase) -> bool:
-    """Whether TLS certificates are checked, by the setting and by what a program has set."""
+def verification(resolver: HttpResolverBase) -> bool | str:
+    """How TLS certificates are checked, by the settings and by what a program has set.
+
+    Returns:
+        The file or folder of the CA certificates that count, True for those of the system, or
+        False where none is checked; see `clients.http.get`.
+    """
     context = vars(resolver).get("_context")  # without making one
-    return not settings.DISABLE_CERT_VALIDATION.value() and getattr(context, "verify_mode", 1) != 0
+    if settings.DISABLE_CERT_VALIDATION.value() or getattr(context, "verify_mode", 1) == 0:
+        return False
+    return settings.ca_bundle() or True
 
 
 def tfhub_cache_dir(default_cache_dir: str | None = None, use_temp: bool = False) -> str | None:

@@ -48,6 +48,7 @@ class ModelLoadFormat(enum.Enum):
 
 _Value = TypeVar("_Value", covariant=True)
 
+_CA_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _options: dict[str, str] = {}
 """Texts of options, by the names of environment variables."""
 
@@ -240,10 +241,21 @@ def google_storage() -> tuple[str | None, float, str | None]:
     )
 
 
+def ca_bundle() -> str | None:
+    """The file or folder of CA certificates that the environment names, if any.
+
+    Those of OpenSSL count if they exist, as for other programs that use it.
+    """
+    for name in _CA_BUNDLES:
+        path = os.environ.get(name)
+        if path and (name not in ("SSL_CERT_FILE", "SSL_CERT_DIR") or os.path.exists(path)):
+            return path
+    return None
+
+
 def of_requests() -> dict[str, str]:
-    """The environment variables of requests that are set."""
-    names = "HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY REQUESTS_CA_BUNDLE CURL_CA_BUNDLE NETRC"
-    known = names.split()
+    """The environment variables of requests and OpenSSL that are set."""
+    known = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "NETRC", *_CA_BUNDLES]
     return {name: text for name, text in os.environ.items() if text and name.upper() in known}
 
 

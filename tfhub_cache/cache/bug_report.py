@@ -18,7 +18,7 @@ _PACKAGES = (
 )
 _PATHS = (
     *("TFHUB_CACHE_DIR", "TFHUB_LOCKFILE", "GOOGLE_APPLICATION_CREDENTIALS"),
-    *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NETRC"),
+    *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "NETRC"),
 )
 """Settings in which only a URL can have a password."""
 

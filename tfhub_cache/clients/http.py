@@ -137,7 +137,7 @@ def get(
     *,
     timeout: float,
     min_rate: float,
-    verify: bool,
+    verify: bool | str,
     pause: Callable[[float], object] | None,
     redirects: frozenset[int] = REDIRECTS,
     headers: Mapping[str, str] | None = None,
@@ -150,7 +150,8 @@ def get(
         timeout: seconds without a byte after which the request is given up.
         min_rate: bytes per second that the server must send, on average over five times as long,
             while it is waited for; 0: any number.
-        verify: whether TLS certificates are checked.
+        verify: the file or folder with the CA certificates that count; True: those that the system
+            trusts, and certifi's; False: no certificate is checked.
         pause: waits for so many seconds before a request is repeated; None: none is.
         redirects: the statuses that are followed when they come with a Location.
         headers: further header fields, for every address on the way.
@@ -197,7 +198,7 @@ def _send(
     url: str,
     headers: Mapping[str, str],
     timeout: float,
-    verify: bool,
+    verify: bool | str,
     pause: Callable[[float], object] | None,
 ) -> Answer:
     """Sends a request, and repeats it after trouble that may pass."""
@@ -226,7 +227,7 @@ def _send(
 
 
 def _send_once(
-    url: str, headers: Mapping[str, str], timeout: float, verify: bool
+    url: str, headers: Mapping[str, str], timeout: float, verify: bool | str
 ) -> requests.Response:
     shared = shared_session(os.getpid())
     without_query = url.partition("?")[0]  # so no log line and no error of theirs can show it

@@ -74,7 +74,8 @@ def diagnosis(error: Exception) -> str:
     if isinstance(error, requests.exceptions.SSLError):
         return (
             f"TLS failed: {detail}. Check that the host speaks https at this port. Behind a "
-            "company's proxy, point REQUESTS_CA_BUNDLE to the file with its CA certificate"
+            "company's proxy, let the system trust its CA certificate, or point SSL_CERT_FILE or "
+            "REQUESTS_CA_BUNDLE to a file with it"
         )
     if isinstance(root, TooSlowError):
         return f"the server is too slow: {detail}"

@@ -6,6 +6,8 @@ import functools
 import http.client
 import io
 import math
+import ssl
+import sys
 import time
 from typing import Any
 
@@ -13,6 +15,7 @@ import requests
 import requests.adapters
 import urllib3
 from absl import logging
+from requests.adapters import DEFAULT_CA_BUNDLE_PATH
 from urllib3.util.response import assert_header_parsing
 
 from tfhub_cache.urls import request_target
@@ -156,10 +159,36 @@ class _HTTPConnection(_Connection, urllib3.connection.HTTPConnection):  # type: 
 
 class _HTTPSConnection(_Connection, urllib3.connection.HTTPSConnection):  # type: ignore[misc]
     def connect(self) -> None:
+        if self.ca_certs == DEFAULT_CA_BUNDLE_PATH:  # no other one is named
+            self.ssl_context = _system_context()
+            if self.proxy_config is not None:
+                self.proxy_config = self.proxy_config._replace(ssl_context=self.ssl_context)
+            self.ca_certs = None  # which would be loaded for each connection
         super().connect()
         # `http` warns once if it is not. urllib3 would warn at each request, which can only be
         # turned off for the whole process.
         self.is_verified = True
+
+
+def _system_context() -> ssl.SSLContext:
+    """A context that trusts what the system and certifi trust."""
+    if sys.platform in ("darwin", "win32"):
+        import truststore
+
+        # One for each connection: while one connects, another thread must not use its context.
+        # https://github.com/sethmlarson/truststore/issues/209
+        context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
+        return context
+    return _context_of_openssl()
+
+
+@functools.cache
+def _context_of_openssl() -> ssl.SSLContext:
+    """The context where OpenSSL knows the system's store. It takes long to load."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
+    return context
 
 
 class _Adapter(requests.adapters.HTTPAdapter):

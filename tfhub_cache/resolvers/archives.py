@@ -14,7 +14,7 @@ from tfhub_cache import pins, settings
 from tfhub_cache.errors import CacheError, ResolveError, reason
 from tfhub_cache.fetching.lookup import open_cache
 from tfhub_cache.pins import Locked, Pin
-from tfhub_cache.resolver import HttpResolverBase, Resolver, checks_certificates
+from tfhub_cache.resolver import HttpResolverBase, Resolver, verification
 from tfhub_cache.source.contract import Source
 from tfhub_cache.source.mirrors import addresses
 from tfhub_cache.urls import Origin, append_query, as_meant, key_of, origin, redact, request_target
@@ -84,7 +84,7 @@ class HttpArchiveResolver(_ArchiveResolver, HttpResolverBase):
                 address.url,
                 timeout=settings.HTTP_TIMEOUT.value(),
                 min_rate=settings.HTTP_MIN_RATE.value(),
-                verify=checks_certificates(self),
+                verify=verification(self),
                 is_mirror=address.is_mirror,
             )
             for address in addresses(

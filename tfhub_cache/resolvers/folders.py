@@ -11,7 +11,7 @@ import re
 from tfhub_cache import offline, settings
 from tfhub_cache.errors import LockfileError, ProtocolError
 from tfhub_cache.fetching import interruption
-from tfhub_cache.resolver import HttpResolverBase, checks_certificates
+from tfhub_cache.resolver import HttpResolverBase, verification
 from tfhub_cache.resolvers.paths import PathResolver
 from tfhub_cache.source.mirrors import addresses, first_that_serves
 from tfhub_cache.urls import append_query, redact
@@ -50,13 +50,11 @@ class HttpFolderResolver(HttpResolverBase):
         return first_that_serves(
             handle,
             places,
-            lambda place: PathResolver()(
-                _ask_for_folder(handle, place.url, checks_certificates(self))
-            ),
+            lambda place: PathResolver()(_ask_for_folder(handle, place.url, verification(self))),
         )
 
 
-def _ask_for_folder(handle: str, url: str, verify: bool) -> str:
+def _ask_for_folder(handle: str, url: str, verify: bool | str) -> str:
     from tfhub_cache.clients import http  # requests: only when something is asked
 
     with http.get(

@@ -32,7 +32,7 @@ class HttpArchive(Source):
         *,
         timeout: float,
         min_rate: float,
-        verify: bool,
+        verify: bool | str,
         is_mirror: bool = False,
     ) -> None:
         """An archive.
