@@ -18,11 +18,16 @@ _LOGIN = (
     "put the host's credentials into ~/.netrc. If the address is a signed one, it may have expired"
 )
 _ABSENT = "There is no such model or version: check its page in a browser"
+_PROXY_LOGIN = (
+    "Put its user name and password into HTTP_PROXY and HTTPS_PROXY, as in "
+    "http://user:password@proxy.example.com:3128"
+)
 _ADVICE = {
     401: _LOGIN,
     403: _LOGIN,
     404: _ABSENT,
     410: _ABSENT,
+    407: _PROXY_LOGIN,
     429: "The server asks for fewer requests: wait, then try again",
 }
 
@@ -32,7 +37,8 @@ def refusal(handle: str, url: str, status: int, phrase: str) -> DownloadError:
     trouble = "The server is in trouble: try again later"
     otherwise = trouble if status >= 500 else "Check the handle in a browser"
     advice = _ADVICE.get(status, otherwise)
-    reply = f"the server answered {status} {phrase[:_LONGEST]}".rstrip()
+    actor = "proxy" if status == 407 else "server"
+    reply = f"the {actor} answered {status} {phrase[:_LONGEST]}".rstrip()
     return failure(handle, url, f"{reply}. {advice}", status)
 
 
@@ -68,7 +74,8 @@ def diagnosis(error: Exception) -> str:
     """What went wrong before there was an answer, and the way out."""
     detail, root = reason(error), _root(error)
     if isinstance(error, requests.exceptions.ProxyError | requests.exceptions.InvalidProxyURL):
-        return f"the proxy failed: {detail}. Check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
+        advice = _PROXY_LOGIN if " 407 " in detail else "Check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
+        return f"the proxy failed: {detail}. {advice}"
     if "SOCKS" in detail:
         return "the proxy needs SOCKS. Install it with: pip install 'requests[socks]'"
     if isinstance(error, requests.exceptions.SSLError):
