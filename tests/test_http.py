@@ -1,5 +1,6 @@
 """Archives over HTTP: good hosts, bad hosts, and what people read."""
 
+import concurrent.futures
 import io
 import logging
 import os
@@ -31,6 +32,7 @@ from servers import (
     status,
     web_page,
 )
+from waiting import SOON
 
 import tfhub_cache as hub
 from tfhub_cache.clients import http, session
@@ -306,6 +308,25 @@ def test_a_proxy_that_asks_for_a_login_is_reported_as_such(
             with pytest.raises(DownloadError, match=r"the proxy .* 407 .*user name and password"):
                 hub.resolve(handle)
         assert len(proxy.requests) == 2
+
+
+def test_many_downloads_from_one_host_log_nothing_about_connections(
+    host: Host, log: pytest.LogCaptureFixture
+) -> None:
+    count = 12
+    all_are_here = threading.Barrier(count)
+
+    def answer(request: Request) -> None:
+        all_are_here.wait(SOON)
+        archive(ARCHIVE)(request)
+
+    handles = [host.publish(f"/m/{number}", answer) for number in range(count)]
+    with concurrent.futures.ThreadPoolExecutor(count) as pool:
+        paths = list(pool.map(hub.resolve, handles))
+    assert [read_files(path) for path in paths] == [MODEL] * count
+    hub.resolve(host.publish("/again", ARCHIVE))
+    assert host.connections == count
+    assert "pool" not in log.text
 
 
 # Trouble.

@@ -40,7 +40,8 @@ def shared_session(pid: int) -> requests.Session:
     session.headers.update(
         {"User-Agent": _USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"}
     )
-    adapter = _Adapter()
+    # Without a limit, urllib3 keeps all connections for the next download, and warns of none.
+    adapter = _Adapter(pool_maxsize=0)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     return session
