@@ -270,6 +270,11 @@ def environment_with_path(folder: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{path}" if path else folder}
 
 
+def of_kaggle() -> dict[str, str]:
+    """The environment variables of Kaggle that are set. Some are secrets."""
+    return {name: text for name, text in os.environ.items() if name.startswith("KAGGLE_") and text}
+
+
 def is_in_kaggle_notebook() -> bool:
     """Whether this process runs in a notebook of Kaggle, which can attach models."""
     return bool(

@@ -87,6 +87,7 @@ class Request(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: _Server
+    body = b""
 
     def setup(self) -> None:
         super().setup()
@@ -112,7 +113,7 @@ class Request(http.server.BaseHTTPRequestHandler):
         self.server.handler(self)
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        self.body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         self.server.handler(self)
 
     do_HEAD = do_GET  # noqa: N815

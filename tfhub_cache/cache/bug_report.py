@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 from tfhub_cache import pins, settings
 from tfhub_cache.errors import LockfileError
+from tfhub_cache.resolvers import kaggle
 from tfhub_cache.version import __version__
 
 _PACKAGES = (
     *("tensorflow", "tensorflow-cpu", "tf-nightly", "tensorflow-hub", "keras", "tf-keras"),
-    *("absl-py", "aiohttp", "filelock", "fsspec", "gcsfs", "google-crc32c", "isal", "requests"),
-    *("tqdm", "urllib3"),
+    *("absl-py", "aiohttp", "filelock", "fsspec", "gcsfs", "google-crc32c", "isal", "kagglehub"),
+    *("requests", "tqdm", "truststore", "urllib3"),
 )
 _PATHS = (
     *("TFHUB_CACHE_DIR", "TFHUB_LOCKFILE", "GOOGLE_APPLICATION_CREDENTIALS"),
@@ -49,12 +50,14 @@ class Environment:
             is not installed.
         settings: those of this library, and those of requests that are set.
         cache: the cache folder, in its effective form.
+        kaggle: where credentials for Kaggle were found; empty if there are none.
         problems: what is wrong with the settings.
     """
 
     versions: dict[str, str]
     settings: list[Effective]
     cache: str
+    kaggle: str
     problems: list[str]
 
 
@@ -83,7 +86,13 @@ def environment() -> Environment:
     known += [(name, None, text, "environment") for name, text in settings.of_requests().items()]
     effective = [Effective(name, flag, _shown(name, text), way) for name, flag, text, way in known]
     cache = _shown(settings.CACHE_DIR.env, settings.cache_dir())
-    return Environment(versions, effective, cache, [*_problems()])
+    problems = [*_problems()]
+    try:
+        found = kaggle.credentials()
+    except ValueError as error:
+        found = None
+        problems.append(f"{error}.")
+    return Environment(versions, effective, cache, found.found if found else "", problems)
 
 
 def _problems() -> Iterator[str]:

@@ -30,4 +30,5 @@ def run(options: arguments.Options) -> arguments.Problems:
         shown = f"{setting.value}  [{setting.source}]" if setting.value else "(not set)"
         output.line(f"{setting.name:29}  {shown}")
     output.line(f"{'cache':29}  {environment.cache}")
+    output.line(f"{'credentials for Kaggle':29}  {environment.kaggle or '(none)'}")
     yield from environment.problems

@@ -78,6 +78,11 @@ class Answer:
         value = self.headers.get(name, "").strip()
         return value if len(value) <= _LONGEST_FIELD and value.isprintable() else ""
 
+    @property
+    def media_type(self) -> str:
+        """Its Content-Type without parameters, in lower case."""
+        return self.field("Content-Type").partition(";")[0].strip().lower()
+
     def number(self, name: str) -> int | None:
         """A field's value as a number from 0 on; None if it is not a number."""
         value = self.field(name)
@@ -231,7 +236,11 @@ def _send_once(
 ) -> requests.Response:
     shared = shared_session(os.getpid())
     without_query = url.partition("?")[0]  # so no log line and no error of theirs can show it
-    request = shared.prepare_request(requests.Request("GET", without_query, headers=dict(headers)))
+    # Where the user's ~/.netrc has a login, requests would send it in the place of a known one.
+    auth = (lambda prepared: prepared) if "Authorization" in headers else None
+    request = shared.prepare_request(
+        requests.Request("GET", without_query, headers=dict(headers), auth=auth)
+    )
     environment = shared.merge_environment_settings(url, {}, True, verify, None)
     # Not session.send, which reads the whole body of a redirect, however long it is.
     return shared.get_adapter(url).send(

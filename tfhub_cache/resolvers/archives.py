@@ -9,12 +9,15 @@ from __future__ import annotations
 import abc
 import contextlib
 from collections.abc import Sequence
+from typing import Any
 
 from tfhub_cache import pins, settings
+from tfhub_cache.clients.kaggle import model_of
 from tfhub_cache.errors import CacheError, ResolveError, reason
 from tfhub_cache.fetching.lookup import open_cache
 from tfhub_cache.pins import Locked, Pin
 from tfhub_cache.resolver import HttpResolverBase, Resolver, verification
+from tfhub_cache.resolvers import kaggle
 from tfhub_cache.source.contract import Source
 from tfhub_cache.source.mirrors import addresses
 from tfhub_cache.urls import Origin, append_query, as_meant, key_of, origin, redact, request_target
@@ -77,16 +80,18 @@ class HttpArchiveResolver(_ArchiveResolver, HttpResolverBase):
 
             return [OpenedArchive(handle, archive_url(handle), self._call_urlopen)]
         from tfhub_cache.source.http import HttpArchive
+        from tfhub_cache.source.kaggle import KaggleArchive
 
+        model = model_of(handle)
+        options: dict[str, Any] = {
+            "timeout": settings.HTTP_TIMEOUT.value(),
+            "min_rate": settings.HTTP_MIN_RATE.value(),
+            "verify": verification(self),
+        }
         return [
-            HttpArchive(
-                handle,
-                address.url,
-                timeout=settings.HTTP_TIMEOUT.value(),
-                min_rate=settings.HTTP_MIN_RATE.value(),
-                verify=verification(self),
-                is_mirror=address.is_mirror,
-            )
+            HttpArchive(handle, address.url, is_mirror=address.is_mirror, **options)
+            if model is None or address.is_mirror
+            else KaggleArchive(handle, address.url, model, kaggle.credentials, **options)
             for address in addresses(
                 handle, archive_url(handle), "compressed", settings.MIRROR.value()
             )
@@ -138,7 +143,9 @@ def archive_url(handle: str) -> str:
     with contextlib.suppress(ValueError):  # one that can't be asked is refused where it is asked
         if origin(handle) == _CN_PAGES:
             return f"{_CN_ARCHIVES}{request_target(handle)}.tar.gz"
-    return append_query(handle, "tf-hub-format", "compressed")
+    model = model_of(handle)
+    page = handle if model is None else model.page
+    return append_query(page, "tf-hub-format", "compressed")
 
 
 def pin_of(handle: str, *, refresh: bool = False) -> Pin:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from tfhub_cache import settings
+from tfhub_cache.clients.kaggle import Credentials, find_credentials
 from tfhub_cache.resolver import HttpResolverBase
 
 _PAGE = re.compile(
@@ -34,3 +35,12 @@ class KaggleFileResolver(HttpResolverBase):
         return str(
             kagglehub.model_download(f"{owner}/{model}/{framework.lower()}/{variation}/{version}")
         )
+
+
+def credentials() -> Credentials | None:
+    """The user's credentials for Kaggle, if there are any.
+
+    Raises:
+        ValueError: see `find_credentials`.
+    """
+    return find_credentials(settings.of_kaggle(), settings.is_in_kaggle_notebook())

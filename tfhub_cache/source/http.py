@@ -45,7 +45,7 @@ class HttpArchive(Source):
             verify: see `http.get`.
             is_mirror: whether the URL is not of the handle's own host.
         """
-        self._url = url
+        self._start = http.Address(url)
         self._get = functools.partial(
             http.get, handle, timeout=timeout, min_rate=min_rate, verify=verify
         )
@@ -80,14 +80,14 @@ class HttpArchive(Source):
         pause: Callable[[float], object] | None,
     ) -> http.Answer:
         """Asks where the archive was found the last time, or else where the handle says."""
-        if self._known is not None and self._known.url != self._url:
+        if self._known is not None and self._known.url != self._start.url:
             # It may have expired, and if that host is down, the handle may lead to another now.
             with contextlib.suppress(DownloadError), contextlib.ExitStack() as undo:
                 answer = undo.enter_context(self._get(self._known, headers=headers, pause=pause))
                 if answer.status in (_OK, _PARTIAL_CONTENT):
                     stack.enter_context(undo.pop_all())
                     return answer
-        answer = stack.enter_context(self._get(self._url, headers=headers, pause=pause))
+        answer = stack.enter_context(self._get(self._start, headers=headers, pause=pause))
         self._known = answer.address
         return answer
 
@@ -107,7 +107,7 @@ class HttpArchive(Source):
             stream=answer,
             url=answer.shown,
             size=size,
-            media_type=answer.field("Content-Type").partition(";")[0].strip().lower(),
+            media_type=answer.media_type,
             checksums=_checksums(answer, is_whole=not is_part),
             validators={name: value for name in _VALIDATORS if (value := answer.field(name))},
             first=first,

@@ -1,0 +1,402 @@
+"""Models on Kaggle: their pages, its API, consent, credentials."""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+from kaggle_site import LOGIN, MODEL, NO_CONSENT, PAGE, TOKEN, KaggleSite
+from models import fake_model, pack_files, read_files
+from servers import Host, archive, cut, in_turn, redirect, status, web_page
+
+import tfhub_cache as hub
+from tfhub_cache.clients.kaggle import find_credentials
+from tfhub_cache.errors import DownloadError
+
+CONTENT = fake_model()
+ARCHIVE = pack_files(CONTENT)
+DOWNLOAD = f"/api/v1/models/{MODEL}/2/download"
+HANDLE = f"{PAGE}/2"
+LONG = PAGE.replace("tensorFlow2/", "frameworks/tensorFlow2/variations/")
+needs_kagglehub = pytest.mark.skipif(
+    importlib.util.find_spec("kagglehub") is None, reason="kagglehub is not installed"
+)
+
+
+@pytest.fixture
+def kaggle(
+    ca: trustme.CA, ca_pem: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[KaggleSite]:
+    with KaggleSite(ca, ca_pem, ARCHIVE).running() as site:
+        for name, value in site.env.items():
+            monkeypatch.setenv(name, value)
+        yield site
+
+
+@pytest.fixture
+def token(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
+    return TOKEN
+
+
+# Pages.
+
+
+@pytest.mark.parametrize(
+    "handle",
+    [
+        HANDLE,
+        f"https://kaggle.com/models/{MODEL}/2",
+        PAGE,
+        f"{HANDLE}/",
+        f"{LONG}/versions/2",
+        LONG,
+    ],
+)
+def test_a_page_serves_the_model_in_each_form_of_its_address(
+    kaggle: KaggleSite, token: str, handle: str
+) -> None:
+    assert read_files(hub.resolve(handle)) == CONTENT
+    (asked,) = kaggle.site.requests
+    version = "" if handle.endswith("en-dim128") else "/2"
+    assert asked.target == f"/models/{MODEL}{version}?tf-hub-format=compressed"
+    assert asked.headers["Authorization"] is None
+    assert all(request.headers["Authorization"] is None for request in kaggle.stored)
+
+
+def test_the_query_of_an_address_is_sent_as_it_is(kaggle: KaggleSite) -> None:
+    hub.resolve(f"{HANDLE}?select=a#top")
+    assert kaggle.site.requests[0].target == f"/models/{MODEL}/2?select=a&tf-hub-format=compressed"
+
+
+def test_a_cached_model_asks_for_nothing(kaggle: KaggleSite) -> None:
+    hub.resolve(HANDLE)
+    before = len(kaggle.site.requests)
+    hub.resolve(HANDLE)
+    assert len(kaggle.site.requests) == before
+
+
+# The API.
+
+REFUSALS = [status(401), status(403), status(404), web_page("Log in")]
+
+
+@pytest.mark.parametrize("page", REFUSALS, ids=["401", "403", "404", "login"])
+def test_where_the_page_refuses_the_api_serves_the_model(
+    kaggle: KaggleSite, token: str, page: Callable[..., None]
+) -> None:
+    kaggle.page, kaggle.needs = page, "login"
+    assert read_files(hub.resolve(HANDLE)) == CONTENT
+    assert kaggle.asked == [f"/models/{MODEL}/2", DOWNLOAD]
+
+
+def test_a_page_that_redirects_to_a_login_is_a_refusal(kaggle: KaggleSite, token: str) -> None:
+    kaggle.page = redirect("/account/login")
+    kaggle.site.route("/account/login", web_page("Log in"))
+    assert read_files(hub.resolve(HANDLE)) == CONTENT
+
+
+def test_a_public_model_that_no_page_serves_needs_no_credentials(kaggle: KaggleSite) -> None:
+    kaggle.page = web_page("A model of Keras")
+    assert read_files(hub.resolve(HANDLE)) == CONTENT
+    assert [request.headers["Authorization"] for request in kaggle.site.requests] == [None, None]
+
+
+def test_the_api_says_which_version_is_the_newest(kaggle: KaggleSite, token: str) -> None:
+    kaggle.page, kaggle.needs = status(403), "login"
+    assert read_files(hub.resolve(PAGE)) == CONTENT
+    assert kaggle.asked[1:] == [f"/api/v1/models/{MODEL}/get", DOWNLOAD]
+
+
+@pytest.mark.parametrize("answer", ["{", "{}", "[]", '{"versionNumber": "2/../3"}'])
+def test_an_answer_without_a_version_is_an_error(
+    kaggle: KaggleSite, token: str, answer: str
+) -> None:
+    kaggle.page, kaggle.api = status(403), status(200, body=answer)
+    with pytest.raises(DownloadError, match="Kaggle did not say which version is newest"):
+        hub.resolve(PAGE)
+
+
+def test_credentials_are_sent_to_kaggle_only(
+    kaggle: KaggleSite, token: str, host: Host, monkeypatch: pytest.MonkeyPatch, log
+) -> None:
+    mirror = host.route(f"/models/{MODEL}/2", status(404))
+    assert mirror.startswith(host.url)
+    monkeypatch.setenv("TFHUB_MIRROR", f"{host.url},direct")
+    kaggle.page, kaggle.needs = status(403), "login"
+    kaggle.storage = status(404)
+    with pytest.raises(DownloadError) as error:
+        hub.resolve(HANDLE)
+    kaggle.storage = archive(ARCHIVE)
+    path = hub.resolve(HANDLE)
+    sent = [request.headers["Authorization"] for request in kaggle.site.requests]
+    assert set(sent) == {None, f"Bearer {TOKEN}"}
+    for request in kaggle.site.requests:
+        assert (request.headers["Authorization"] is None) == request.path.startswith("/models/")
+    elsewhere = [*host.requests, *kaggle.stored, *kaggle.proxy.requests]
+    assert len(kaggle.stored) > 1
+    assert all(TOKEN not in str(request.headers) + request.target for request in elsewhere)
+    manifest = Path(f"{path}.manifest.json").read_text()
+    assert TOKEN not in str(error.value) + log.text + manifest
+
+
+def test_a_signed_address_that_has_expired_is_asked_for_again_at_the_api(
+    kaggle: KaggleSite, token: str
+) -> None:
+    kaggle.page, kaggle.needs = status(403), "login"
+    kaggle.storage = in_turn(cut(ARCHIVE, len(ARCHIVE) // 2), status(403), archive(ARCHIVE))
+    assert read_files(hub.resolve(HANDLE)) == CONTENT
+    assert kaggle.asked == [f"/models/{MODEL}/2", DOWNLOAD, DOWNLOAD]
+
+
+def test_credentials_of_kaggle_come_before_the_login_in_netrc(
+    kaggle: KaggleSite, token: str, home: Path
+) -> None:
+    (home / ".netrc").write_text("machine www.kaggle.com login old password old\n")
+    kaggle.page, kaggle.needs = status(403), "login"
+    assert read_files(hub.resolve(HANDLE)) == CONTENT
+
+
+def test_an_api_that_asks_for_fewer_requests_is_waited_for(
+    kaggle: KaggleSite, token: str, impatient: list[float]
+) -> None:
+    kaggle.page = status(403)
+    busy = status(429, {"Retry-After": "7"})
+    kaggle.api = in_turn(busy, busy, redirect(kaggle.signed))
+    assert read_files(hub.resolve(HANDLE)) == CONTENT
+    assert impatient == [7, 7]
+
+
+def test_bytes_that_are_not_those_of_the_checksum_are_refused(
+    kaggle: KaggleSite, token: str, impatient: list[float]
+) -> None:
+    kaggle.page = status(403)
+    other = archive(pack_files({**CONTENT, "assets/words.txt": b"others"}))
+    stated = archive(ARCHIVE, ranges=False)
+    object.__setattr__(other, "_fixed", stated._fixed)
+    kaggle.storage = other
+    with pytest.raises(DownloadError, match="not what the server promised"):
+        hub.resolve(HANDLE)
+
+
+# What people read.
+
+
+def refusal(kaggle: KaggleSite, handle: str = HANDLE) -> str:
+    kaggle.page = status(403)
+    with pytest.raises(DownloadError) as error:
+        hub.resolve(handle)
+    assert str(error.value).startswith(f"Could not download {handle} from https://www.kaggle.com/")
+    assert error.value.status in (401, 403, 404)
+    return str(error.value)
+
+
+def test_without_credentials_the_error_says_how_to_get_them(kaggle: KaggleSite) -> None:
+    kaggle.needs = "login"
+    said = refusal(kaggle)
+    assert "Kaggle answered 403 (Permission 'models.get' was denied)" in said
+    assert "create a token at https://www.kaggle.com/settings" in said
+    assert "KAGGLE_API_TOKEN or the file ~/.kaggle/access_token" in said
+    assert refusal(kaggle, PAGE).count("create a token") == 1
+
+
+def test_a_model_that_needs_consent_says_where_to_give_it(kaggle: KaggleSite, token: str) -> None:
+    kaggle.needs = "consent"
+    said = refusal(kaggle)
+    assert NO_CONSENT.rstrip(".") in said
+    assert "give your consent at https://www.kaggle.com/models/google/nnlm, then try" in said
+    assert said.endswith("found in KAGGLE_API_TOKEN.")
+
+
+def test_credentials_that_kaggle_refuses_are_named_and_not_shown(
+    kaggle: KaggleSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAGGLE_USERNAME", "me")
+    monkeypatch.setenv("KAGGLE_KEY", "0ld5ec2e7")
+    said = refusal(kaggle)
+    assert "Kaggle answered 401" in said
+    assert "found in KAGGLE_USERNAME and KAGGLE_KEY" in said
+    assert "0ld5ec2e7" not in said
+
+
+def test_a_model_that_is_not_there_says_so(kaggle: KaggleSite) -> None:
+    said = refusal(kaggle, f"{PAGE}9/1")
+    assert "Kaggle answered 404. Check the model and its version" in said
+
+
+@pytest.mark.parametrize("text", ["kéy", "two\nlines", "{}", '{"username": "me"}', '{"key": 1}'])
+def test_credentials_of_no_use_are_named_and_not_shown(
+    kaggle: KaggleSite, home: Path, monkeypatch: pytest.MonkeyPatch, text: str, run_python
+) -> None:
+    if text.startswith("{"):
+        file = home / ".kaggle" / "kaggle.json"
+        file.parent.mkdir()
+        file.write_text(text)
+        named = "~/.kaggle/kaggle.json"
+    else:
+        monkeypatch.setenv("KAGGLE_API_TOKEN", text)
+        named = "KAGGLE_API_TOKEN"
+    kaggle.page = status(403)
+    with pytest.raises(DownloadError) as error:
+        hub.resolve(HANDLE)
+    assert named in str(error.value)
+    assert text not in str(error.value)
+    assert any(problem.startswith(named) for problem in hub.cache.environment().problems)
+
+
+# Credentials.
+
+
+@needs_kagglehub
+def test_credentials_are_found_where_kagglehub_finds_them_in_its_order(
+    home: Path, tmp_path: Path, run_python, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token_file, other_file, config = tmp_path / "token", tmp_path / "other", tmp_path / "config"
+    folder = home / ".kaggle"
+    folder.mkdir()
+    config.mkdir()
+    files = {
+        token_file: "of the notebook\n",
+        other_file: "in a file\n",
+        folder / "access_token": "of this user\n",
+        folder / "access_token.txt": "of Windows",
+        config / "kaggle.json": json.dumps({"username": "configured", "key": "k1"}),
+        folder / "kaggle.json": json.dumps({"username": "legacy", "key": "k2"}),
+    }
+    for file, text in files.items():
+        file.write_text(text)
+    environment = {
+        "KAGGLE_KERNEL_RUN_TYPE": "Interactive",
+        "KAGGLE_DATA_PROXY_URL": "http://127.0.0.1:9",
+        "KAGGLE_API_V1_TOKEN": str(token_file),
+        "KAGGLE_API_TOKEN": str(other_file),
+        "KAGGLE_USERNAME": "me",
+        "KAGGLE_KEY": "k0",
+        "KAGGLE_CONFIG_DIR": str(config),
+    }
+    steps: list[dict[str, str | None]] = [
+        {},
+        {"KAGGLE_KERNEL_RUN_TYPE": None},
+        {"KAGGLE_API_TOKEN": "itself"},
+        {"KAGGLE_API_TOKEN": None},
+        {str(folder / "access_token"): None},
+        {str(folder / "access_token.txt"): None},
+        {"KAGGLE_KEY": None},
+        {"KAGGLE_CONFIG_DIR": None},
+        {str(folder / "kaggle.json"): None},
+    ]
+    ours = []
+    known = dict(environment)
+    gone = []
+    for step in steps:
+        for name, value in step.items():
+            if os.path.isabs(name):
+                gone.append((name, Path(name).read_text()))
+                os.remove(name)
+            elif value is None:
+                del known[name]
+            else:
+                known[name] = value
+        found = find_credentials(known, "KAGGLE_KERNEL_RUN_TYPE" in known)
+        ours.append(None if found is None else found.authorization)
+    for name, text in gone:
+        Path(name).write_text(text)
+    code = f"""
+import base64, os
+from kagglehub.config import get_kaggle_credentials
+for step in {steps!r}:
+    for name, value in step.items():
+        if os.path.isabs(name):
+            os.remove(name)
+        elif value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
+    found = get_kaggle_credentials()
+    if found is None:
+        print(None)
+    elif found.api_key:
+        print("Bearer", found.api_key)
+    else:
+        print("Basic", base64.b64encode(f"{{found.username}}:{{found.key}}".encode()).decode())
+"""
+    theirs = run_python(code, env=environment).check().stdout.splitlines()
+    assert list(map(str, ours)) == theirs
+    assert len(set(theirs)) == len(steps)
+
+
+def test_secrets_of_colab_are_found(tmp_path: Path, run_python) -> None:
+    (tmp_path / "google" / "colab").mkdir(parents=True)
+    (tmp_path / "google" / "colab" / "__init__.py").write_text("")
+    (tmp_path / "google" / "colab" / "userdata.py").write_text(
+        "secrets = {'KAGGLE_USERNAME': 'me\\n', 'KAGGLE_KEY': 'key'}\nget = secrets.__getitem__\n"
+    )
+    code = """
+import sys, tfhub_cache
+from google.colab import userdata
+print(tfhub_cache.cache.environment().kaggle)
+from tfhub_cache.clients.kaggle import find_credentials
+print(find_credentials({}, False).authorization)
+userdata.secrets['KAGGLE_API_TOKEN'] = 'token'
+print(find_credentials({}, False).authorization)
+"""
+    done = run_python(code, env={"PYTHONPATH": tmp_path}).check()
+    login = base64.b64encode(b"me:key").decode()
+    assert done.stdout.splitlines() == ["secrets of Colab", f"Basic {login}", "Bearer token"]
+
+
+def test_env_says_where_credentials_were_found_and_not_which(
+    token: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tfhub_cache.cli import main
+
+    assert main(["env"]) == 0
+    shown = capsys.readouterr().out
+    assert "credentials for Kaggle         KAGGLE_API_TOKEN\n" in shown
+    assert main(["env", "--json"]) == 0
+    data = capsys.readouterr().out
+    assert json.loads(data)["kaggle"] == "KAGGLE_API_TOKEN"
+    assert TOKEN not in shown + data
+
+
+# kagglehub itself.
+
+
+@needs_kagglehub
+@pytest.mark.parametrize("credentials", ["token", "login"])
+def test_kagglehub_and_this_library_get_the_same_model(
+    kaggle: KaggleSite, run_python, tmp_path: Path, credentials: str
+) -> None:
+    kaggle.page, kaggle.needs = status(403), "login"
+    env = {"KAGGLE_API_TOKEN": TOKEN}
+    if credentials == "login":
+        env = dict(zip(("KAGGLE_USERNAME", "KAGGLE_KEY"), LOGIN, strict=True))
+    env |= {"KAGGLEHUB_CACHE": str(tmp_path / "of-kagglehub")}
+    code = f"import kagglehub\nprint(kagglehub.model_download({MODEL!r}))"
+    theirs = run_python(code, env=env).check().stdout.splitlines()[-1]
+    ours = run_python(f"import tfhub_cache as hub\nprint(hub.resolve({PAGE!r}))", env=env).check()
+    assert read_files(theirs) == read_files(ours.stdout.strip()) == CONTENT
+    kaggle.needs = "consent"
+    env["KAGGLEHUB_CACHE"] = str(tmp_path / "another")
+    assert NO_CONSENT in run_python(code, env=env).stderr
+
+
+@needs_kagglehub
+def test_a_login_that_kagglehub_was_given_counts_first(
+    kaggle: KaggleSite, run_python, tmp_path: Path
+) -> None:
+    kaggle.page, kaggle.needs = status(403), "login"
+    code = f"""
+import kagglehub.config
+kagglehub.config.set_kaggle_api_token({TOKEN!r})
+import tfhub_cache as hub
+print(hub.resolve({HANDLE!r}))
+"""
+    done = run_python(code, env={"KAGGLE_API_TOKEN": "0ld"}).check()
+    assert read_files(done.stdout.splitlines()[-1]) == CONTENT

@@ -1,0 +1,145 @@
+"""Kaggle: how its models are named, and the user's credentials for its API.
+
+Credentials are looked for where kagglehub looks for them, in the same order:
+https://github.com/Kaggle/kagglehub#authenticate
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from tfhub_cache import bounded_json
+
+SITE = "https://www.kaggle.com"
+_PAGE = re.compile(
+    r"((?i:https?://(?:www\.)?kaggle\.com)/models/)([^/?#]+)/([^/?#]+)/(?:frameworks/)?([^/?#]+)/"
+    r"(?:variations/)?([^/?#]+)(?:/(?:versions/)?(\d{1,9}))?/?([?#].*)?",
+    re.ASCII,
+)
+_LONGEST_FILE = 1 << 16
+
+
+class Model(NamedTuple):
+    """A model, or a version of it, that a handle names.
+
+    Attributes:
+        site: the part of the handle before its names.
+        owner: who has published it.
+        model: its name.
+        framework: such as `tensorFlow2`.
+        variation: the name of the variation.
+        version: digits; None: the newest.
+        rest: the handle's query and fragment.
+    """
+
+    site: str
+    owner: str
+    model: str
+    framework: str
+    variation: str
+    version: str | None
+    rest: str | None
+
+    @property
+    def name(self) -> str:
+        """Its name for kagglehub and the API, without the version."""
+        return "/".join(self[1:5])
+
+    @property
+    def page(self) -> str:
+        """The address of its page in the short form, which the hosting protocol has."""
+        version = "" if self.version is None else f"/{self.version}"
+        return f"{self.site}{self.name}{version}{self.rest or ''}"
+
+
+def model_of(handle: str) -> Model | None:
+    """The model that a handle of kaggle.com names, in any of the forms that the site writes."""
+    match = _PAGE.fullmatch(handle)
+    return None if match is None else Model(*match.groups())
+
+
+class Credentials(NamedTuple):
+    """What identifies the user to Kaggle.
+
+    Attributes:
+        found: where they were found, for people.
+        authorization: the header field. It is a secret.
+    """
+
+    found: str
+    authorization: str
+
+
+def find_credentials(environment: Mapping[str, str], in_notebook: bool) -> Credentials | None:
+    """The user's credentials, or None if there are none.
+
+    Args:
+        environment: the environment variables that begin with `KAGGLE_`.
+        in_notebook: whether this is a notebook of Kaggle.
+
+    Raises:
+        ValueError: if those that come first are of no use; it says why, without showing them.
+    """
+    for found, user, secret in _candidates(environment, in_notebook):
+        secret = secret.strip()
+        if user and secret:
+            login = base64.b64encode(f"{user.strip()}:{secret}".encode()).decode()
+            return Credentials(found, f"Basic {login}")
+        if secret and user is None:
+            if not (secret.isascii() and secret.isprintable()):
+                raise ValueError(f"{found} is not a token of Kaggle: it has other characters")
+            return Credentials(found, f"Bearer {secret}")
+    return None
+
+
+def _candidates(
+    environment: Mapping[str, str], in_notebook: bool
+) -> Iterator[tuple[str, str | None, str]]:
+    """Where credentials may be, the user or None for a token, and the key or token."""
+    if config := sys.modules.get("kagglehub.config"):  # a program may have called its login()
+        known = config.get_kaggle_credentials()
+        yield "kagglehub", None, getattr(known, "api_key", None) or ""
+        yield "kagglehub", getattr(known, "username", "") or "", getattr(known, "key", "") or ""
+    if in_notebook:
+        yield "KAGGLE_API_V1_TOKEN", None, _read(environment.get("KAGGLE_API_V1_TOKEN", ""))
+    token = environment.get("KAGGLE_API_TOKEN", "")
+    yield "KAGGLE_API_TOKEN", None, _read(token) if os.path.exists(token) else token
+    for file in "~/.kaggle/access_token", "~/.kaggle/access_token.txt":
+        yield file, None, _read(os.path.expanduser(file))
+    user, key = (environment.get(f"KAGGLE_{name}", "") for name in ("USERNAME", "KEY"))
+    yield "KAGGLE_USERNAME and KAGGLE_KEY", user, key
+    file = f"{environment.get('KAGGLE_CONFIG_DIR') or '~/.kaggle'}/kaggle.json"
+    if text := _read(os.path.expanduser(file)):
+        try:
+            login = bounded_json.parse(text)
+            yield file, bounded_json.text(login["username"]), bounded_json.text(login["key"])
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"{file} does not hold a user name and a key of Kaggle") from None
+    yield "secrets of Colab", None, _secret("KAGGLE_API_TOKEN")
+    yield "secrets of Colab", _secret("KAGGLE_USERNAME"), _secret("KAGGLE_KEY")
+
+
+def _read(file: str) -> str:
+    try:
+        with open(file, encoding="utf-8") as stream:
+            return stream.read(_LONGEST_FILE)
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except (OSError, ValueError) as error:
+        raise ValueError(f"the file {file} can't be read ({type(error).__name__})") from None
+
+
+def _secret(name: str) -> str:
+    """A secret of the user of Colab, who is asked at the first time; empty elsewhere."""
+    if "google.colab" in sys.modules:
+        from google.colab import userdata  # only where it is installed
+
+        with contextlib.suppress(Exception):  # of many kinds: there is none, or it is refused
+            return str(userdata.get(name))
+    return ""

@@ -1,0 +1,120 @@
+"""Archives of models on Kaggle, from the page or, where it does not serve them, from the API."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tfhub_cache import bounded_json
+from tfhub_cache.clients import http
+from tfhub_cache.clients.http_errors import failure
+from tfhub_cache.clients.kaggle import SITE, Credentials, Model
+from tfhub_cache.errors import DownloadError
+from tfhub_cache.source.http import HttpArchive
+
+_REFUSALS = frozenset({401, 403, 404})  # a private model looks as if it were not there
+_LONGEST_ANSWER = 1 << 20
+_TOKEN = (
+    f"create a token at {SITE}/settings/api and put it into KAGGLE_API_TOKEN or the file "
+    "~/.kaggle/access_token"
+)
+
+
+class KaggleArchive(HttpArchive):
+    """A model on Kaggle.
+
+    Its page is asked as the hosting protocol has it. Where the answer is a refusal, or a page for
+    people, the API is asked with the user's credentials if there are any. They are sent to Kaggle's
+    site only, and not to where it redirects.
+    """
+
+    def __init__(
+        self,
+        handle: str,
+        url: str,
+        model: Model,
+        credentials: Callable[[], Credentials | None],
+        **options: Any,
+    ) -> None:
+        """An archive.
+
+        Args:
+            handle: see `HttpArchive`.
+            url: see `HttpArchive`.
+            model: what the handle names.
+            credentials: finds the user's. It is called if the API is asked, and may raise
+                ValueError, whose text says why they are of no use.
+            options: see `HttpArchive`.
+        """
+        super().__init__(handle, url, **options)
+        self._page = self._start
+        self._handle = handle
+        self._model = model
+        self._find_credentials = credentials
+        self._credentials: Credentials | None = None
+
+    def _ask(
+        self,
+        stack: contextlib.ExitStack,
+        headers: Mapping[str, str],
+        pause: Callable[[float], object] | None,
+    ) -> http.Answer:
+        answer = super()._ask(stack, headers, pause)
+        is_served = answer.status not in _REFUSALS and answer.media_type != "text/html"
+        if not is_served and self._start == self._page:
+            self._start, self._known = self._api(pause), None
+            answer = super()._ask(stack, headers, pause)
+        if answer.status in _REFUSALS and answer.address.url.startswith(f"{SITE}/"):
+            raise self._refusal(answer)
+        return answer
+
+    def _api(self, pause: Callable[[float], object] | None) -> http.Address:
+        """Where the API has the archive."""
+        api = f"{SITE}/api/v1/models/{self._model.name}"
+        try:
+            self._credentials = self._find_credentials()
+        except ValueError as error:
+            raise failure(self._handle, api, f"{error}. To get another one, {_TOKEN}") from None
+        authorization = self._credentials and self._credentials.authorization
+        version = self._model.version
+        if version is None:
+            with self._get(http.Address(f"{api}/get", authorization), pause=pause) as answer:
+                if answer.status in _REFUSALS:
+                    raise self._refusal(answer)
+                try:
+                    version = str(bounded_json.number(_json(answer)["versionNumber"]))
+                except (ValueError, KeyError, TypeError):
+                    raise answer.failure("Kaggle did not say which version is newest") from None
+        return http.Address(f"{api}/{version}/download", authorization)
+
+    def _refusal(self, answer: http.Answer) -> DownloadError:
+        """What is raised when Kaggle refuses: why, by its own words, and the way out."""
+        page, found = f"{SITE}/models/{self._model.owner}/{self._model.model}", self._credentials
+        try:
+            said = bounded_json.text(_json(answer)["message"]).rstrip(".")[:300]
+        except (ValueError, KeyError, TypeError, DownloadError):
+            said = ""
+        if answer.status == 404:
+            advice = f"Check the model and its version at {page}"
+        elif "consent" in said.lower():
+            advice = f"Log in and give your consent at {page}, then try again"
+        elif answer.status == 403:
+            advice = f"Open {page}, log in, and see whether it asks for your consent"
+        else:
+            advice = "They may be wrong or have been revoked"
+        if found is not None:
+            advice += f". The credentials are those found in {found.found}"
+        elif answer.status == 401:
+            advice = f"It needs your account of Kaggle: {_TOKEN}"
+        else:
+            advice += f". If it is private or needs your consent, {_TOKEN}"
+        reply = f"Kaggle answered {answer.status}{said and f' ({said})'}"
+        return answer.failure(f"{reply}. {advice}")
+
+
+def _json(answer: http.Answer) -> Any:
+    body = b""
+    while len(body) < _LONGEST_ANSWER and (more := answer.read(1 << 16)):
+        body += more
+    return bounded_json.parse(body)
