@@ -1,4 +1,4 @@
-"""Models on Kaggle: their pages, its API, consent, credentials."""
+"""Models on Kaggle: their pages, its API, consent, credentials, and its notebooks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from servers import Host, archive, cut, in_turn, redirect, status, web_page
 
 import tfhub_cache as hub
 from tfhub_cache.clients.kaggle import find_credentials
-from tfhub_cache.errors import DownloadError
+from tfhub_cache.errors import DownloadError, OfflineError
 
 CONTENT = fake_model()
 ARCHIVE = pack_files(CONTENT)
@@ -400,3 +400,119 @@ print(hub.resolve({HANDLE!r}))
 """
     done = run_python(code, env={"KAGGLE_API_TOKEN": "0ld"}).check()
     assert read_files(done.stdout.splitlines()[-1]) == CONTENT
+
+
+# Notebooks of Kaggle.
+
+ATTACH = "/kaggle-jwt-handler/AttachDatasourceUsingJwtRequest"
+RESOLVE = """
+import sys
+import tfhub_cache as hub
+print(hub.resolve(sys.argv[1]))
+"""
+
+
+@pytest.fixture
+def notebook(
+    host: Host, tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
+    """What a process has in a notebook, in which the model is attached and there is no internet."""
+    slug = "nnlm/tensorflow2/en-dim128/2"
+    (tmp_path / "input" / slug).mkdir(parents=True)
+    (tmp_path / "input" / slug / "saved_model.pb").write_bytes(b"attached")
+    result = {"wasSuccessful": True, "result": {"mountSlug": slug, "versionNumber": 2}}
+    host.route(ATTACH, status(200, {"Content-Type": "application/json"}, json.dumps(result)))
+    return {
+        "KAGGLE_KERNEL_RUN_TYPE": "Interactive",
+        "KAGGLE_DATA_PROXY_URL": host.url,
+        "KAGGLE_DATA_PROXY_TOKEN": "t0",
+        "KAGGLE_USER_SECRETS_TOKEN": "t1",
+        "KAGGLE_CACHE_MOUNT_FOLDER": str(tmp_path / "input"),
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+    }
+
+
+@needs_kagglehub
+@pytest.mark.parametrize(
+    "handle",
+    [
+        HANDLE,
+        PAGE,
+        f"{LONG.replace('www.', '')}/versions/2",
+    ],
+)
+def test_a_model_that_is_attached_to_a_notebook_is_used_from_there(
+    host: Host, notebook: dict[str, str], tmp_path: Path, run_python, handle: str
+) -> None:
+    done = run_python(RESOLVE, args=[handle], env=notebook).check()
+    path = done.stdout.splitlines()[-1]
+    assert path == str(tmp_path / "input/nnlm/tensorflow2/en-dim128/2")
+    assert [request.path for request in host.requests] == [ATTACH]
+
+
+@needs_kagglehub
+def test_a_model_in_the_cache_comes_before_one_that_is_attached(
+    host: Host, notebook: dict[str, str], kaggle: KaggleSite, run_python
+) -> None:
+    path = hub.resolve(HANDLE)
+    done = run_python(RESOLVE, args=[HANDLE], env=notebook).check()
+    assert done.stdout == f"{path}\n"
+    assert host.requests == []
+
+
+@needs_kagglehub
+@pytest.mark.parametrize(
+    "setting", ["TFHUB_OFFLINE=1", "TFHUB_MIRROR=https://127.0.0.1:9", "TFHUB_LOCKFILE=LOCK"]
+)
+def test_what_forbids_or_pins_a_download_counts_in_a_notebook(
+    host: Host,
+    notebook: dict[str, str],
+    tmp_path: Path,
+    kaggle: KaggleSite,
+    run_python,
+    setting: str,
+) -> None:
+    lock = tmp_path / "models.lock"
+    hub.cache.lock([HANDLE], lock)
+    hub.cache.remove([HANDLE])
+    name, _, value = setting.partition("=")
+    env = {**notebook, name: value.replace("LOCK", str(lock))}
+    done = run_python(RESOLVE, args=[HANDLE], env=env)
+    assert (OfflineError.__name__ in done.stderr) == (name == "TFHUB_OFFLINE")
+    assert done.returncode == 1
+    assert host.requests == []
+
+
+@needs_kagglehub
+def test_a_model_that_can_not_be_attached_is_downloaded(
+    host: Host, notebook: dict[str, str], kaggle: KaggleSite, run_python
+) -> None:
+    host.route(ATTACH, status(403))
+    done = run_python(RESOLVE, args=[HANDLE], env={**notebook, **kaggle.env}).check()
+    assert read_files(done.stdout.splitlines()[-1]) == CONTENT
+    assert "kagglehub can't attach" in done.stderr
+
+
+@needs_kagglehub
+@pytest.mark.parametrize("handle", [HANDLE, "https://tfhub.dev/google/nnlm-en-dim128/2"])
+def test_without_internet_the_error_says_what_to_attach(
+    host: Host, notebook: dict[str, str], run_python, handle: str
+) -> None:
+    host.route(ATTACH, status(403))
+    said = run_python(RESOLVE, args=[handle], env=notebook).stderr
+    attach = "this model" if "kaggle" in handle else f"the model of Kaggle to which {handle} leads"
+    assert f"attach {attach}" in said
+
+
+@needs_kagglehub
+def test_an_attached_model_is_used_by_programs_that_import_tensorflow_hub(
+    notebook: dict[str, str], tmp_path: Path, run_python
+) -> None:
+    code = f"""
+import tfhub_cache
+tfhub_cache.install_as_tensorflow_hub()
+import tensorflow_hub as hub
+print(hub.resolve({HANDLE!r}))
+"""
+    done = run_python(code, env=notebook).check()
+    assert done.stdout.splitlines()[-1] == str(tmp_path / "input/nnlm/tensorflow2/en-dim128/2")

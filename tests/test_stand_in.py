@@ -356,30 +356,6 @@ print(tf_utils.absolute_path("gs://b/m"), tf_utils.absolute_path("/a/../b"))
     ]
 
 
-def test_in_a_notebook_of_kaggle_its_pages_go_to_the_models_that_are_attached(
-    write: Callable[[str, str], Path], run_python, tmp_path: Path
-) -> None:
-    write("kagglehub.py", "def model_download(handle): return '/kaggle/input/' + handle")
-    code = """
-import tensorflow_hub as hub
-for page in "a/b/TensorFlow2/c/1", "a/b/frameworks/tensorFlow2/variations/c/versions/2":
-    print(hub.resolve("https://www.kaggle.com/models/" + page))
-print(type(hub.registry.resolver._impls[-1]).__name__)
-"""
-    notebook = {"KAGGLE_KERNEL_RUN_TYPE": "Interactive", "KAGGLE_USER_SECRETS_TOKEN": "secret"}
-    done = run_python(INSTALL + code, cwd=tmp_path, env=notebook).check()
-    assert done.stdout.splitlines() == [
-        "/kaggle/input/a/b/tensorflow2/c/1",
-        "/kaggle/input/a/b/tensorflow2/c/2",
-        "KaggleFileResolver",
-    ]
-    elsewhere = (
-        "import tensorflow_hub as hub\nprint(type(hub.registry.resolver._impls[-1]).__name__)"
-    )
-    done = run_python(INSTALL + elsewhere, cwd=tmp_path).check()
-    assert done.stdout == "HttpArchiveResolver\n"
-
-
 def test_a_pickle_that_names_tensorflow_hub_can_be_read(run_python) -> None:
     code = """
 import pickle

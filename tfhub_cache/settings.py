@@ -278,7 +278,7 @@ def of_kaggle() -> dict[str, str]:
 def is_in_kaggle_notebook() -> bool:
     """Whether this process runs in a notebook of Kaggle, which can attach models."""
     return bool(
-        os.environ.get("KAGGLE_KERNEL_RUN_TYPE") and os.environ.get("KAGGLE_USER_SECRETS_TOKEN")
+        os.environ.get("KAGGLE_KERNEL_RUN_TYPE") and os.environ.get("KAGGLE_DATA_PROXY_URL")
     )
 
 

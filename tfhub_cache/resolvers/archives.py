@@ -34,7 +34,8 @@ class _ArchiveResolver(Resolver):
     def __call__(self, handle: str) -> str:
         locked = _locked(handle)
         cache = open_cache(settings.cache_dir())
-        return cache.lookup(handle, locked) or self.fetch(handle, locked)
+        found = cache.lookup(handle, locked) or kaggle.attached(handle)
+        return found or self.fetch(handle, locked)
 
     def refresh(self, handle: str) -> str:
         return self.fetch(handle, _locked(handle), refresh=True)
@@ -55,7 +56,8 @@ class _ArchiveResolver(Resolver):
             UnsafeArchiveError: if the archive must not be unpacked.
         """
         sources = [] if settings.OFFLINE.value() else self._sources(handle)
-        return open_cache(settings.cache_dir()).fetch(handle, sources, locked, refresh=refresh)
+        with kaggle.explained(handle):
+            return open_cache(settings.cache_dir()).fetch(handle, sources, locked, refresh=refresh)
 
     @abc.abstractmethod
     def _sources(self, handle: str) -> Sequence[Source]:

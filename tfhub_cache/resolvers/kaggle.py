@@ -1,40 +1,66 @@
-"""Handles of kaggle.com in a notebook of Kaggle, where models are attached as folders.
+"""Models in a notebook of Kaggle, where they are attached as folders and the internet may be off.
 
-There, tensorflow_hub has a resolver that asks kagglehub, which knows the folders; the stand-in
-has it, too.
+Only kagglehub knows the folders. Elsewhere it would download into a cache of its own, without
+checking what is locked, so it is not asked.
 """
 
 from __future__ import annotations
 
-import re
+import contextlib
+from collections.abc import Iterator
+
+from absl import logging
 
 from tfhub_cache import settings
-from tfhub_cache.clients.kaggle import Credentials, find_credentials
-from tfhub_cache.resolver import HttpResolverBase
-
-_PAGE = re.compile(
-    r"https?://(?:[a-z]+\.)?kaggle\.com/models/(?P<owner>[^/]+)/(?P<model>[^/]+)/"
-    r"(?:frameworks/)?(?P<framework>[^/]+)/(?:variations/)?(?P<variation>[^/]+)/"
-    r"(?:versions/)?(?P<version>[0-9]+)"
-)
+from tfhub_cache.clients.kaggle import Credentials, find_credentials, model_of
+from tfhub_cache.errors import DownloadError
+from tfhub_cache.notation import DIRECT
+from tfhub_cache.urls import redact
 
 
-class KaggleFileResolver(HttpResolverBase):
-    """Serves versions of models on kaggle.com with kagglehub, in a notebook of Kaggle."""
+def attached(handle: str) -> str | None:
+    """The folder of a model that kagglehub attaches to this notebook of Kaggle, if it does.
 
-    def is_supported(self, handle: str) -> bool:
-        return settings.is_in_kaggle_notebook() and _PAGE.fullmatch(handle) is not None
-
-    def __call__(self, handle: str) -> str:
+    Where the network is forbidden, or a lock file or a mirror says where models come from, it is
+    not asked.
+    """
+    model = model_of(handle)
+    if (
+        model is None
+        or not settings.is_in_kaggle_notebook()
+        or settings.OFFLINE.value()
+        or settings.LOCKFILE.value()
+        or any(mirror != DIRECT for mirror in settings.MIRROR.value())
+    ):
+        return None
+    version = "" if model.version is None else f"/{model.version}"
+    name = f"{model.owner}/{model.model}/{model.framework.lower()}/{model.variation}{version}"
+    try:
         import kagglehub
 
-        page = _PAGE.fullmatch(handle)
-        if page is None:
-            raise ValueError(f"{handle} is not a version of a model on kaggle.com.")
-        owner, model, framework, variation, version = page.groups()
-        return str(
-            kagglehub.model_download(f"{owner}/{model}/{framework.lower()}/{variation}/{version}")
-        )
+        return str(kagglehub.model_download(name))
+    except Exception as error:  # of many kinds: it is not installed, there is no such model, ...
+        what = redact(f"{type(error).__name__}: {error}")
+        logging.warning("kagglehub can't attach %s, so it is downloaded: %s", redact(handle), what)
+        return None
+
+
+@contextlib.contextmanager
+def explained(handle: str) -> Iterator[None]:
+    """Adds to the error of a download what to do in a notebook of Kaggle without a network."""
+    try:
+        yield
+    except DownloadError as error:
+        if error.status is None and settings.is_in_kaggle_notebook():
+            shown, model = redact(handle), "this model"
+            if model_of(handle) is None:
+                model = f"the model of Kaggle to which {shown} leads in a browser"
+            advice = (
+                "If this notebook has no internet, turn it on in its settings, or attach "
+                f"{model} (Add Input) and use the address of its page as the handle."
+            )
+            error.advice = f"{error.advice} {advice}".strip()
+        raise
 
 
 def credentials() -> Credentials | None:
