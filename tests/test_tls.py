@@ -148,29 +148,31 @@ def resolve_where() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.mark.skipif(SYSTEM is None, reason="the system's certificates are not in one file")
 @pytest.mark.parametrize("platform", [sys.platform, "darwin"], ids=["OpenSSL", "truststore"])
-@pytest.mark.parametrize("is_tunnelled", [False, True], ids=["direct", "tunnelled"])
+@pytest.mark.parametrize("way", ["direct", "http proxy", "https proxy"])
 def test_a_ca_that_the_system_trusts_counts(
     handle: str,
+    ca: trustme.CA,
     ca_pem: Path,
     other_pem: Path,
-    proxy: Proxy,
     resolve_where: Callable[..., subprocess.CompletedProcess[str]],
     monkeypatch: pytest.MonkeyPatch,
     platform: str,
-    is_tunnelled: bool,
+    way: str,
 ) -> None:
     """truststore reads the store of macOS and Windows. On Linux it reads OpenSSL's, too."""
     assert SYSTEM is not None
-    if is_tunnelled:
-        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-    done = resolve_where(SYSTEM, other_pem, handle, platform)
-    assert "TLS failed" in done.stderr
-    done = resolve_where(SYSTEM, ca_pem, handle, platform)
-    assert done.returncode == 0, done.stderr
-    assert read_files(done.stdout.strip()) == MODEL
-    assert len(proxy.requests) == (2 if is_tunnelled else 0)
-    monkeypatch.setenv("SSL_CERT_FILE", str(other_pem))
-    assert "TLS failed" in resolve_where(SYSTEM, ca_pem, f"{handle}?again", platform).stderr
+    with Proxy(tls=ca if way == "https proxy" else None) as proxy:
+        if way != "direct":
+            monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        done = resolve_where(SYSTEM, other_pem, handle, platform)
+        assert "CERTIFICATE_VERIFY_FAILED" in done.stderr
+        done = resolve_where(SYSTEM, ca_pem, handle, platform)
+        assert done.returncode == 0, done.stderr
+        assert read_files(done.stdout.strip()) == MODEL
+        assert bool(proxy.requests) == (way != "direct")
+        monkeypatch.setenv("SSL_CERT_FILE", str(other_pem))
+        done = resolve_where(SYSTEM, ca_pem, f"{handle}?again", platform)
+        assert "CERTIFICATE_VERIFY_FAILED" in done.stderr
 
 
 @pytest.mark.parametrize("platform", [sys.platform, "darwin"], ids=["OpenSSL", "truststore"])

@@ -255,6 +255,13 @@ def _hang_up(connection: socket.socket) -> None:
         socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
+def _context(ca: trustme.CA, names: Iterable[str]) -> ssl.SSLContext:
+    """A server's TLS, with a certificate that the CA issues for its names."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert(*names).configure_cert(context)
+    return context
+
+
 class _Service:
     """A server in the background, from `__enter__` to `__exit__`."""
 
@@ -320,11 +327,7 @@ class Host(_Service):
     def __init__(
         self, tls: trustme.CA | None = None, names: Iterable[str] = ("127.0.0.1", "localhost")
     ) -> None:
-        context = None
-        if tls is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            tls.issue_cert(*names).configure_cert(context)
-        super().__init__(context)
+        super().__init__(None if tls is None else _context(tls, names))
         self._routes: dict[str, Handler] = {}
 
     def publish(
@@ -604,10 +607,16 @@ class Proxy(_Service):
         names: where it leads to for names out there, as `{"tfhub.dev:443": "127.0.0.1:4711"}`.
             Other than those, it only knows this machine, and answers 403.
         password: asks for `user:password` where one is given.
+        tls: the CA that issues its certificate; None: it is spoken to in plain HTTP.
     """
 
-    def __init__(self, names: Mapping[str, str] | None = None, password: str | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        names: Mapping[str, str] | None = None,
+        password: str | None = None,
+        tls: trustme.CA | None = None,
+    ) -> None:
+        super().__init__(None if tls is None else _context(tls, ["127.0.0.1"]))
         self._names = dict(names or {})
         self._expected = password and "Basic " + _base64(password.encode())
 

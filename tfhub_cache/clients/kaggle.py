@@ -12,7 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tfhub_cache import bounded_json
 
@@ -102,10 +102,9 @@ def _candidates(
     environment: Mapping[str, str], in_notebook: bool
 ) -> Iterator[tuple[str, str | None, str]]:
     """Where credentials may be, the user or None for a token, and the key or token."""
-    if config := sys.modules.get("kagglehub.config"):  # a program may have called its login()
-        known = config.get_kaggle_credentials()
+    if known := _known_to_kagglehub():
         yield "kagglehub", None, getattr(known, "api_key", None) or ""
-        yield "kagglehub", getattr(known, "username", "") or "", getattr(known, "key", "") or ""
+        yield "kagglehub", known.username or "", known.key or ""
     if in_notebook:
         yield "KAGGLE_API_V1_TOKEN", None, _read(environment.get("KAGGLE_API_V1_TOKEN", ""))
     token = environment.get("KAGGLE_API_TOKEN", "")
@@ -123,6 +122,13 @@ def _candidates(
             raise ValueError(f"{file} does not hold a user name and a key of Kaggle") from None
     yield "secrets of Colab", None, _secret("KAGGLE_API_TOKEN")
     yield "secrets of Colab", _secret("KAGGLE_USERNAME"), _secret("KAGGLE_KEY")
+
+
+def _known_to_kagglehub() -> Any:
+    """What kagglehub would use, if the program has it: its login() may have been called."""
+    with contextlib.suppress(Exception):  # then what follows says what is wrong
+        return sys.modules["kagglehub.config"].get_kaggle_credentials()
+    return None
 
 
 def _read(file: str) -> str:
