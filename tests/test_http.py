@@ -36,6 +36,7 @@ from waiting import SOON
 
 import tfhub_cache as hub
 from tfhub_cache.clients import http, session
+from tfhub_cache.clients.access import Access
 from tfhub_cache.errors import ArchiveError, DownloadError, ResolveError
 from tfhub_cache.resolver import HttpResolverBase
 from tfhub_cache.resolvers import archives as compressed
@@ -514,7 +515,7 @@ def test_a_server_is_not_too_slow_while_it_has_to_wait_for_the_reader(
 ) -> None:
     handle = host.route("/m", archive(bytes(3_000_000)))
     with http.get(
-        handle, handle, timeout=0.1, min_rate=1e6, verify=True, pause=time.sleep
+        handle, handle, access=Access(timeout=0.1, min_rate=1e6, verify=True), pause=time.sleep
     ) as answer:
         received = 0
         while data := answer.read(1 << 20):

@@ -211,7 +211,7 @@ def test_a_model_that_needs_consent_says_where_to_give_it(kaggle: KaggleSite, to
     said = refusal(kaggle)
     assert NO_CONSENT.rstrip(".") in said
     assert "give your consent at https://www.kaggle.com/models/google/nnlm, then try" in said
-    assert said.endswith("found in KAGGLE_API_TOKEN.")
+    assert "The credentials found in KAGGLE_API_TOKEN may" in said
 
 
 def test_credentials_that_kaggle_refuses_are_named_and_not_shown(

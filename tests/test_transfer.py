@@ -41,6 +41,7 @@ from servers import (
 from waiting import until
 
 import tfhub_cache as hub
+from tfhub_cache.clients.access import Access
 from tfhub_cache.errors import ArchiveError, DownloadError, ResolveError, UnsafeArchiveError
 from tfhub_cache.resolvers.archives import archive_url
 from tfhub_cache.retrying import NETWORK
@@ -736,7 +737,7 @@ def transfer_of(
     """A transfer of which the test is the reader."""
     claim = LocalStore(str(cache_dir)).contend(key_of(handle), 60.0, 0).attempt()
     assert claim is not None
-    source = HttpArchive(handle, archive_url(handle), timeout=20, min_rate=0, verify=True)
+    source = HttpArchive(handle, archive_url(handle), Access(timeout=20, min_rate=0, verify=True))
     with (
         claim,
         Transfer(

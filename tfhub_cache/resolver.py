@@ -12,6 +12,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from tfhub_cache import settings
+from tfhub_cache.clients.access import Access
 from tfhub_cache.settings import ModelLoadFormat
 
 if TYPE_CHECKING:
@@ -118,17 +119,17 @@ class HttpResolverBase(Resolver):
         return urllib.request.urlopen(request, context=self._context)  # noqa: S310
 
 
-def verification(resolver: HttpResolverBase) -> bool | str:
-    """How TLS certificates are checked, by the settings and by what a program has set.
-
-    Returns:
-        The file or folder of the CA certificates that count, True for those of the system, or
-        False where none is checked; see `clients.http.get`.
-    """
+def access(resolver: HttpResolverBase) -> Access:
+    """How servers are asked, by the settings and by the TLS context that a program has set."""
     context = vars(resolver).get("_context")  # without making one
-    if settings.DISABLE_CERT_VALIDATION.value() or getattr(context, "verify_mode", 1) == 0:
-        return False
-    return settings.ca_bundle() or True
+    is_unchecked = settings.DISABLE_CERT_VALIDATION.value() or (
+        getattr(context, "verify_mode", 1) == 0
+    )
+    return Access(
+        settings.HTTP_TIMEOUT.value(),
+        settings.HTTP_MIN_RATE.value(),
+        not is_unchecked and (settings.ca_bundle() or True),
+    )
 
 
 def tfhub_cache_dir(default_cache_dir: str | None = None, use_temp: bool = False) -> str | None:

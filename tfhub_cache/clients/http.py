@@ -23,6 +23,7 @@ import requests
 import urllib3
 from absl import logging
 
+from tfhub_cache.clients.access import Access
 from tfhub_cache.clients.http_errors import diagnosis, failure, is_passing, reason, refusal
 from tfhub_cache.clients.session import CONNECT_TIMEOUT, OURS, shared_session
 from tfhub_cache.errors import DownloadError
@@ -118,6 +119,17 @@ class Answer:
             broken = self.failure(f"the download broke off: {reason(error)}")
         raise broken
 
+    def content(self, most: int) -> bytes:
+        """The whole body, or `most` bytes of it and a little more.
+
+        Raises:
+            DownloadError: see `read`.
+        """
+        body = b""
+        while len(body) < most and (more := self.read(most)):
+            body += more
+        return body
+
     def close(self) -> None:
         """Ends the connection, so that a `read` which waits in another thread fails soon after.
 
@@ -140,9 +152,7 @@ def get(
     handle: str,
     address: str | Address,
     *,
-    timeout: float,
-    min_rate: float,
-    verify: bool | str,
+    access: Access,
     pause: Callable[[float], object] | None,
     redirects: frozenset[int] = REDIRECTS,
     headers: Mapping[str, str] | None = None,
@@ -152,11 +162,7 @@ def get(
     Args:
         handle: the handle that is being resolved, for messages.
         address: where to ask first.
-        timeout: seconds without a byte after which the request is given up.
-        min_rate: bytes per second that the server must send, on average over five times as long,
-            while it is waited for; 0: any number.
-        verify: the file or folder with the CA certificates that count; True: those that the system
-            trusts, and certifi's; False: no certificate is checked.
+        access: how it is asked.
         pause: waits for so many seconds before a request is repeated; None: none is.
         redirects: the statuses that are followed when they come with a Location.
         headers: further header fields, for every address on the way.
@@ -164,14 +170,14 @@ def get(
     Raises:
         DownloadError: if there is no answer at all, or the redirects lead nowhere.
     """
-    if not verify:
+    if not access.verify:
         _warn_of_no_verification()
     url, authorization = address if isinstance(address, Address) else (address, None)
     url, asked = _checked(handle, url, "")
     for _ in range(MAX_REDIRECTS):
         fields = {**(headers or {}), **({"Authorization": authorization} if authorization else {})}
-        fields[OURS] = f"{min_rate} {_TIMEOUTS * timeout} {request_target(url)}"
-        answer = _send(handle, url, fields, timeout, verify, pause)
+        fields[OURS] = f"{access.min_rate} {_TIMEOUTS * access.timeout} {request_target(url)}"
+        answer = _send(handle, url, fields, access, pause)
         location = answer.headers.get("Location")
         if answer.status not in redirects or location is None:
             try:
@@ -202,15 +208,14 @@ def _send(
     handle: str,
     url: str,
     headers: Mapping[str, str],
-    timeout: float,
-    verify: bool | str,
+    access: Access,
     pause: Callable[[float], object] | None,
 ) -> Answer:
     """Sends a request, and repeats it after trouble that may pass."""
     silences = 0
     for attempt in itertools.count(1):
         try:
-            response = _send_once(url, headers, timeout, verify)
+            response = _send_once(url, headers, access)
         except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:
             # requests' errors are OSErrors; so is a CA bundle that is not there.
             broken = failure(handle, url, diagnosis(error))
@@ -231,9 +236,7 @@ def _send(
     raise broken
 
 
-def _send_once(
-    url: str, headers: Mapping[str, str], timeout: float, verify: bool | str
-) -> requests.Response:
+def _send_once(url: str, headers: Mapping[str, str], access: Access) -> requests.Response:
     shared = shared_session(os.getpid())
     without_query = url.partition("?")[0]  # so no log line and no error of theirs can show it
     # Where the user's ~/.netrc has a login, requests would send it in the place of a known one.
@@ -241,12 +244,12 @@ def _send_once(
     request = shared.prepare_request(
         requests.Request("GET", without_query, headers=dict(headers), auth=auth)
     )
-    environment = shared.merge_environment_settings(url, {}, True, verify, None)
+    environment = shared.merge_environment_settings(url, {}, True, access.verify, None)
     # Not session.send, which reads the whole body of a redirect, however long it is.
     return shared.get_adapter(url).send(
         request,
         stream=True,
-        timeout=(min(CONNECT_TIMEOUT, timeout), timeout),
+        timeout=(min(CONNECT_TIMEOUT, access.timeout), access.timeout),
         verify=environment["verify"] or False,
         cert=environment["cert"],
         proxies=environment["proxies"],

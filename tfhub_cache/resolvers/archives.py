@@ -9,14 +9,13 @@ from __future__ import annotations
 import abc
 import contextlib
 from collections.abc import Sequence
-from typing import Any
 
 from tfhub_cache import pins, settings
 from tfhub_cache.clients.kaggle import model_of
 from tfhub_cache.errors import CacheError, ResolveError, reason
 from tfhub_cache.fetching.lookup import open_cache
 from tfhub_cache.pins import Locked, Pin
-from tfhub_cache.resolver import HttpResolverBase, Resolver, verification
+from tfhub_cache.resolver import HttpResolverBase, Resolver, access
 from tfhub_cache.resolvers import kaggle
 from tfhub_cache.source.contract import Source
 from tfhub_cache.source.mirrors import addresses
@@ -85,15 +84,10 @@ class HttpArchiveResolver(_ArchiveResolver, HttpResolverBase):
         from tfhub_cache.source.kaggle import KaggleArchive
 
         model = model_of(handle)
-        options: dict[str, Any] = {
-            "timeout": settings.HTTP_TIMEOUT.value(),
-            "min_rate": settings.HTTP_MIN_RATE.value(),
-            "verify": verification(self),
-        }
         return [
-            HttpArchive(handle, address.url, is_mirror=address.is_mirror, **options)
+            HttpArchive(handle, address.url, access(self), address.is_mirror)
             if model is None or address.is_mirror
-            else KaggleArchive(handle, address.url, model, kaggle.credentials, **options)
+            else KaggleArchive(handle, address.url, model, kaggle.credentials, access(self))
             for address in addresses(
                 handle, archive_url(handle), "compressed", settings.MIRROR.value()
             )

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 
 from tfhub_cache import offline, settings
+from tfhub_cache.clients.access import Access
 from tfhub_cache.errors import LockfileError, ProtocolError
 from tfhub_cache.fetching import interruption
-from tfhub_cache.resolver import HttpResolverBase, verification
+from tfhub_cache.resolver import HttpResolverBase, access
 from tfhub_cache.resolvers.paths import PathResolver
 from tfhub_cache.source.mirrors import addresses, first_that_serves
 from tfhub_cache.urls import append_query, redact
@@ -50,19 +51,17 @@ class HttpFolderResolver(HttpResolverBase):
         return first_that_serves(
             handle,
             places,
-            lambda place: PathResolver()(_ask_for_folder(handle, place.url, verification(self))),
+            lambda place: PathResolver()(_ask_for_folder(handle, place.url, access(self))),
         )
 
 
-def _ask_for_folder(handle: str, url: str, verify: bool | str) -> str:
+def _ask_for_folder(handle: str, url: str, access: Access) -> str:
     from tfhub_cache.clients import http  # requests: only when something is asked
 
     with http.get(
         handle,
         url,
-        timeout=settings.HTTP_TIMEOUT.value(),
-        min_rate=settings.HTTP_MIN_RATE.value(),
-        verify=verify,
+        access=access,
         pause=interruption.pause,
         redirects=http.REDIRECTS - {_SEE_OTHER},
     ) as answer:
@@ -73,9 +72,7 @@ def _ask_for_folder(handle: str, url: str, verify: bool | str) -> str:
                 "The host may not offer the model uncompressed: try "
                 "TFHUB_MODEL_LOAD_FORMAT=COMPRESSED."
             )
-        body = b""
-        while len(body) < _LONGEST_ANSWER and (more := answer.read(4096)):
-            body += more
+        body = answer.content(_LONGEST_ANSWER)
     folder = body.decode("utf-8", "replace").strip()
     if not _BUCKET.match(folder) or not folder.isprintable():
         raise ProtocolError(

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 
 from tfhub_cache.clients import http
+from tfhub_cache.clients.access import Access
 from tfhub_cache.errors import DownloadError
 from tfhub_cache.source.contract import Download, Source
 from tfhub_cache.urls import redact
@@ -29,10 +30,7 @@ class HttpArchive(Source):
         self,
         handle: str,
         url: str,
-        *,
-        timeout: float,
-        min_rate: float,
-        verify: bool | str,
+        access: Access,
         is_mirror: bool = False,
     ) -> None:
         """An archive.
@@ -40,15 +38,11 @@ class HttpArchive(Source):
         Args:
             handle: the handle that it belongs to, for messages.
             url: where to ask; redirects are followed.
-            timeout: see `http.get`.
-            min_rate: see `http.get`.
-            verify: see `http.get`.
+            access: how it is asked.
             is_mirror: whether the URL is not of the handle's own host.
         """
         self._start = http.Address(url)
-        self._get = functools.partial(
-            http.get, handle, timeout=timeout, min_rate=min_rate, verify=verify
-        )
+        self._get = functools.partial(http.get, handle, access=access)
         self.shown = redact(url)
         self.is_mirror = is_mirror
         self._known: http.Address | None = None

@@ -8,6 +8,7 @@ from typing import Any
 
 from tfhub_cache import bounded_json
 from tfhub_cache.clients import http
+from tfhub_cache.clients.access import Access
 from tfhub_cache.clients.http_errors import failure
 from tfhub_cache.clients.kaggle import SITE, Credentials, Model
 from tfhub_cache.errors import DownloadError
@@ -35,7 +36,7 @@ class KaggleArchive(HttpArchive):
         url: str,
         model: Model,
         credentials: Callable[[], Credentials | None],
-        **options: Any,
+        access: Access,
     ) -> None:
         """An archive.
 
@@ -45,14 +46,14 @@ class KaggleArchive(HttpArchive):
             model: what the handle names.
             credentials: finds the user's. It is called if the API is asked, and may raise
                 ValueError, whose text says why they are of no use.
-            options: see `HttpArchive`.
+            access: see `HttpArchive`.
         """
-        super().__init__(handle, url, **options)
-        self._page = self._start
+        super().__init__(handle, url, access)
         self._handle = handle
+        self._page = self._start
         self._model = model
         self._find_credentials = credentials
-        self._credentials: Credentials | None = None
+        self._found: str | None = None
 
     def _ask(
         self,
@@ -73,10 +74,10 @@ class KaggleArchive(HttpArchive):
         """Where the API has the archive."""
         api = f"{SITE}/api/v1/models/{self._model.name}"
         try:
-            self._credentials = self._find_credentials()
+            credentials = self._find_credentials()
         except ValueError as error:
             raise failure(self._handle, api, f"{error}. To get another one, {_TOKEN}") from None
-        authorization = self._credentials and self._credentials.authorization
+        self._found, authorization = credentials or (None, None)
         version = self._model.version
         if version is None:
             with self._get(http.Address(f"{api}/get", authorization), pause=pause) as answer:
@@ -90,7 +91,7 @@ class KaggleArchive(HttpArchive):
 
     def _refusal(self, answer: http.Answer) -> DownloadError:
         """What is raised when Kaggle refuses: why, by its own words, and the way out."""
-        page, found = f"{SITE}/models/{self._model.owner}/{self._model.model}", self._credentials
+        page = f"{SITE}/models/{self._model.owner}/{self._model.model}"
         try:
             said = bounded_json.text(_json(answer)["message"]).rstrip(".")[:300]
         except (ValueError, KeyError, TypeError, DownloadError):
@@ -99,22 +100,15 @@ class KaggleArchive(HttpArchive):
             advice = f"Check the model and its version at {page}"
         elif "consent" in said.lower():
             advice = f"Log in and give your consent at {page}, then try again"
-        elif answer.status == 403:
-            advice = f"Open {page}, log in, and see whether it asks for your consent"
         else:
-            advice = "They may be wrong or have been revoked"
-        if found is not None:
-            advice += f". The credentials are those found in {found.found}"
-        elif answer.status == 401:
-            advice = f"It needs your account of Kaggle: {_TOKEN}"
-        else:
+            advice = f"Log in at {page}, and see whether it asks for your consent"
+        if self._found is None:
             advice += f". If it is private or needs your consent, {_TOKEN}"
+        else:
+            advice += f". The credentials found in {self._found} may be revoked or of another user"
         reply = f"Kaggle answered {answer.status}{said and f' ({said})'}"
         return answer.failure(f"{reply}. {advice}")
 
 
 def _json(answer: http.Answer) -> Any:
-    body = b""
-    while len(body) < _LONGEST_ANSWER and (more := answer.read(1 << 16)):
-        body += more
-    return bounded_json.parse(body)
+    return bounded_json.parse(answer.content(_LONGEST_ANSWER))
