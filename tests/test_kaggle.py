@@ -108,6 +108,21 @@ def test_a_public_model_that_no_page_serves_needs_no_credentials(kaggle: KaggleS
     assert [request.headers["Authorization"] for request in kaggle.site.requests] == [None, None]
 
 
+@pytest.mark.parametrize("framework", ["tfLite", "keras", "pyTorch", "tensorflow1"])
+def test_models_of_each_framework_are_resolved(kaggle: KaggleSite, framework: str) -> None:
+    files = {"model.any": b"weights", "config.json": b"{}"}
+    kaggle.page, kaggle.storage = web_page("No SavedModel"), archive(pack_files(files))
+    handle = kaggle.publish(f"google/gemma/{framework}/2b")
+    assert read_files(hub.resolve(handle)) == files
+
+
+@pytest.mark.tensorflow
+def test_a_model_of_another_framework_that_is_loaded_says_what_it_is(kaggle: KaggleSite) -> None:
+    kaggle.storage = archive(pack_files({"model.weights.h5": b"weights"}))
+    with pytest.raises(ValueError, match=r"contains neither.* It is a model for keras"):
+        hub.load(kaggle.publish("google/gemma/keras/2b"))
+
+
 def test_the_api_says_which_version_is_the_newest(kaggle: KaggleSite, token: str) -> None:
     kaggle.page, kaggle.needs = status(403), "login"
     assert read_files(hub.resolve(PAGE)) == CONTENT

@@ -11,6 +11,7 @@ from absl import logging
 
 from tfhub_cache import registry
 from tfhub_cache.errors import ResolveError
+from tfhub_cache.resolvers.kaggle import use_of
 from tfhub_cache.resolvers.paths import exists
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def load(
     if not any(exists(f"{folder}/{name}") for name in _SAVED_MODEL_FILES):
         raise ValueError(
             f"Trying to load a model of incompatible/unknown type. '{path}' contains neither "
-            f"'{_SAVED_MODEL_FILES[0]}' nor '{_SAVED_MODEL_FILES[1]}'."
+            f"'{_SAVED_MODEL_FILES[0]}' nor '{_SAVED_MODEL_FILES[1]}'.{use_of(handle)}"
         )
     try:
         model = tf.compat.v1.saved_model.load_v2(path, tags=tags, options=options)

@@ -20,6 +20,7 @@ LOGIN = ("me", "5ec2e7key")
 MODEL = "google/nnlm/tensorFlow2/en-dim128"
 PAGE = f"https://www.kaggle.com/models/{MODEL}"
 NO_CONSENT = "User has not consented to terms of use."
+_NEWEST = json.dumps({"versionNumber": 2})
 _ACCEPTED = (
     f"Bearer {TOKEN}",
     "Basic " + base64.b64encode(":".join(LOGIN).encode()).decode(),
@@ -55,19 +56,23 @@ class KaggleSite:
         self.storage: Handler = archive(data)
         self.signed = f"https://storage.googleapis.com/kaggle/1.tar.gz?{SIGNED_QUERY}"
         self._storage.route("/kaggle/1.tar.gz", lambda request: self.storage(request))
-        for page in (f"/models/{MODEL}", f"/models/{MODEL}/2"):
-            self.site.route(page, lambda request: (self.page or redirect(self.signed))(request))
-        api, rpc = f"/api/v1/models/{MODEL}", "/v1/models.ModelApiService/"
-        newest = json.dumps({"versionNumber": 2})
+        self.publish(MODEL)
+        rpc = "/v1/models.ModelApiService/"
         files = json.dumps({"files": [{"name": "saved_model.pb"}], "nextPageToken": "more"})
-        for path, answer in {
-            f"{api}/get": _json(200, newest),
-            f"{api}/2/download": redirect(self.signed),
-            f"{rpc}GetModelInstance": _json(200, newest),
-            f"{rpc}ListModelInstanceVersionFiles": _json(200, files),
-            f"{rpc}DownloadModelInstanceVersion": redirect(self.signed),
-        }.items():
-            self.site.route(path, lambda request, answer=answer: self._answer(request, answer))
+        self._route(f"{rpc}GetModelInstance", _json(200, _NEWEST))
+        self._route(f"{rpc}ListModelInstanceVersionFiles", _json(200, files))
+        self._route(f"{rpc}DownloadModelInstanceVersion", redirect(self.signed))
+
+    def publish(self, name: str) -> str:
+        """Has a model under another name, too; returns the address of its version 2."""
+        for page in (f"/models/{name}", f"/models/{name}/2"):
+            self.site.route(page, lambda request: (self.page or redirect(self.signed))(request))
+        self._route(f"/api/v1/models/{name}/get", _json(200, _NEWEST))
+        self._route(f"/api/v1/models/{name}/2/download", redirect(self.signed))
+        return f"https://www.kaggle.com/models/{name}/2"
+
+    def _route(self, path: str, answer: Handler) -> None:
+        self.site.route(path, lambda request: self._answer(request, answer))
 
     def _answer(self, request: Request, answer: Handler) -> None:
         authorization = request.headers.get("Authorization")

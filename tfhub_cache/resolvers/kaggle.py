@@ -63,6 +63,14 @@ def explained(handle: str) -> Iterator[None]:
         raise
 
 
+def use_of(handle: str) -> str:
+    """What loads a model of Kaggle that is no SavedModel, as a sentence; empty for others."""
+    model = model_of(handle)
+    if model is None or model.framework.lower().startswith("tensorflow"):
+        return ""
+    return f" It is a model for {model.framework}, which loads it from that folder."
+
+
 def credentials() -> Credentials | None:
     """The user's credentials for Kaggle, if there are any.
 
