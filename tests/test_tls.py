@@ -18,6 +18,7 @@ import certifi
 import pytest
 import trustme
 from models import fake_model, pack_files, read_files
+from processes import Finished
 from servers import Host, Proxy
 
 import tfhub_cache as hub
@@ -185,3 +186,12 @@ def test_a_ca_of_certifi_counts_where_the_system_does_not_know_it(
     done = resolve_where(certifi.where(), ca_pem, handle, platform)
     assert done.returncode == 0, done.stderr
     assert read_files(done.stdout.strip()) == MODEL
+
+
+def test_a_bucket_takes_the_certificates_that_openssl_takes(
+    tls_host: Host, ca_pem: Path, run_python: Callable[..., Finished]
+) -> None:
+    """The host has no bucket, which only a program that trusts it learns."""
+    env = {"STORAGE_EMULATOR_HOST": tls_host.url, "SSL_CERT_FILE": ca_pem}
+    code = "import tfhub_cache as hub\nhub.resolve('gs://bucket/model.tar.gz')"
+    assert "there is no bucket 'bucket'" in run_python(code, env=env).stderr
