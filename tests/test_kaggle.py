@@ -22,6 +22,7 @@ from tfhub_cache.errors import DownloadError, OfflineError
 CONTENT = fake_model()
 ARCHIVE = pack_files(CONTENT)
 DOWNLOAD = f"/api/v1/models/{MODEL}/2/download"
+SITE = "https://www.kaggle.com"
 HANDLE = f"{PAGE}/2"
 LONG = PAGE.replace("tensorFlow2/", "frameworks/tensorFlow2/variations/")
 needs_kagglehub = pytest.mark.skipif(
@@ -100,6 +101,26 @@ def test_a_page_that_redirects_to_a_login_is_a_refusal(kaggle: KaggleSite, token
     kaggle.page = redirect("/account/login")
     kaggle.site.route("/account/login", web_page("Log in"))
     assert read_files(hub.resolve(HANDLE)) == CONTENT
+
+
+def test_a_model_of_tfhub_dev_that_needs_a_login_is_served_by_the_api(
+    kaggle: KaggleSite, token: str
+) -> None:
+    kaggle.site.route(
+        "/google/nnlm-en-dim128/2", redirect(f"{HANDLE}?tfhub-redirect=true", code=301)
+    )
+    kaggle.page, kaggle.needs = status(403), "login"
+    assert read_files(hub.resolve("https://tfhub.dev/google/nnlm-en-dim128/2")) == CONTENT
+    assert kaggle.asked[-1] == DOWNLOAD
+    assert kaggle.site.requests[0].headers["Authorization"] is None
+
+
+def test_names_that_lead_elsewhere_are_no_models(kaggle: KaggleSite, token: str) -> None:
+    kaggle.page = status(403)
+    for odd in f"{SITE}/models/../a/b/c/1", f"{SITE}/models/a/%2e%2e/b/c/1", f"{SITE}/models/a/b/c":
+        with pytest.raises(DownloadError, match="404"):
+            hub.resolve(odd)
+    assert not any(request.headers["Authorization"] for request in kaggle.site.requests)
 
 
 def test_a_public_model_that_no_page_serves_needs_no_credentials(kaggle: KaggleSite) -> None:

@@ -20,6 +20,7 @@ LOGIN = ("me", "5ec2e7key")
 MODEL = "google/nnlm/tensorFlow2/en-dim128"
 PAGE = f"https://www.kaggle.com/models/{MODEL}"
 NO_CONSENT = "User has not consented to terms of use."
+_NAMES = ("www.kaggle.com", "kaggle.com", "api.kaggle.com", "tfhub.dev")
 _NEWEST = json.dumps({"versionNumber": 2})
 _ACCEPTED = (
     f"Bearer {TOKEN}",
@@ -38,14 +39,12 @@ class KaggleSite:
     """
 
     def __init__(self, ca: trustme.CA, ca_pem: Path, data: bytes) -> None:
-        self.site = Host(tls=ca, names=("www.kaggle.com", "kaggle.com", "api.kaggle.com"))
+        self.site = Host(tls=ca, names=_NAMES)
         self._storage = Host(tls=ca, names=("storage.googleapis.com",))
         site, storage = (f"127.0.0.1:{one.port}" for one in (self.site, self._storage))
         self.proxy = Proxy(
             {
-                **dict.fromkeys(
-                    ("www.kaggle.com:443", "kaggle.com:443", "api.kaggle.com:443"), site
-                ),
+                **{f"{name}:443": site for name in _NAMES},
                 "storage.googleapis.com:443": storage,
             }
         )

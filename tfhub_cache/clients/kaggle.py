@@ -17,11 +17,13 @@ from typing import Any, NamedTuple
 from tfhub_cache import bounded_json
 
 SITE = "https://www.kaggle.com"
+_NAME = r"([\w-][\w.-]*)"
 _PAGE = re.compile(
-    r"((?i:https?://(?:www\.)?kaggle\.com)/models/)([^/?#]+)/([^/?#]+)/(?:frameworks/)?([^/?#]+)/"
-    r"(?:variations/)?([^/?#]+)(?:/(?:versions/)?(\d{1,9}))?/?([?#].*)?",
+    rf"((?i:https?://(?:www\.)?kaggle\.com)/models/){_NAME}/{_NAME}/(?:frameworks/)?{_NAME}/"
+    rf"(?:variations/)?{_NAME}(?:/(?:versions/)?(\d{{1,9}}))?/?([?#].*)?",
     re.ASCII,
 )
+_TFHUB = re.compile(r"https?://(?:www\.)?tfhub\.dev/", re.IGNORECASE)
 _LONGEST_FILE = 1 << 16
 
 
@@ -62,6 +64,11 @@ def model_of(handle: str) -> Model | None:
     """The model that a handle of kaggle.com names, in any of the forms that the site writes."""
     match = _PAGE.fullmatch(handle)
     return None if match is None else Model(*match.groups())
+
+
+def leads_to_kaggle(handle: str) -> bool:
+    """Whether a handle names a model of Kaggle, or one of tfhub.dev, which are there now."""
+    return bool(_PAGE.fullmatch(handle) or _TFHUB.match(handle))
 
 
 class Credentials(NamedTuple):

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Sequence
 
 from tfhub_cache import pins, settings
-from tfhub_cache.clients.kaggle import model_of
+from tfhub_cache.clients.kaggle import leads_to_kaggle, model_of
 from tfhub_cache.errors import CacheError, ResolveError, reason
 from tfhub_cache.fetching.lookup import open_cache
 from tfhub_cache.pins import Locked, Pin
@@ -83,11 +83,11 @@ class HttpArchiveResolver(_ArchiveResolver, HttpResolverBase):
         from tfhub_cache.source.http import HttpArchive
         from tfhub_cache.source.kaggle import KaggleArchive
 
-        model = model_of(handle)
+        is_on_kaggle = leads_to_kaggle(handle)
         return [
-            HttpArchive(handle, address.url, access(self), address.is_mirror)
-            if model is None or address.is_mirror
-            else KaggleArchive(handle, address.url, model, kaggle.credentials, access(self))
+            KaggleArchive(handle, address.url, kaggle.credentials, access(self))
+            if is_on_kaggle and not address.is_mirror
+            else HttpArchive(handle, address.url, access(self), address.is_mirror)
             for address in addresses(
                 handle, archive_url(handle), "compressed", settings.MIRROR.value()
             )

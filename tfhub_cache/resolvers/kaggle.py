@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from absl import logging
 
 from tfhub_cache import settings
-from tfhub_cache.clients.kaggle import Credentials, find_credentials, model_of
+from tfhub_cache.clients.kaggle import Credentials, find_credentials, leads_to_kaggle, model_of
 from tfhub_cache.errors import DownloadError
 from tfhub_cache.notation import DIRECT
 from tfhub_cache.urls import redact
@@ -51,7 +51,8 @@ def explained(handle: str) -> Iterator[None]:
     try:
         yield
     except DownloadError as error:
-        if error.status is None and settings.is_in_kaggle_notebook():
+        is_unanswered = error.status is None and leads_to_kaggle(handle)
+        if is_unanswered and settings.is_in_kaggle_notebook():
             shown, model = redact(handle), "this model"
             if model_of(handle) is None:
                 model = f"the model of Kaggle to which {shown} leads in a browser"

@@ -10,7 +10,7 @@ from tfhub_cache import bounded_json
 from tfhub_cache.clients import http
 from tfhub_cache.clients.access import Access
 from tfhub_cache.clients.http_errors import failure
-from tfhub_cache.clients.kaggle import SITE, Credentials, Model
+from tfhub_cache.clients.kaggle import SITE, Credentials, Model, model_of
 from tfhub_cache.errors import DownloadError
 from tfhub_cache.source.http import HttpArchive
 
@@ -23,7 +23,7 @@ _TOKEN = (
 
 
 class KaggleArchive(HttpArchive):
-    """A model on Kaggle.
+    """A model on Kaggle, or on tfhub.dev, which redirects there.
 
     Its page is asked as the hosting protocol has it. Where the answer is a refusal, or a page for
     people, the API is asked with the user's credentials if there are any. They are sent to Kaggle's
@@ -34,7 +34,6 @@ class KaggleArchive(HttpArchive):
         self,
         handle: str,
         url: str,
-        model: Model,
         credentials: Callable[[], Credentials | None],
         access: Access,
     ) -> None:
@@ -43,7 +42,6 @@ class KaggleArchive(HttpArchive):
         Args:
             handle: see `HttpArchive`.
             url: see `HttpArchive`.
-            model: what the handle names.
             credentials: finds the user's. It is called if the API is asked, and may raise
                 ValueError, whose text says why they are of no use.
             access: see `HttpArchive`.
@@ -51,7 +49,6 @@ class KaggleArchive(HttpArchive):
         super().__init__(handle, url, access)
         self._handle = handle
         self._page = self._start
-        self._model = model
         self._find_credentials = credentials
         self._found: str | None = None
 
@@ -63,35 +60,37 @@ class KaggleArchive(HttpArchive):
     ) -> http.Answer:
         answer = super()._ask(stack, headers, pause)
         is_served = answer.status not in _REFUSALS and answer.media_type != "text/html"
-        if not is_served and self._start == self._page:
-            self._start, self._known = self._api(pause), None
+        # tfhub.dev redirects to a page, and a page may redirect to a login.
+        model = model_of(answer.address.url) or model_of(self._page.url)
+        if not is_served and model is not None and self._start == self._page:
+            self._start, self._known = self._api(model, pause), None
             answer = super()._ask(stack, headers, pause)
-        if answer.status in _REFUSALS and answer.address.url.startswith(f"{SITE}/"):
-            raise self._refusal(answer)
+            if answer.status in _REFUSALS:
+                raise self._refusal(model, answer)
         return answer
 
-    def _api(self, pause: Callable[[float], object] | None) -> http.Address:
+    def _api(self, model: Model, pause: Callable[[float], object] | None) -> http.Address:
         """Where the API has the archive."""
-        api = f"{SITE}/api/v1/models/{self._model.name}"
+        api = f"{SITE}/api/v1/models/{model.name}"
         try:
             credentials = self._find_credentials()
         except ValueError as error:
             raise failure(self._handle, api, f"{error}. To get another one, {_TOKEN}") from None
         self._found, authorization = credentials or (None, None)
-        version = self._model.version
+        version = model.version
         if version is None:
             with self._get(http.Address(f"{api}/get", authorization), pause=pause) as answer:
                 if answer.status in _REFUSALS:
-                    raise self._refusal(answer)
+                    raise self._refusal(model, answer)
                 try:
                     version = str(bounded_json.number(_json(answer)["versionNumber"]))
                 except (ValueError, KeyError, TypeError):
                     raise answer.failure("Kaggle did not say which version is newest") from None
         return http.Address(f"{api}/{version}/download", authorization)
 
-    def _refusal(self, answer: http.Answer) -> DownloadError:
+    def _refusal(self, model: Model, answer: http.Answer) -> DownloadError:
         """What is raised when Kaggle refuses: why, by its own words, and the way out."""
-        page = f"{SITE}/models/{self._model.owner}/{self._model.model}"
+        page = f"{SITE}/models/{model.owner}/{model.model}"
         try:
             said = bounded_json.text(_json(answer)["message"]).rstrip(".")[:300]
         except (ValueError, KeyError, TypeError, DownloadError):
