@@ -55,7 +55,6 @@ def token(monkeypatch: pytest.MonkeyPatch) -> str:
         HANDLE,
         f"https://kaggle.com/models/{MODEL}/2",
         PAGE,
-        f"{HANDLE}/",
         f"{LONG}/versions/2",
         LONG,
     ],

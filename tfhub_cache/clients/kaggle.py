@@ -19,10 +19,11 @@ from tfhub_cache import bounded_json
 SITE = "https://www.kaggle.com"
 _NAME = r"([\w-][\w.-]*)"
 _PAGE = re.compile(
-    rf"((?i:https?://(?:www\.)?kaggle\.com)/models/){_NAME}/{_NAME}/(?:frameworks/)?{_NAME}/"
-    rf"(?:variations/)?{_NAME}(?:/(?:versions/)?(\d{{1,9}}))?/?([?#].*)?",
+    rf"(?i:https?://(?:www\.)?kaggle\.com)/models/{_NAME}/{_NAME}/(?:frameworks/)?{_NAME}/"
+    rf"(?:variations/)?{_NAME}(?:/(?:versions/)?(\d{{1,9}}))?/?(?:[?#].*)?",
     re.ASCII,
 )
+_LONG = re.compile(r"/frameworks/([^/]+)/variations/([^/?#]+)(?:/versions)?")
 _TFHUB = re.compile(r"https?://(?:www\.)?tfhub\.dev/", re.IGNORECASE)
 _LONGEST_FILE = 1 << 16
 
@@ -31,39 +32,34 @@ class Model(NamedTuple):
     """A model, or a version of it, that a handle names.
 
     Attributes:
-        site: the part of the handle before its names.
         owner: who has published it.
         model: its name.
         framework: such as `tensorFlow2`.
         variation: the name of the variation.
         version: digits; None: the newest.
-        rest: the handle's query and fragment.
     """
 
-    site: str
     owner: str
     model: str
     framework: str
     variation: str
     version: str | None
-    rest: str | None
 
     @property
     def name(self) -> str:
         """Its name for kagglehub and the API, without the version."""
-        return "/".join(self[1:5])
-
-    @property
-    def page(self) -> str:
-        """The address of its page in the short form, which the hosting protocol has."""
-        version = "" if self.version is None else f"/{self.version}"
-        return f"{self.site}{self.name}{version}{self.rest or ''}"
+        return "/".join(self[:4])
 
 
 def model_of(handle: str) -> Model | None:
     """The model that a handle of kaggle.com names, in any of the forms that the site writes."""
     match = _PAGE.fullmatch(handle)
     return None if match is None else Model(*match.groups())
+
+
+def page_of(handle: str) -> str:
+    """A handle with a long address of kaggle.com in the short form, which serves archives."""
+    return _LONG.sub(r"/\1/\2", handle, count=1) if model_of(handle) else handle
 
 
 def leads_to_kaggle(handle: str) -> bool:

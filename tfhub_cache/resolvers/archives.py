@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Sequence
 
 from tfhub_cache import pins, settings
-from tfhub_cache.clients.kaggle import leads_to_kaggle, model_of
+from tfhub_cache.clients.kaggle import leads_to_kaggle, page_of
 from tfhub_cache.errors import CacheError, ResolveError, reason
 from tfhub_cache.fetching.lookup import open_cache
 from tfhub_cache.pins import Locked, Pin
@@ -139,9 +139,7 @@ def archive_url(handle: str) -> str:
     with contextlib.suppress(ValueError):  # one that can't be asked is refused where it is asked
         if origin(handle) == _CN_PAGES:
             return f"{_CN_ARCHIVES}{request_target(handle)}.tar.gz"
-    model = model_of(handle)
-    page = handle if model is None else model.page
-    return append_query(page, "tf-hub-format", "compressed")
+    return append_query(page_of(handle), "tf-hub-format", "compressed")
 
 
 def pin_of(handle: str, *, refresh: bool = False) -> Pin:
