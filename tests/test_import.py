@@ -20,6 +20,8 @@ SLOW = (
     "aiohttp",
     "tqdm",
     "isal",
+    "truststore",
+    "kagglehub",
 )
 
 
