@@ -54,28 +54,31 @@ fuzz: .venv/fuzz  ## throw broken archives and other input at what reads them, a
 clean:  ## remove what the commands made
 	rm -rf .venv .nox .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.* site dist build
 
+# uv installs within seconds what takes pip a minute, but reads no settings of pip's: where it fails, pip installs.
 # pip understands dependency groups since 25.1.
+install = $(BIN)/uv pip install --quiet --python $(BIN)/python $(1) || $(BIN)/python -m pip install --quiet $(1)
+
 .venv/pip:
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' uv
 	touch $@
 
 .venv/demo: .venv/pip pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable . --group tensorflow
+	$(call install,--editable . --group tensorflow)
 	touch $@
 
 .venv/dev: .venv/demo
-	$(BIN)/python -m pip install --quiet --group dev
-	$(BIN)/python -m pip install --quiet --no-deps --group compat --group clients
+	$(call install,--group dev)
+	$(call install,--no-deps --group compat --group clients)
 	npm install --silent --no-audit --no-fund --fetch-retries 1 --fetch-timeout 60000 --prefix .venv/azurite $(AZURITE) || \
 		echo "Without azurite, the tests of a cache at Azure are skipped."
 	touch $@
 
 .venv/bench: .venv/demo
-	$(BIN)/python -m pip install --quiet --group bench
-	$(BIN)/python -m pip install --quiet --no-deps --group compat
+	$(call install,--group bench)
+	$(call install,--no-deps --group compat)
 	touch $@
 
 .venv/fuzz: .venv/dev
-	$(BIN)/python -m pip install --quiet --group fuzz
+	$(call install,--group fuzz)
 	touch $@

@@ -1,7 +1,8 @@
-"""Runs the part of the tests that needs no TensorFlow on the newest interpreter of this machine,
-and on the oldest with the oldest libraries that are admitted.
+"""Runs the tests that need no TensorFlow on other interpreters than the one of `make unit`.
 
-The default one runs all tests, by `make unit`. `nox -s light` runs them on those in between, too.
+`nox` alone runs, on the newest interpreter of this machine, those that say something of an
+interpreter, and all on the oldest one with the oldest libraries that are admitted.
+`nox -s light` runs all on each interpreter of this machine.
 """
 
 import os
@@ -11,6 +12,7 @@ import sys
 
 import nox
 
+nox.options.default_venv_backend = "uv"
 nox.options.error_on_missing_interpreters = False
 nox.options.reuse_existing_virtualenvs = True
 
@@ -24,31 +26,30 @@ if shutil.which("pyenv"):
     os.environ["PYENV_VERSION"] = ":".join(installed.stdout.split())
 
 
-OLDEST = "3.10"
+VERSIONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
+OLDEST = VERSIONS[0]
 DEFAULT = f"{sys.version_info.major}.{sys.version_info.minor}"
-OTHERS = [version for version in ("3.11", "3.12", "3.13") if version != DEFAULT]
+OTHERS = [version for version in VERSIONS if version != DEFAULT]
+NEWEST = [version for version in OTHERS if shutil.which(f"python{version}")][-1:]
 
-installed_here = [version for version in OTHERS if shutil.which(f"python{version}")]
-nox.options.sessions = [*(f"light-{version}" for version in installed_here[-1:]), "lowest"]
+nox.options.sessions = [*(f"newest-{version}" for version in NEWEST), "lowest"]
 
 
-@nox.session(python=OTHERS)
+@nox.session(python=VERSIONS)
 def light(session: nox.Session) -> None:
-    """Installs the package without TensorFlow, and runs the tests that work without it.
+    """Runs all tests that need no TensorFlow, except those marked `once`."""
+    session.install("--quiet", "--editable", ".", "--group", "test")
+    _run_tests(session, "not tensorflow and not once")
 
-    Those that say little of an interpreter, and more of the libraries, are left to the others.
-    """
-    session.install("--quiet", "--upgrade", "pip>=25.1")
+
+@nox.session(python=NEWEST)
+def newest(session: nox.Session) -> None:
+    """Runs those of them that say more of an interpreter than of servers and libraries."""
     session.install("--quiet", "--editable", ".", "--group", "test")
     _run_tests(session, "not tensorflow and not once and not libraries")
 
 
-def _run_tests(session: nox.Session, which: str) -> None:
-    workers = ("-n", "auto", "--dist", "loadgroup")
-    session.run("pytest", *workers, "--quiet", "-m", which, *session.posargs)
-
-
-@nox.session(python=OLDEST, venv_backend="uv")
+@nox.session(python=OLDEST)
 def lowest(session: nox.Session) -> None:
     """Runs them on the oldest interpreter, with the oldest of all that pyproject.toml admits."""
     oldest = os.path.join(session.create_tmp(), "oldest.txt")
@@ -56,3 +57,9 @@ def lowest(session: nox.Session) -> None:
     session.run(*compiled, "--resolution", "lowest-direct", "--python-version", OLDEST)
     session.install("--quiet", "--editable", ".", "--group", "test", "--constraint", oldest)
     _run_tests(session, "not tensorflow and not once")
+
+
+def _run_tests(session: nox.Session, which: str) -> None:
+    """Runs twice as many tests at once as there are processors, as most of them wait."""
+    workers = ("-n", str(2 * (os.cpu_count() or 1)), "--dist", "loadgroup")
+    session.run("pytest", *workers, "--quiet", "-m", which, *session.posargs)

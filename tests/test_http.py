@@ -41,6 +41,8 @@ from tfhub_cache.errors import ArchiveError, DownloadError, ResolveError
 from tfhub_cache.resolver import HttpResolverBase
 from tfhub_cache.resolvers import archives as compressed
 
+pytestmark = pytest.mark.libraries
+
 MODEL = fake_model()
 ARCHIVE = pack_files(MODEL)
 SECRET = "X-Goog-Signature=5ec2e7"

@@ -51,6 +51,8 @@ from tfhub_cache.transfer import connection
 from tfhub_cache.transfer.spool import Identity, Spool
 from tfhub_cache.transfer.transfer import Transfer
 
+pytestmark = pytest.mark.libraries
+
 MODEL = fake_model(size=6_000_000)
 ARCHIVE = pack_files(MODEL)
 SIZE = len(ARCHIVE)
