@@ -30,7 +30,7 @@ types: .venv/dev  ## check the types of the package
 
 docs: .venv/dev  ## build the documentation into site/; a broken link fails
 	$(BIN)/python docs/command_line.py
-	$(BIN)/python docs/settings_tables.py
+	$(BIN)/python docs/settings_table.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 unit: .venv/dev  ## run the tests on the default interpreter

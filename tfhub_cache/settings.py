@@ -1,7 +1,7 @@
 """The settings: the names, the default and the parser of each, and below it its meaning.
 
-README and the reference have tables of them: docs/settings_tables.py makes these of the docstrings,
-which are Markdown. README shows the first sentence only.
+The reference has a table of them, which docs/settings_table.py makes of the docstrings; they are
+Markdown.
 
 A setting is read from the options of a command, then the environment, then absl's flags; otherwise
 it has its default. Empty text counts as not set. Names, flags and the order of the last three are

@@ -1,0 +1,47 @@
+"""What is published says where the repository is, and nothing in it leads astray."""
+
+import importlib.metadata
+import re
+from pathlib import Path
+
+import tfhub_cache as hub
+
+ROOT = Path(__file__).resolve().parent.parent
+REPOSITORY = dict(
+    url.split(", ", 1)
+    for url in importlib.metadata.metadata("tfhub-cache").get_all("Project-URL") or []
+)["Repository"]
+
+
+def test_the_address_of_the_repository_is_the_same_everywhere() -> None:
+    """pyproject.toml has it; these files can't take it from there."""
+    owner, name = REPOSITORY.rsplit("/", 2)[1:]
+    texts = [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("*.cff"),
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs").glob("*.in"),
+        *(ROOT / ".github").rglob("*.*"),
+    ]
+    for path in texts:
+        for found in re.findall(
+            r"github\.com/([\w.-]+/[\w.-]*tfhub.cache)\b", path.read_text("utf-8")
+        ):
+            assert found == f"{owner}/{name}", path
+
+
+def test_the_citation_names_this_version() -> None:
+    text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {hub.__version__}\n" in text
+
+
+def test_the_links_of_the_readme_work_on_a_package_index_too() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    files = f"{REPOSITORY}/blob/main/"
+    assert sum(link.startswith(files) for link in links) > 10
+    for link in links:
+        assert link.startswith("https://"), link
+        if link.startswith(REPOSITORY):
+            path = link.removeprefix(files).partition("#")[0]
+            assert (ROOT / path).is_file(), link
