@@ -17,9 +17,15 @@ demo: .venv/demo  ## install, build a model, host it on this machine and load it
 
 test: lint types docs unit interpreters  ## run everything: lint, types, docs, tests, oldest and newest interpreter
 
-lint: .venv/dev  ## check style and format
+lint: .venv/dev  ## check style, format, spelling, workflows and forms
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/form-*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 
 format: .venv/dev  ## format the code and mend what can be mended
 	$(BIN)/ruff check --fix .
