@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import tfhub_cache as hub
+from tfhub_cache import stand_in
 
 ROOT = Path(__file__).resolve().parent.parent
 REPOSITORY = dict(
@@ -45,3 +46,11 @@ def test_the_links_of_the_readme_work_on_a_package_index_too() -> None:
         if link.startswith(REPOSITORY):
             path = link.removeprefix(files).partition("#")[0]
             assert (ROOT / path).is_file(), link
+
+
+def test_what_lists_packages_can_tell_the_stand_in_from_tensorflow_hub() -> None:
+    (distribution,) = importlib.metadata.distributions(path=[stand_in.FOLDER])
+    assert distribution.metadata["Name"] == "tensorflow-hub"
+    assert distribution.metadata["Summary"].startswith("Not tensorflow_hub")
+    assert distribution.metadata["Author"] == "The tfhub_cache authors"
+    assert REPOSITORY in distribution.metadata["Project-URL"]
