@@ -36,6 +36,22 @@ def test_the_citation_names_this_version() -> None:
     assert f"\nversion: {hub.__version__}\n" in text
 
 
+def test_the_changelog_has_the_form_of_keep_a_changelog() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    first, *versions = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert first == "[Unreleased]"
+    assert f"\n[Unreleased]: {REPOSITORY}/" in text
+    for version in versions:
+        named = re.fullmatch(r"(\[\d+\.\d+\.\d+\]) - \d{4}-\d\d-\d\d", version)
+        assert named, version
+        assert f"\n{named[1]}: {REPOSITORY}/" in text
+    for section in re.split("^## ", text, flags=re.MULTILINE)[1:]:
+        headings = re.findall(r"^### (.*)$", section, re.MULTILINE)
+        assert len(headings) == len(set(headings))
+        assert set(headings) <= kinds
+
+
 def test_the_links_of_the_readme_work_on_a_package_index_too() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     links = re.findall(r"\]\(([^)]+)\)", text)
