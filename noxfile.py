@@ -53,8 +53,9 @@ def newest(session: nox.Session) -> None:
 def lowest(session: nox.Session) -> None:
     """Runs them on the oldest interpreter, with the oldest of all that pyproject.toml admits."""
     oldest = os.path.join(session.create_tmp(), "oldest.txt")
-    compiled = ("uv", "pip", "compile", "--quiet", "pyproject.toml", "--output-file", oldest)
-    session.run(*compiled, "--resolution", "lowest-direct", "--python-version", OLDEST)
+    compiled = ("uv", "pip", "compile", "--quiet", "pyproject.toml", "--extra", "completion")
+    lowest = ("--resolution", "lowest-direct", "--python-version", OLDEST)
+    session.run(*compiled, *lowest, "--output-file", oldest)
     session.install("--quiet", "--editable", ".", "--group", "test", "--constraint", oldest)
     _run_tests(session, "not tensorflow and not once")
 
