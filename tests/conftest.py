@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import models
 import pytest
 import trustme
@@ -25,6 +26,8 @@ from surroundings import settle_environment, settle_process
 
 def pytest_configure(config: pytest.Config) -> None:
     settle_process()
+    hypothesis.settings.register_profile("at any speed", deadline=None)
+    hypothesis.settings.load_profile("at any speed")
     config.addinivalue_line("markers", "tensorflow: needs TensorFlow; skipped where there is none")
     config.addinivalue_line("markers", "once: runs on the default interpreter only")
     config.addinivalue_line("markers", "libraries: depends on libraries rather than on Python")
