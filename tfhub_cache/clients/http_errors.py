@@ -37,8 +37,9 @@ def refusal(handle: str, url: str, status: int, phrase: str) -> DownloadError:
     trouble = "The server is in trouble: try again later"
     otherwise = trouble if status >= 500 else "Check the handle in a browser"
     advice = _ADVICE.get(status, otherwise)
-    actor = "proxy" if status == 407 else "server"
-    reply = f"the {actor} answered {status} {phrase[:_LONGEST]}".rstrip()
+    reply = f"the server answered {status} {phrase[:_LONGEST]}".rstrip()
+    if status == 407:
+        reply = reply.replace("server", "proxy", 1)
     return failure(handle, url, f"{reply}. {advice}", status)
 
 
