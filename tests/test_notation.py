@@ -8,6 +8,7 @@ from tfhub_cache.notation import (
     parse_duration,
     parse_patterns,
     parse_size,
+    shorten,
 )
 
 
@@ -127,6 +128,24 @@ def test_sizes_are_shown_with_two_or_three_digits(size: int, text: str) -> None:
 )
 def test_ages_are_shown_in_the_unit_that_fits(seconds: float, text: str) -> None:
     assert format_age(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("width", "beginning", "shown"),
+    [
+        (53, 0, "https://tfhub.dev/google/universal-sentence-encoder/4"),
+        (30, 0, "…/universal-sentence-encoder/4"),
+        (32, 0, "…/universal-sentence-encoder/4"),
+        (20, 0, "…-sentence-encoder/4"),
+        (40, 10, "https://tf…/universal-sentence-encoder/4"),
+        (3, 0, "…/4"),
+        (1, 0, "…4"),
+        (-5, 0, "…4"),
+    ],
+)
+def test_a_name_that_is_too_long_keeps_its_end(width: int, beginning: int, shown: str) -> None:
+    handle = "https://tfhub.dev/google/universal-sentence-encoder/4"
+    assert shorten(handle, width, beginning) == shown
 
 
 @pytest.mark.parametrize(

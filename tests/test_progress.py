@@ -14,8 +14,6 @@ import pytest
 from models import fake_model, pack_files
 from servers import Host, archive, stall
 
-from tfhub_cache.fetching.progress import Progress
-
 ARCHIVE = pack_files(fake_model(size=6_000_000))
 RESOLVE = "import sys, tfhub_cache; print(tfhub_cache.resolve(sys.argv[1]))"
 pty = pytest.importorskip("pty", reason="terminals are imitated on Unix only")
@@ -28,15 +26,17 @@ def _cache(cache_dir) -> None:
     pass
 
 
-def on_a_terminal(handle: str, env: Mapping[str, str]) -> str:
-    """What a process that resolves a handle writes to the terminal that is its stderr."""
+def on_a_terminal(
+    code: str, *arguments: str, columns: int = 100, env: Mapping[str, str] | None = None
+) -> str:
+    """What a program writes to the terminal that is its stderr."""
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     with subprocess.Popen(
-        [sys.executable, "-c", RESOLVE, handle],
+        [sys.executable, "-c", code, *arguments],
         stdout=subprocess.DEVNULL,
         stderr=theirs,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "100", **env},
+        env={**os.environ, "TERM": "xterm", **(env or {})},
     ) as child:
         os.close(theirs)
         shown = b""
@@ -53,25 +53,61 @@ def on_a_terminal(handle: str, env: Mapping[str, str]) -> str:
     return shown.decode()
 
 
-def slow(host: Host) -> str:
+def slow(host: Host, path: str = "/slow/1") -> str:
     """A handle that takes some two seconds, over one connection."""
-    return host.publish("/slow/1", archive(ARCHIVE, rate=len(ARCHIVE) / 2, etag=False))
+    return host.publish(path, archive(ARCHIVE, rate=len(ARCHIVE) / 2, etag=False))
 
 
 def test_a_long_download_draws_a_bar_on_a_terminal(host: Host) -> None:
     handle = slow(host)
-    shown = on_a_terminal(handle, {})
+    shown = on_a_terminal(RESOLVE, handle)
     assert f"Downloading {handle}" in shown
-    assert re.search(r"\d%.*\|.*5\.\d+M/5\.\d+M.*\d\d:\d\d<\d\d:\d\d.*B/s", shown)
+    assert re.search(r"\d%.*\|.*5\.\d+M/5\.\d+M.*\d\d:\d\d left, .*B/s", shown)
     assert "100%" in shown
 
 
+LONG = (
+    "/google/universal-sentence-encoder/4",
+    "/models/google/universal-sentence-encoder/tensorFlow2/multilingual-large/2",
+)
+ENDS = "…/universal-sentence-encoder/4:", "…/multilingual-large/2:"
+
+
+def frames(shown: str) -> list[str]:
+    """What stands on a line at one moment or another."""
+    plain = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", shown)
+    return [frame for frame in re.split("[\r\n]+", plain) if frame.strip()]
+
+
+@pytest.mark.parametrize("paths", [LONG[:1], LONG[1:], LONG], ids=["long", "kaggle", "two"])
+def test_bar_percent_rate_and_time_left_fit_into_80_columns(
+    host: Host, paths: tuple[str, ...]
+) -> None:
+    rate = len(ARCHIVE) / 2
+    handles = [host.publish(path, archive(ARCHIVE, rate=rate, etag=False)) for path in paths]
+    code = "import sys, tfhub_cache as hub; list(hub.cache.resolve_all(sys.argv[1:]))"
+    shown = on_a_terminal(code, *handles, columns=80)
+    found = frames(shown)
+    assert max(map(len, found)) <= 80
+    for path, end in zip(LONG, ENDS, strict=True):
+        of_it = [frame for frame in found if end in frame]
+        assert bool(of_it) is (path in paths), found
+        for frame in of_it:
+            assert re.search(r"\d%\|.{5,}\| +[\d.]+M/5\.\d+M \[(\d+:\d\d|\?) left, .*B/s\]", frame)
+
+
+def test_a_name_is_shown_where_the_terminal_has_no_such_letters(host: Host) -> None:
+    handle = slow(host, "/größe/" + "x" * 80)
+    shown = on_a_terminal(RESOLVE, handle, columns=80, env={"PYTHONIOENCODING": "ascii"})
+    assert re.search(r"\?x{20,}: +\d+%\|", shown)
+
+
 def test_a_short_download_draws_nothing(host: Host) -> None:
-    assert on_a_terminal(host.publish("/quick/1", archive(ARCHIVE)), {}) == ""
+    assert on_a_terminal(RESOLVE, host.publish("/quick/1", archive(ARCHIVE))) == ""
 
 
 def test_zero_silences_the_bar(host: Host) -> None:
-    assert on_a_terminal(slow(host), {"TFHUB_DOWNLOAD_PROGRESS": "0"}) == ""
+    assert on_a_terminal(RESOLVE, slow(host), env={"TFHUB_DOWNLOAD_PROGRESS": "0"}) == ""
 
 
 def test_nothing_is_drawn_into_a_pipe(host: Host, run_python) -> None:
@@ -117,17 +153,24 @@ def test_a_terminal_that_goes_away_does_not_stop_the_download(host: Host) -> Non
     assert os.path.isdir(child.stdout.decode().strip())
 
 
-def test_a_notebook_is_a_place_to_draw(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Shell:
-        config = {"IPKernelApp": {}}  # noqa: RUF012
+NOTEBOOK = """
+import sys, types
+class Shell:
+    config = {"IPKernelApp": {}}
+sys.modules["IPython"] = types.SimpleNamespace(get_ipython=Shell)
+sys.modules["ipykernel.zmqshell"] = sys
+"""
+"""What a program finds in its process where it runs in a notebook."""
 
-    class IPython:
-        get_ipython = staticmethod(lambda: Shell())
 
-    monkeypatch.setitem(sys.modules, "IPython", IPython)
-    assert Progress("Downloading", show=None)._draws
+def test_a_notebook_without_widgets_gets_a_bar_and_no_warning(host: Host, run_python) -> None:
+    handle = slow(host, LONG[1])
+    done = run_python(NOTEBOOK + RESOLVE, args=[handle], env={"PYTHONWARNINGS": "error"}).check()
+    assert "Warning" not in done.stderr
+    assert "100%" in done.stderr
+    assert max(map(len, frames(done.stderr))) <= 80
 
 
-def test_a_program_without_a_console_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stderr", None)
-    assert not Progress("Downloading", show=None)._draws
+def test_a_program_without_a_console_draws_nothing(host: Host, run_python) -> None:
+    code = f"import sys; sys.stderr = None; {RESOLVE}; print(sys.modules.get('tqdm'))"
+    assert run_python(code, args=[slow(host)]).check().stdout.endswith("\nNone\n")

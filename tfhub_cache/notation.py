@@ -181,3 +181,19 @@ def format_age(seconds: float) -> str:
         if seconds >= least:
             return f"{seconds // unit:.0f} {name} ago"
     return "just now"
+
+
+def shorten(text: str, width: int, beginning: int = 0) -> str:
+    """Write text in a number of columns: its end, and so much of its beginning, around `…`.
+
+    Example:
+        ```python
+        assert shorten("https://tfhub.dev/google/spice/2", 9) == "…/spice/2"
+        ```
+    """
+    if len(text) <= width:
+        return text
+    end = text[len(text) - max(1, width - beginning - 1) :]
+    slash = end.find("/")
+    # From a slash on, where that leaves most of it.
+    return f"{text[:beginning]}…{end[slash:] if 0 < slash < len(end) // 2 else end}"
