@@ -234,6 +234,7 @@ def test_listing_changes_nothing(cache_dir: Path) -> None:
 
 def test_a_cache_that_is_not_there_is_empty(cache_dir: Path) -> None:
     assert hub.cache.entries() == []
+    assert not hub.cache.exists()
     assert hub.cache.free_space() > 0
     assert hub.cache.prune(max_size=0).removed == []
     assert not cache_dir.exists()
@@ -252,6 +253,31 @@ def test_an_entry_is_found_by_its_handle_or_by_the_name_of_its_folder(cache_dir:
     with pytest.raises(CacheError, match="not in the cache") as error:
         hub.cache.find(B)
     assert B in str(error.value)
+
+
+def test_words_and_patterns_name_models(cache_dir: Path) -> None:
+    spice, longer, nnlm, wiki = handles = [
+        f"https://tfhub.dev/google/{name}"
+        for name in ("spice/1", "spice/12", "nnlm-en-dim128/2", "Wiki40b-lm-en/1")
+    ]
+    other = "https://models.example.com/mine/nnlm/3?token=SECRET"
+    for handle in (*handles, other):
+        ours(cache_dir, handle)
+    assert [entry.handle for entry in hub.cache.entries(["spice", wiki])] == [wiki, spice, longer]
+    assert hub.cache.find("dim128").handle == nnlm
+    assert hub.cache.info("dim128").entry.handle == nnlm
+    assert [verified.handle for verified in hub.cache.verify(["*/google/*"])] == ["*/google/*"] * 4
+    planned = hub.cache.prune(max_size=0, keep=["spice", other], dry_run=True)
+    assert {entry.handle for entry in planned.removed} == {nnlm, wiki}
+    removed = hub.cache.remove(["*/spice/*", "nnlm", "none"])
+    assert [(one.handle, one.entry and one.entry.handle) for one in removed] == [
+        ("*/spice/*", spice),
+        ("*/spice/*", longer),
+        ("nnlm", None),
+        ("none", None),
+    ]
+    assert "nnlm means 2 models" in str(removed[2].error)
+    assert len(hub.cache.entries()) == 3
 
 
 @pytest.mark.parametrize(

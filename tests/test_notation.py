@@ -137,7 +137,7 @@ def test_ages_are_shown_in_the_unit_that_fits(seconds: float, text: str) -> None
         (30, 0, "…/universal-sentence-encoder/4"),
         (32, 0, "…/universal-sentence-encoder/4"),
         (20, 0, "…-sentence-encoder/4"),
-        (40, 10, "https://tf…/universal-sentence-encoder/4"),
+        (34, 8, "https://…versal-sentence-encoder/4"),
         (3, 0, "…/4"),
         (1, 0, "…4"),
         (-5, 0, "…4"),

@@ -708,16 +708,12 @@ def test_a_model_that_is_verified_while_it_is_replaced_lacks_nothing(
     verified: list[Any] = []
     verifier: list[threading.Thread] = []
 
-    import importlib
-
-    verification = importlib.import_module("tfhub_cache.cache.verifying")
-    entry = hub.cache.find(handle)
-    monkeypatch.setattr(verification, "_found", lambda _: entry)  # just before the rename
+    entry = hub.cache.find(handle)  # just before the rename
 
     def watched(source: str, target: str) -> None:
         if target == base_of(cache_dir, handle) and not verifier:
             verifier.append(
-                threading.Thread(target=lambda: verified.extend(hub.cache.verify([handle])))
+                threading.Thread(target=lambda: verified.extend(hub.cache.verify([entry])))
             )
             verifier[0].start()
             verifier[0].join(1.0)

@@ -195,5 +195,6 @@ def shorten(text: str, width: int, beginning: int = 0) -> str:
         return text
     end = text[len(text) - max(1, width - beginning - 1) :]
     slash = end.find("/")
-    # From a slash on, where that leaves most of it.
-    return f"{text[:beginning]}…{end[slash:] if 0 < slash < len(end) // 2 else end}"
+    if not beginning and 0 < slash < len(end) // 2:
+        end = end[slash:]
+    return f"{text[:beginning]}…{end}"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from tfhub_cache.cache.bug_report import Environment, environment
 from tfhub_cache.cache.details import Info, info
-from tfhub_cache.cache.listing import Entry, entries, find, free_space
+from tfhub_cache.cache.listing import Entry, entries, exists, find, free_space
 from tfhub_cache.cache.pinning import lock
 from tfhub_cache.cache.pruning import Pruned, prune
 from tfhub_cache.cache.removing import Removed, remove
@@ -30,6 +30,7 @@ __all__ = [
     "Verified",
     "entries",
     "environment",
+    "exists",
     "find",
     "free_space",
     "info",

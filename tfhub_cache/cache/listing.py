@@ -1,10 +1,14 @@
-"""What is in the cache."""
+"""What is in the cache, and which of it a few words mean."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
-from collections.abc import Iterator
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import TypeAlias
 
 from tfhub_cache import settings
 from tfhub_cache.errors import CacheError, ResolveError, reason
@@ -12,30 +16,42 @@ from tfhub_cache.fetching.lookup import Cache, open_cache
 from tfhub_cache.store.entry import Entry
 from tfhub_cache.urls import argument, as_meant, key_of, redact
 
-__all__ = ["Entry", "entries", "find", "free_space"]
+__all__ = ["Entry", "entries", "exists", "find", "free_space"]
+
+_MOST_SHOWN = 10
 
 
-def entries() -> list[Entry]:
+def entries(models: Iterable[str] | None = None) -> list[Entry]:
     """Everything in the cache: models, running downloads, and what crashed processes left.
 
     Nothing is locked, changed or downloaded. Sizes come from the manifests; only models of
     tensorflow_hub and damaged ones are measured file by file.
 
+    Args:
+        models: which of it, as `find` takes them; each may mean several. None: all.
+
     Returns:
         The entries, in the order of their handles; those whose handle is not known come last.
 
     Raises:
-        CacheError: if the cache can't be read. That there is no cache is not an error.
+        CacheError: if the cache can't be read, or there is nothing that one of `models` means.
+            That there is no cache is not an error.
 
     Example:
         ```python
         import tfhub_cache as hub
 
         print(sum(entry.size for entry in hub.cache.entries()), "bytes")
+        print(len(hub.cache.entries(["https://tfhub.dev/google/*"])), "models of Google")
         ```
     """
-    with reading() as cache:
-        found = cache.store.entries(settings.LOCK_TIMEOUT.value())
+    if models is None:
+        with reading() as cache:
+            found = cache.store.entries(settings.LOCK_TIMEOUT.value())
+    else:
+        listed = functools.cache(entries)
+        meant = (entry for model in models for entry in _meant(model, listed))
+        found = [*{entry.key: entry for entry in meant}.values()]
     return sorted(found, key=lambda entry: (entry.handle is None, entry.handle or "", entry.key))
 
 
@@ -44,10 +60,11 @@ def find(handle: str) -> Entry:
 
     Args:
         handle: the handle as it was written when it was resolved, or the name of the entry's
-            folder.
+            folder. Or, if they mean no other entry: a part of the handle, such as `spice`, in any
+            case, which must not cut a number; or a pattern in which `*` is any text.
 
     Raises:
-        CacheError: if there is nothing of it, or the cache can't be read.
+        CacheError: if there is nothing of it, or more than one, or the cache can't be read.
 
     Example:
         ```python
@@ -56,17 +73,20 @@ def find(handle: str) -> Entry:
         print(hub.cache.find("https://tfhub.dev/google/nnlm-en-dim128/2").used)
         ```
     """
-    key, shown = key_for(handle), redact(handle)
-    with reading() as cache:
-        entry = cache.store.entry(key, settings.LOCK_TIMEOUT.value())
-    if not (entry.is_there or entry.leftovers or entry.holder):
-        word = argument(as_meant(handle)) if key != handle else None
-        fetch = "" if word is None else f", and `tfhub-cache resolve {word}` fetches it"
-        raise CacheError(
-            f"{shown} is not in the cache {cache.root}. `tfhub-cache ls` shows what is{fetch}.",
-            handle=shown,
-        )
+    entry, *others = found = _meant(handle, entries)
+    if others:
+        raise _ambiguous(handle, found, "Write more of the handle.")
     return entry
+
+
+def exists() -> bool:
+    """Whether there is a cache: its folder is there. In a bucket, which has no folders, always.
+
+    Raises:
+        CacheError: if that can't be found out.
+    """
+    with reading() as cache:
+        return cache.store.exists()
 
 
 def free_space() -> int | None:
@@ -77,6 +97,44 @@ def free_space() -> int | None:
     """
     with reading() as cache:
         return cache.store.free_space()
+
+
+Chosen: TypeAlias = tuple[str, Entry | CacheError]
+"""What a user named, and an entry that it means, or why there is none."""
+
+
+def chosen(models: Iterable[str | Entry], *, one_each: bool = False) -> Iterator[Chosen]:
+    """The entries that a user means who names models as `find` takes them.
+
+    Args:
+        models: what the user names. Each is looked up when the ones before have been handled.
+        one_each: whether a part of a handle must mean one model. A pattern may mean several.
+    """
+    listed = functools.cache(entries)
+    for model in models:
+        if isinstance(model, Entry):
+            yield model.handle or model.key, model
+            continue
+        try:
+            found = _meant(model, listed)
+            if one_each and len(found) > 1 and "*" not in model:
+                pattern = shlex.quote(f"*{model.strip()}*")
+                advice = f"Write more of the handle, or {pattern} for all of them."
+                raise _ambiguous(model, found, advice)
+        except CacheError as error:
+            yield model, error
+        else:
+            yield from ((model, entry) for entry in found)
+
+
+def with_patterns(handles: Iterable[str]) -> list[str]:
+    """Handles, with those of cached models in place of patterns that mean some."""
+    listed = functools.cache(entries)
+    found = []
+    for handle in handles:
+        models = _matching(handle, listed()) if "*" in handle else []
+        found += [entry.handle for entry in models if entry.handle and entry.is_there] or [handle]
+    return found
 
 
 @contextlib.contextmanager
@@ -92,6 +150,53 @@ def reading() -> Iterator[Cache]:
         raise CacheError(message, cause=reason(error)) from error
 
 
-def key_for(handle: str) -> str:
-    """The name of an entry, from its handle or from that name itself."""
-    return handle if re.fullmatch("[0-9a-f]{40}", handle) else key_of(as_meant(handle))
+def _meant(model: str, listed: Callable[[], list[Entry]]) -> list[Entry]:
+    """The entries that a user means, at least one. `listed` lists all."""
+    is_key = re.fullmatch("[0-9a-f]{40}", model)
+    with reading() as cache:
+        if is_key or "://" in model:
+            key = model if is_key else key_of(as_meant(model))
+            entry = cache.store.entry(key, settings.LOCK_TIMEOUT.value())
+            if entry.is_there or entry.leftovers or entry.holder:
+                return [entry]
+        is_handle = "://" in model and "*" not in model
+        found = [] if is_key or is_handle else _matching(model, listed())
+        if found:
+            return found
+        advice = "`tfhub-cache ls` shows what is."
+        if is_handle and (word := argument(as_meant(model))):
+            advice = f"{advice[:-1]}, and `tfhub-cache resolve {word}` fetches it."
+        elif not is_key and "*" not in model and (similar := _similar(model, listed())):
+            advice = f"Did you mean {similar}?"
+        there = "" if cache.store.exists() else ", which does not exist"
+        shown = redact(model)
+        raise CacheError(f"{shown} is not in the cache {cache.root}{there}. {advice}", handle=shown)
+
+
+def _matching(model: str, among: Iterable[Entry]) -> list[Entry]:
+    """Those whose whole handle is as a pattern says, or has a word in it."""
+    word = model.strip()
+    # A word cuts no number: `spice/1` is not `spice/12`.
+    begin, end = (r"\A", r"\Z") if "*" in word else [r"(?:(?<!\d)|(?!\d))"] * 2
+    text = re.escape(word).replace(r"\*", ".*")
+    pattern = re.compile(f"{begin}{text}{end}", re.IGNORECASE | re.DOTALL)
+    return [entry for entry in among if word and pattern.search(entry.handle or entry.key)]
+
+
+def _similar(model: str, among: Iterable[Entry]) -> str | None:
+    """A part of a handle that the user may have meant."""
+    import difflib  # only for typing errors
+
+    known: set[str] = set()
+    for entry in among:
+        parts = redact(entry.handle or "").split("/")
+        known.update(parts, map("/".join, pairwise(parts)))
+    close = difflib.get_close_matches(model, [part for part in known if argument(part)], 1)
+    return close[0] if close else None
+
+
+def _ambiguous(model: str, found: Sequence[Entry], advice: str) -> CacheError:
+    shown = [redact(entry.handle or entry.key) for entry in found[:_MOST_SHOWN]]
+    rest = [f"and {len(found) - _MOST_SHOWN} more"] if len(found) > _MOST_SHOWN else []
+    listed = "".join(f"\n  {name}" for name in shown + rest)
+    return CacheError(f"{redact(model)} means {len(found)} models. {advice}{listed}")

@@ -10,6 +10,7 @@ from functools import partial
 from absl import logging
 
 from tfhub_cache import pins
+from tfhub_cache.cache.listing import with_patterns
 from tfhub_cache.cache.resolving import each
 from tfhub_cache.errors import LockfileError, ResolveError
 from tfhub_cache.pins import Pin
@@ -34,7 +35,8 @@ def lock(
 
     Args:
         handles: of models that come from the cache: http(s) URLs and `gs://` archives. Paths are
-            left out, with a warning, as they are used where they are.
+            left out, with a warning, as they are used where they are. A pattern, in which `*` is
+            any text, means those of models that are in the cache.
         file: the lock file, `~` expanded. It is replaced if it exists.
         jobs: how many are downloaded at a time.
         refresh: whether to download what is in the cache again, for handles without a version.
@@ -57,7 +59,7 @@ def lock(
     pins.check_writable(file)
     found: dict[str, Pin] = {}
     failures: list[Exception] = []
-    wanted = list(dict.fromkeys(map(as_meant, handles)))
+    wanted = list(dict.fromkeys(map(as_meant, with_patterns(handles))))
     for handle in wanted:
         if not is_archive(handle):
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -10,8 +11,9 @@ from tfhub_cache import settings
 from tfhub_cache.cache.listing import entries
 from tfhub_cache.cache.removing import removal_error
 from tfhub_cache.errors import CacheError
-from tfhub_cache.fetching.eviction import AT_ONCE, evict, last_use
+from tfhub_cache.fetching.eviction import AT_ONCE, Outcome, evict, last_use
 from tfhub_cache.fetching.lookup import open_cache
+from tfhub_cache.fetching.progress import counted
 from tfhub_cache.notation import parse_duration, parse_size
 from tfhub_cache.store.entry import Entry, InUse
 
@@ -41,7 +43,9 @@ def prune(
     max_size: int | str | None = None,
     unused_for: float | str | None = None,
     *,
+    keep: Iterable[str] = (),
     dry_run: bool = False,
+    confirm: Callable[[Pruned], object] | None = None,
 ) -> Pruned:
     """Makes room in the cache.
 
@@ -57,7 +61,10 @@ def prune(
             `"500MiB"`. None: no limit.
         unused_for: the age of the last use from which on a model goes: seconds, or text such as
             `"30d"` or `"12h"`. None: no limit.
+        keep: models that stay, as `find` takes them; each may mean several.
         dry_run: whether to report what would be removed, and remove nothing.
+        confirm: is called with what would be removed, before anything is. If it raises an error,
+            nothing is removed.
 
     Returns:
         What was removed, or would be. What can't be removed is among its errors, and does not stop
@@ -65,7 +72,7 @@ def prune(
 
     Raises:
         ValueError: if a text is not a valid size or duration.
-        CacheError: if the cache can't be read.
+        CacheError: if the cache can't be read, or there is nothing that one of `keep` means.
 
     Example:
         ```python
@@ -80,31 +87,53 @@ def prune(
     if isinstance(unused_for, str):
         unused_for = parse_duration(unused_for)
 
+    staying = {entry.key for entry in entries(keep)}
+    found = entries()
+    store = open_cache(settings.cache_dir()).store
+
     def must_go(entry: Entry) -> bool:
         used = last_use(entry)
         return unused_for is not None and used is not None and time.time() - used >= unused_for
 
+    def must_stay(entry: Entry) -> bool:
+        return entry.key in staying
+
+    def going(*, dry_run: bool) -> Iterator[tuple[Entry, Outcome]]:
+        return evict(store, found, max_size, must_go=must_go, must_stay=must_stay, dry_run=dry_run)
+
     def sweep(entry: Entry) -> OSError | None:
         try:
-            if not dry_run:
-                store.tidy(entry.key, settings.LOCK_TIMEOUT.value(), lambda _: False)
+            store.tidy(entry.key, settings.LOCK_TIMEOUT.value(), lambda _: False)
         except OSError as error:
             return error
         return None
 
-    store = open_cache(settings.cache_dir()).store
-    found = entries()
-    pruned = Pruned(size=sum(entry.size for entry in found if entry.is_there))
     left = [entry for entry in found if entry.leftovers]
+    size = sum(entry.size for entry in found if entry.is_there)
+    plan = _pruned(size, going(dry_run=True), ((entry, None) for entry in left))
+    if dry_run:
+        return plan
+    if confirm is not None:
+        confirm(plan)
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        for entry, error in zip(left, threads.map(sweep, left), strict=True):
-            if error is None:
-                pruned.leftovers.update(entry.leftovers)
-                pruned.freed += sum(entry.leftovers.values())
-            elif not isinstance(error, InUse):  # a process that downloads it sweeps itself
-                pruned.errors.append(removal_error(entry, error))
-    going = evict(store, found, max_size, must_go=must_go, dry_run=dry_run)
-    for entry, outcome in going:
+        swept = list(zip(left, threads.map(sweep, left), strict=True))
+    removed = counted(going(dry_run=False), len(plan.removed), "Removing models")
+    return _pruned(size, removed, swept)
+
+
+def _pruned(
+    size: int,
+    removed: Iterable[tuple[Entry, Outcome]],
+    swept: Iterable[tuple[Entry, OSError | None]],
+) -> Pruned:
+    pruned = Pruned(size=size)
+    for entry, error in swept:
+        if error is None:
+            pruned.leftovers.update(entry.leftovers)
+            pruned.freed += sum(entry.leftovers.values())
+        elif not isinstance(error, InUse):  # a process that downloads it sweeps itself
+            pruned.errors.append(removal_error(entry, error))
+    for entry, outcome in removed:
         if isinstance(outcome, OSError):
             pruned.errors.append(removal_error(entry, outcome))
         elif outcome == "kept":

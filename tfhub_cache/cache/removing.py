@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from tfhub_cache import settings
-from tfhub_cache.cache.listing import find, reading
+from tfhub_cache.cache.listing import chosen, reading
 from tfhub_cache.errors import CacheError, reason
-from tfhub_cache.fetching.eviction import name_of
+from tfhub_cache.fetching.eviction import AT_ONCE, name_of
+from tfhub_cache.fetching.progress import counted
 from tfhub_cache.store.contract import Store
 from tfhub_cache.store.entry import Entry, InUse
 from tfhub_cache.urls import redact
@@ -29,7 +32,7 @@ class Removed:
     error: CacheError | None = None
 
 
-def remove(handles: Iterable[str | Entry]) -> list[Removed]:
+def remove(handles: Iterable[str | Entry], *, dry_run: bool = False) -> list[Removed]:
     """Removes models from the cache, and what crashed processes left of them.
 
     A model that a process is downloading is not touched. A process that resolves a handle at the
@@ -37,10 +40,12 @@ def remove(handles: Iterable[str | Entry]) -> list[Removed]:
     needs, or gets an error about a file that is not there.
 
     Args:
-        handles: handles, names of entries' folders, or entries as `entries` returns them.
+        handles: models as `find` takes them, or entries as `entries` returns them. A pattern, such
+            as `https://tfhub.dev/google/*`, may mean several models; any other text must mean one.
+        dry_run: whether to report what would be removed, and remove nothing.
 
     Returns:
-        What came of each, in the same order. One that fails does not stop the others.
+        What came of each model, in the same order. One that fails does not stop the others.
 
     Raises:
         CacheError: if the cache can't be read.
@@ -52,27 +57,34 @@ def remove(handles: Iterable[str | Entry]) -> list[Removed]:
         hub.cache.remove(["https://tfhub.dev/google/nnlm-en-dim128/2"])
         ```
     """
-    with reading() as cache:
-        return [_remove(handle, cache.store) for handle in handles]
+    meant = list(chosen(handles, one_each=True))
+    going = {entry.key: entry for _, entry in meant if isinstance(entry, Entry)}
+    with reading() as cache, ThreadPoolExecutor(AT_ONCE) as threads:
+        remove_one = _busy if dry_run else partial(_remove, cache.store)
+        outcomes = counted(threads.map(remove_one, going.values()), len(going), "Removing models")
+        errors = dict(zip(going, outcomes, strict=True))
+    return [
+        Removed(handle, found, errors[found.key])
+        if isinstance(found, Entry)
+        else Removed(handle, error=found)
+        for handle, found in meant
+    ]
 
 
-def _remove(subject: str | Entry, store: Store) -> Removed:
-    if isinstance(subject, Entry):
-        handle, entry = subject.handle or subject.key, subject
-    else:
-        try:
-            handle, entry = subject, find(subject)
-        except CacheError as error:
-            return Removed(subject, error=error)
+def _busy(entry: Entry) -> CacheError | None:
+    return None if entry.holder is None else removal_error(entry, InUse(entry.holder))
+
+
+def _remove(store: Store, entry: Entry) -> CacheError | None:
     lock_timeout = settings.LOCK_TIMEOUT.value()
     try:
         store.tidy(entry.key, lock_timeout, lambda _: True)
     except OSError as error:
         is_busy = isinstance(error, InUse) and entry.is_there
         if is_busy and not store.entry(entry.key, lock_timeout).is_there:
-            return Removed(handle, entry)  # the process that is busy with it removes it
-        return Removed(handle, entry, error=removal_error(entry, error))
-    return Removed(handle, entry)
+            return None  # the process that is busy with it removes it
+        return removal_error(entry, error)
+    return None
 
 
 def removal_error(entry: Entry, error: OSError) -> CacheError:

@@ -13,8 +13,10 @@ from functools import partial
 from typing import TypeVar
 
 from tfhub_cache import registry, settings
+from tfhub_cache.cache.listing import with_patterns
 from tfhub_cache.fetching.interruption import Interruption, run
 from tfhub_cache.fetching.lookup import open_cache, sparing
+from tfhub_cache.fetching.progress import counted
 
 _PATIENCE = 10.0
 """Seconds for which interrupted downloads may clean up."""
@@ -63,7 +65,8 @@ def resolve_all(
     """Resolves handles, several at a time.
 
     Args:
-        handles: see `tfhub_cache.resolve`.
+        handles: see `tfhub_cache.resolve`. A pattern in which `*` is any text, such as
+            `https://tfhub.dev/google/*`, means those of models that are in the cache.
         jobs: how many at a time.
         refresh: whether to download again what is in the cache.
 
@@ -81,7 +84,7 @@ def resolve_all(
         ```
     """
     resolve = registry.resolver.refresh if refresh else registry.resolver
-    with contextlib.closing(each(handles, resolve, jobs)) as outcomes:
+    with contextlib.closing(each(with_patterns(handles), resolve, jobs)) as outcomes:
         for handle, outcome in outcomes:
             if isinstance(outcome, Exception):
                 yield Resolved(handle, error=outcome)
@@ -125,7 +128,7 @@ def each(
     try:
         for worker in workers:
             worker.start()
-        for handle in ordered:
+        for handle in counted(ordered, len(ordered), "Resolving"):
             outcome = outcomes[handle]
             while not outcome.done():
                 wait([outcome], _LOOK_EVERY)  # on Windows, one without an end can't be interrupted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
@@ -10,14 +11,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from tfhub_cache import settings
-from tfhub_cache.cache.listing import entries, find, reading
+from tfhub_cache.cache.listing import chosen, entries, reading
 from tfhub_cache.errors import CacheError
+from tfhub_cache.fetching.progress import Progress
 from tfhub_cache.manifest import File
 from tfhub_cache.store.contract import Store
 from tfhub_cache.store.entry import Entry
 from tfhub_cache.urls import as_meant, key_of
 
 _CHUNK = 1 << 20
+_LARGE = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Verified:
     """What came of verifying an entry.
 
     Attributes:
-        handle: what was asked for: a handle, or the name of the entry's folder.
+        handle: what was asked for.
         entry: the entry; None if there is none.
         problems: what differs from what was downloaded; of an entry without a manifest, what a
             SavedModel would have.
@@ -49,13 +52,13 @@ class Verified:
 
 
 def verify(
-    handles: Iterable[str] | None = None, *, fix: bool = False, jobs: int = 4
+    handles: Iterable[str | Entry] | None = None, *, fix: bool = False, jobs: int = 4
 ) -> Iterator[Verified]:
     """Reads the files of models and compares their SHA-256 with the manifest's.
 
     Args:
-        handles: handles, or names of entries' folders; None: every model in the cache, except
-            those that are being downloaded.
+        handles: models as `find` takes them, each of which may mean several, or entries. None:
+            every model in the cache, except those that are being downloaded.
         fix: whether to download again what differs. It needs the network. A model is replaced when
             the new one is complete.
         jobs: how many files are read at a time.
@@ -75,50 +78,83 @@ def verify(
                 print(verified.handle, *verified.problems)
         ```
     """
-    stop = threading.Event()
-    executor = ThreadPoolExecutor(max(1, jobs))
+    subjects = list(chosen(_models() if handles is None else handles))
+    wanted = [entry for _, entry in subjects if isinstance(entry, Entry)]
+    total = sum(entry.manifest.size for entry in wanted if entry.manifest and entry.is_there)
+    show = settings.DOWNLOAD_PROGRESS.value() if total > _LARGE else False
+    with (
+        reading() as cache,
+        Progress("Verifying models", show) as progress,
+        contextlib.closing(_Reader(cache.store, jobs, total, progress)) as reader,
+    ):
+        for handle, entry, flaws in [(*subject, reader.begin(subject[1])) for subject in subjects]:
+            if isinstance(entry, CacheError):
+                yield Verified(handle, error=entry)
+                continue
+            problems = _problems(cache.store, entry, flaws)
+            if problems:
+                # Another process may have replaced or removed it in the meantime.
+                now = cache.store.settled(
+                    entry.key, settings.LOCK_TIMEOUT.value(), lambda found: found.is_there
+                )
+                if not now.is_there and handles is None:
+                    continue
+                if now.manifest != entry.manifest:
+                    entry, flaws = now, reader.begin(now)
+                    problems = _problems(cache.store, entry, flaws)
+            verified = Verified(handle, entry, tuple(problems), compared=bool(flaws))
+            yield _fixed(verified, entry) if fix and problems else verified
 
-    def begin(entry: Entry | CacheError) -> list[Future[str | None]]:
+
+def _models() -> list[Entry]:
+    return [entry for entry in entries() if entry.is_there]
+
+
+class _Reader:
+    """Reads files in threads, and compares them with what manifests say."""
+
+    def __init__(self, store: Store, jobs: int, total: int, progress: Progress) -> None:
+        self._store = store
+        self._threads = ThreadPoolExecutor(max(1, jobs))
+        self._lock = threading.Lock()
+        self._read, self._total = 0, total
+        self._progress = progress
+        self._is_closed = False
+
+    def begin(self, entry: Entry | CacheError) -> list[Future[str | None]]:
+        """What is wrong with each file of an entry that has a manifest."""
         if isinstance(entry, CacheError) or entry.manifest is None or not entry.is_there:
             return []
         files = entry.manifest.files
-        return [executor.submit(_flaw, cache.store, entry.key, file, stop) for file in files]
+        return [self._threads.submit(self._flaw, entry.key, file) for file in files]
 
-    try:
-        with reading() as cache:
-            subjects: list[tuple[str, Entry | CacheError]]
-            if handles is None:
-                models = [entry for entry in entries() if entry.is_there]
-                subjects = [(entry.handle or entry.key, entry) for entry in models]
-            else:
-                subjects = [(handle, _found(handle)) for handle in handles]
-            for handle, entry, flaws in [(*subject, begin(subject[1])) for subject in subjects]:
-                if isinstance(entry, CacheError):
-                    yield Verified(handle, error=entry)
-                    continue
-                problems = _problems(cache.store, entry, flaws)
-                if problems:
-                    # Another process may have replaced or removed it in the meantime.
-                    now = cache.store.settled(
-                        entry.key, settings.LOCK_TIMEOUT.value(), lambda found: found.is_there
-                    )
-                    if not now.is_there and handles is None:
-                        continue
-                    if now.manifest != entry.manifest:
-                        entry, flaws = now, begin(now)
-                        problems = _problems(cache.store, entry, flaws)
-                verified = Verified(handle, entry, tuple(problems), compared=bool(flaws))
-                yield _fixed(verified, entry) if fix and problems else verified
-    finally:
-        stop.set()
-        executor.shutdown(cancel_futures=True)
+    def close(self) -> None:
+        self._is_closed = True
+        self._threads.shutdown(cancel_futures=True)
 
-
-def _found(handle: str) -> Entry | CacheError:
-    try:
-        return find(handle)
-    except CacheError as error:
-        return error
+    def _flaw(self, key: str, file: File) -> str | None:
+        digest = hashlib.sha256()
+        left = file.size
+        try:
+            with self._store.open_file(key, file.path) as stream:
+                size = stream.seek(0, os.SEEK_END)
+                if size != file.size:
+                    return f"{file.path} has {size} bytes instead of {file.size}"
+                stream.seek(0)
+                while not self._is_closed and (chunk := stream.read(min(_CHUNK, left))):
+                    left -= len(chunk)
+                    digest.update(chunk)
+                    with self._lock:
+                        self._read += len(chunk)
+                        self._progress(self._read, self._total)
+        except FileNotFoundError:
+            return f"{file.path} is missing"
+        except OSError as error:
+            return f"{file.path} can't be read: {error.strerror or error}"
+        found = digest.hexdigest()
+        if found != file.sha256:
+            return f"{file.path} has other contents: sha256 {found} instead of {file.sha256}"
+        return None
 
 
 def _problems(store: Store, entry: Entry, flaws: list[Future[str | None]]) -> list[str]:
@@ -130,29 +166,6 @@ def _problems(store: Store, entry: Entry, flaws: list[Future[str | None]]) -> li
     there = store.files(entry.key)
     expected = {file.path for file in entry.manifest.files}
     return problems + [f"{path} is not part of it" for path in sorted(there.keys() - expected)]
-
-
-def _flaw(store: Store, key: str, file: File, stop: threading.Event) -> str | None:
-    """What is wrong with a file."""
-    digest = hashlib.sha256()
-    left = file.size
-    try:
-        with store.open_file(key, file.path) as stream:
-            size = stream.seek(0, os.SEEK_END)
-            if size != file.size:
-                return f"{file.path} has {size} bytes instead of {file.size}"
-            stream.seek(0)
-            while not stop.is_set() and (chunk := stream.read(min(_CHUNK, left))):
-                left -= len(chunk)
-                digest.update(chunk)
-    except FileNotFoundError:
-        return f"{file.path} is missing"
-    except OSError as error:
-        return f"{file.path} can't be read: {error.strerror or error}"
-    found = digest.hexdigest()
-    if found != file.sha256:
-        return f"{file.path} has other contents: sha256 {found} instead of {file.sha256}"
-    return None
 
 
 def _fixed(verified: Verified, entry: Entry) -> Verified:

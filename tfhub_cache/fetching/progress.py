@@ -10,10 +10,12 @@ import os
 import sys
 import threading
 import time
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
 from absl import logging
 
+from tfhub_cache import settings
 from tfhub_cache.notation import shorten
 
 _BAR_AFTER_SECONDS = 1.0
@@ -23,6 +25,9 @@ _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{remaining} left,
 _BESIDE_NAME = 50
 """Columns that all of that takes except the name, with a short bar and hours left."""
 _USUAL_WIDTH = 80
+_MANY = 50
+
+_T = TypeVar("_T")
 
 
 class Progress:
@@ -103,6 +108,15 @@ class Progress:
                 with contextlib.suppress(Exception):
                     self._draw(*self._latest)
                     self._bar.close()
+
+
+def counted(models: Iterable[_T], total: int, what: str) -> Iterator[_T]:
+    """Hands on what comes of models, and shows how many have come, if there are more than 50."""
+    show = settings.DOWNLOAD_PROGRESS.value() if total > _MANY else False
+    with Progress(what, show, unit="models") as progress:
+        for done, model in enumerate(models, 1):
+            yield model
+            progress(done, total)
 
 
 def _is_watched() -> bool:

@@ -241,6 +241,10 @@ class Store(Protocol):
             OSError: if something can't be removed.
         """
 
+    def exists(self) -> bool:
+        """Whether the cache is there. Where folders come with what is in them, it always is."""
+        return True
+
     def occupied(self) -> int | None:
         """Bytes of all that is in the cache, or more; None if that is known from `entries` only.
 

@@ -110,6 +110,9 @@ class LocalStore(Store):
         self._check_root()
         return inventory.tidy(self, self._root, key, lock_timeout, condition)
 
+    def exists(self) -> bool:
+        return os.path.isdir(self._root)
+
     def free_space(self) -> int | None:
         folders = [self._root, *map(str, pathlib.PurePath(self._root).parents)]
         existing = filter(os.path.isdir, folders)
