@@ -4,6 +4,7 @@ python docs/command_line.py
 """
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 from tfhub_cache.cli.main import build_parser
@@ -22,8 +23,11 @@ def commands(parser: argparse.ArgumentParser) -> str:
     """A table of the commands, and a section for each, with the options that all have."""
     (subparsers,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     summaries = {choice.dest: choice.help for choice in subparsers._choices_actions}
-    rows = [f"| [`{name}`](#{name}) | {summary} |" for name, summary in summaries.items()]
-    sections = [section(name, command) for name, command in subparsers.choices.items()]
+    rows = [
+        f"| [`{name}`](#{name}){aliases(subparsers.choices, name)} | {summary} |"
+        for name, summary in summaries.items()
+    ]
+    sections = [section(name, subparsers.choices[name]) for name in summaries]
     common = options(group_of(parser, "common options"))
     return "\n".join(
         [
@@ -38,6 +42,12 @@ def commands(parser: argparse.ArgumentParser) -> str:
             "\n\n".join(sections),
         ]
     )
+
+
+def aliases(commands: Mapping[str, argparse.ArgumentParser], name: str) -> str:
+    """The other names of a command."""
+    same = [other for other in commands if commands[other] is commands[name] and other != name]
+    return "".join(f", `{other}`" for other in same)
 
 
 def section(name: str, command: argparse.ArgumentParser) -> str:

@@ -68,7 +68,11 @@ def rows(done: Finished) -> dict[str, Sequence[str]]:
 
 
 def listed(done: Finished) -> dict[str, Any]:
-    return json.loads(done.check().stdout)
+    return listed_anyway(done.check())
+
+
+def listed_anyway(done: Finished) -> dict[str, Any]:
+    return json.loads(done.stdout)
 
 
 # The command itself.
@@ -252,7 +256,7 @@ def test_a_model_that_is_named_twice_is_removed_once(cache_dir: Path) -> None:
     ours(cache_dir, A)
     ours(cache_dir, B)
     done = run("rm", A, B, key_of(A), A).check()
-    assert [line.split()[1] for line in done.stdout.splitlines()] == [A, B]
+    assert [line.split()[1] for line in done.stdout.splitlines()] == [A, B, "2"]
     assert done.stderr == ""
     done = run("rm", key_of(A))
     assert done.returncode == 1
@@ -500,11 +504,19 @@ def test_info_of_an_interrupted_download_says_how_far_it_is_and_that_it_resumes(
     assert "size" not in fields
 
 
-def test_ls_of_nothing_says_so(cache_dir: Path) -> None:
-    done = run("ls").check()
-    assert done.stdout == ""
-    assert done.stderr.startswith(f"0 models, 0 B, in {cache_dir}")
+def test_a_cache_that_is_empty_or_not_there_is_said_to_be(cache_dir: Path) -> None:
+    for arguments in ["ls"], ["verify"], ["rm", "--all", "--yes"], ["prune"]:
+        done = run(*arguments).check()
+        there = f"There is no cache at {cache_dir} yet: the first download makes it.\n"
+        assert done.stdout + done.stderr == there
     assert listed(run("ls", "--json"))["entries"] == []
+    assert listed(run("ls", "--json"))["exists"] is False
+    assert f"is not in the cache {cache_dir}, which does not exist." in run("rm", "spice").stderr
+    cache_dir.mkdir()
+    for arguments in ["ls"], ["verify"], ["rm", "--all", "--yes"]:
+        done = run(*arguments).check()
+        assert done.stdout + done.stderr == f"There are no models in {cache_dir}.\n"
+    assert listed(run("ls", "--json"))["exists"] is True
 
 
 def test_ls_shows_neither_secrets_nor_escape_sequences(cache_dir: Path) -> None:
@@ -666,15 +678,32 @@ def test_verify_shows_what_differs_and_fetches_it_again(host: Host, cache_dir: P
     foreign(cache_dir, B)
     handle = host.publish("/m/1", pack_files(MODEL))
     path = Path(hub.resolve(handle))
-    assert run("verify").check().stdout.count("ok  ") == 2
+    assert run("verify").check().stdout == "2 intact, 1 without digests.\n"
+    assert run("verify", "-v").check().stdout.splitlines() == [
+        f"ok  {handle}",
+        f"ok  {A}",
+        f"not verifiable  {B}: its files are there, and have no digests",
+        "2 intact, 1 without digests.",
+    ]
     (path / SHARD).write_bytes(bytes(1000))
     done = run("verify", "--jobs", "2")
     assert done.returncode == 1
     assert f"differs  {handle}\n    {SHARD} has other contents: sha256 " in done.stdout
     assert done.stderr.endswith(f"To download it again: tfhub-cache verify --fix {handle}\n")
-    assert f"ok  {A}\n" in done.stdout
-    assert f"not verifiable  {B}" in done.stdout
+    assert done.stdout.endswith("\n1 intact, 1 differ, 1 without digests.\n")
+    assert A not in done.stdout
+    assert run("verify", "-q").stdout == f"{handle}\n"
+    found = listed_anyway(run("verify", "--json"))
+    assert found["results"] == {"intact": 1, "differs": 1, "unverifiable": 1}
+    assert [(one["handle"], one["result"]) for one in found["models"]] == [
+        (handle, "differs"),
+        (A, "intact"),
+        (B, "unverifiable"),
+    ]
+    assert "other contents" in found["models"][0]["problems"][0]
+    assert found["models"][0]["error"] is None
     done = run("verify", "--fix").check()
+    assert done.stdout.endswith("\n1 intact, 1 downloaded again, 1 without digests.\n")
     assert "It was downloaded again" in done.stdout
     assert read_files(path) == MODEL
     run("verify").check()
@@ -708,7 +737,7 @@ def test_rm_removes_what_is_named(cache_dir: Path) -> None:
     assert set(rows(run("ls"))) == {B}
     run("rm", "--all", "--yes").check()
     assert names(cache_dir) == set()
-    assert run("rm", "--all", "--yes").check().stdout == "There is nothing to remove.\n"
+    assert run("rm", "--all", "--yes").check().stdout == f"There are no models in {cache_dir}.\n"
 
 
 def test_rm_leaves_what_another_process_downloads(
@@ -868,7 +897,8 @@ def test_white_space_around_a_handle_is_left_out(cache_dir: Path, host: Host) ->
     path = run("resolve", "-q", written).check().stdout
     assert path == f"{cache_dir / key_of(handle)}\n"
     assert run("info", written).check().stdout.startswith(f"handle         {handle}\n")
-    assert run("verify", written).check().stdout == f"ok  {handle}\n"
+    assert run("verify", "-q", "--fix", written).check().stdout == ""
+    assert f"ok  {handle}\n" in run("verify", "-v", written).check().stdout
     assert run("rm", written).check().stdout.startswith(f"Removed {handle} ")
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 from command import run_command
-from entries import DAY, HOUR, SHARD, foreign, key_of, ours
+from entries import DAY, HOUR, SHARD, foreign, key_of, left_behind, ours
 from models import fake_model, pack_files
 from servers import Host, archive, delayed, stall
 
@@ -33,14 +33,14 @@ SOON = 20.0
 class Terminal:
     """A terminal in which the command runs."""
 
-    def __init__(self, *arguments: str, env: dict[str, str]) -> None:
+    def __init__(self, *arguments: str, columns: int, env: dict[str, str]) -> None:
         import fcntl
         import pty
         import struct
         import termios
 
         self._ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         self.text = ""
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tfhub_cache", *arguments],
@@ -95,8 +95,8 @@ class Terminal:
 def terminal() -> Iterator[Callable[..., Terminal]]:
     opened: list[Terminal] = []
 
-    def open_terminal(*arguments: str, **env: str) -> Terminal:
-        opened.append(Terminal(*arguments, env=env))
+    def open_terminal(*arguments: str, columns: int = 300, **env: str) -> Terminal:
+        opened.append(Terminal(*arguments, columns=columns, env=env))
         return opened[-1]
 
     yield open_terminal
@@ -128,6 +128,31 @@ def test_ls_shows_a_table_with_headings_and_colours(
     assert "2 h ago" in lines[3]
     assert lines[3].endswith("(no version)")
     assert lines[4].startswith("3 models, ")
+
+
+LONG = "https://www.kaggle.com/models/google/universal-sentence-encoder/tensorFlow2/large/2"
+
+
+def test_the_rows_of_ls_fit_into_80_columns_and_end_as_the_handles_do(
+    terminal: Callable[..., Terminal], cache_dir: Path
+) -> None:
+    ours(cache_dir, LONG, used=328 * DAY)
+    foreign(cache_dir, LONG.removesuffix("/2"))
+    (ours(cache_dir, LONG.removesuffix("2") + "3") / SHARD).unlink()
+    ours(cache_dir, A)
+    shown = terminal("ls", columns=80)
+    assert shown.end() == 0
+    head, *lines, _ = re.sub(r"\x1b\[\d+m", "", shown.text).splitlines()
+    assert head.split() == ["STATE", "SIZE", "LAST", "USED", "HANDLE"]
+    assert max(map(len, lines)) <= 80
+    names = [line[head.index("HANDLE") :] for line in lines]
+    assert names[0] == A
+    assert re.fullmatch(r"https://\S+…\S+/large  \(no version\)", names[1])
+    assert re.fullmatch(r"https://\S+…\S+/large/2", names[2])
+    assert re.fullmatch(r"https://\S+…\S*/3  \(.*….* is missing\)", names[3])
+    piped = run_command("ls").check().stdout
+    assert LONG in piped
+    assert "…" not in piped
 
 
 @pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
@@ -182,6 +207,76 @@ def test_rm_does_not_ask_with_yes(cache_dir: Path) -> None:
     done = run_command("rm", "--all", "--yes", is_terminal=True).check()
     assert "[y/N]" not in done.stderr
     assert not (cache_dir / key_of(A)).exists()
+
+
+def test_many_models_are_named_in_part_before_the_question(cache_dir: Path) -> None:
+    for number in range(12):
+        ours(cache_dir, f"https://example.com/{number}/1")
+    done = run_command("rm", "https://*", is_terminal=True, stdin="no\n")
+    *named, question = done.stderr.splitlines()
+    assert len(named) == 11
+    assert named[-1] == "  and 2 more"
+    assert question.startswith("Remove 12 models, 119 kB? [y/N] ")
+    assert len(list(cache_dir.iterdir())) == 36
+
+
+@pytest.mark.parametrize(("answer", "left"), [("y\n", {B}), ("n\n", {A, B}), ("", {A, B})])
+def test_prune_asks_before_it_removes_models(cache_dir: Path, answer: str, left: set[str]) -> None:
+    ours(cache_dir, A, used=9 * DAY)
+    ours(cache_dir, B, used=1 * DAY)
+    done = run_command("prune", "--unused-for", "2d", is_terminal=True, stdin=answer)
+    assert f"  {A} (9.9 kB)\nRemove 1 model, 9.9 kB? [y/N] " in done.stderr
+    assert ("nothing was removed." in done.stderr) is (A in left)
+    assert done.returncode == (1 if A in left else 0)
+    assert {handle for handle in (A, B) if (cache_dir / key_of(handle)).exists()} == left
+
+
+def test_prune_does_not_ask_with_yes_or_where_no_model_goes(cache_dir: Path) -> None:
+    ours(cache_dir, A)
+    left_behind(cache_dir, B)
+    for arguments in ["prune"], ["prune", "--max-size", "0", "--dry-run"]:
+        assert "[y/N]" not in run_command(*arguments, is_terminal=True).check().stderr
+        assert (cache_dir / key_of(A)).exists()
+    done = run_command("prune", "--max-size", "0", "--yes", is_terminal=True).check()
+    assert "[y/N]" not in done.stderr
+    assert list(cache_dir.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [["rm", "*"], ["prune", "--max-size", "0"]])
+def test_more_than_50_removals_show_progress(
+    terminal: Callable[..., Terminal], cache_dir: Path, command: list[str]
+) -> None:
+    for number in range(51):
+        ours(cache_dir, f"https://example.com/{number}/1", {"saved_model.pb": b"x"})
+    shown = terminal(*command, "--yes", columns=80)
+    assert shown.end() == 0
+    assert re.search(r"Removing models: 100%\|█+\| 51/51 \[00:00 left, .* models/s\]", shown.text)
+    assert shown.text.count("Removed https://") == 51
+
+
+def test_verify_shows_progress_of_large_models_only(
+    terminal: Callable[..., Terminal], cache_dir: Path
+) -> None:
+    ours(cache_dir, A)
+    shown = terminal("verify", columns=80)
+    assert shown.end() == 0
+    assert shown.text == "1 intact.\n"
+    ours(cache_dir, B, {"saved_model.pb": b"", "large": bytes(100_000_001)})
+    shown = terminal("verify", columns=80)
+    assert shown.end() == 0
+    assert re.search(r"Verifying models: 100%\|█+\| 95.4M/95.4M \[00:00 left, .*B/s\]", shown.text)
+    assert "2 intact." in shown.text
+    quiet = terminal("verify", "-q", columns=80)
+    assert quiet.end() == 0
+    assert quiet.text == ""
+
+
+def test_many_downloads_show_how_many_are_done(
+    terminal: Callable[..., Terminal], cache_dir: Path, tmp_path: Path
+) -> None:
+    shown = terminal("resolve", "--refresh", *[str(tmp_path)] * 51, columns=80)
+    assert shown.end() == 0
+    assert re.search(r"Resolving: 100%\|█+\| 51/51 \[", shown.text)
 
 
 def test_resolve_shows_a_bar_for_each_download(

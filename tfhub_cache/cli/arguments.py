@@ -30,6 +30,14 @@ class Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **more)
 
     def error(self, message: str) -> NoReturn:
+        if choice := re.search("invalid choice: '(.*)' [(]choose from (.*)[)]", message):
+            import difflib  # only for typing errors
+
+            known = re.findall(r"[\w-]+", choice[2])
+            message += "".join(
+                f". Did you mean {similar}?"
+                for similar in difflib.get_close_matches(choice[1], known, 1)
+            )
         super().error(printable(message))
 
 
@@ -38,14 +46,20 @@ def add_command(commands: Any, module: ModuleType, common: Parser) -> None:
 
     Args:
         commands: what argparse's `add_subparsers` returned.
-        module: it has the name of the command; its help as docstring, which begins with a
-            summary; `add_arguments(command)`; and `run(options)`, which yields `Problems`.
+        module: it has the name of the command, with _ in place of -; its help as docstring, which
+            begins with a summary; `add_arguments(command)`; `run(options)`, which yields
+            `Problems`; and other names of the command in `ALIASES`, if there are any.
         common: the options that all commands have.
     """
-    name = module.__name__.rpartition(".")[2]
+    name = module.__name__.rpartition(".")[2].replace("_", "-")
     text = module.__doc__ or ""  # there is none under `python -OO`
-    summary = text.partition(".\n")[0]
-    command = commands.add_parser(name, help=summary, description=text, parents=[common])
+    command = commands.add_parser(
+        name,
+        aliases=getattr(module, "ALIASES", ()),
+        help=text.partition(".\n")[0],
+        description=text,
+        parents=[common],
+    )
     command.set_defaults(run=module.run, command=command)
     module.add_arguments(command)
 
@@ -91,15 +105,34 @@ def add_jobs(command: Parser, text: str) -> None:
     add_option(command, "--jobs N", notation.parse_count, text, default=4)
 
 
+def add_report(command: Parser, quiet: str) -> None:
+    """Adds how a command reports: `--json`, and `--quiet` with what that means."""
+    add_flag(command, "-q --quiet", quiet)
+    add_json(command)
+
+
+def add_json(command: Parser) -> None:
+    """Adds `--json`."""
+    add_flag(command, "--json", "for programs: what was done, as JSON on stdout")
+
+
+def add_removal(command: Parser) -> None:
+    """Adds how models are removed: `--dry-run`, `--yes`, and what is reported."""
+    add_flag(command, "--dry-run", "only show what would be removed")
+    add_flag(command, "-y --yes", "don't ask")
+    add_report(command, "only the handles of what was removed, a line each, and no progress")
+
+
 def add_wanted(command: Parser) -> None:
     """Adds handles, which `wanted` reads, and how they are downloaded."""
-    command.add_argument("handles", metavar="HANDLE", nargs="*", help="what `hub.resolve` takes")
+    text = "what `hub.resolve` takes, or a pattern of handles in the cache: * is any text"
+    command.add_argument("handles", metavar="HANDLE", nargs="*", help=text)
     text = "read handles from FILE, one a line, with comments after #; - is stdin; may be repeated"
     add_option(command, "-r FILE", str, text, dest="files", action="append", default=[])
     add_jobs(command, "how many models are downloaded at a time")
     text = "download again what is in the cache; handles without a version mean the latest"
     add_flag(command, "--refresh", text)
-    add_flag(command, "-q --quiet", "no progress on stderr")
+    add_report(command, "no progress on stderr")
 
 
 def wanted(options: Options) -> list[str]:
@@ -122,10 +155,10 @@ def _read(file: str) -> Iterator[str]:
             yield handle
 
 
-def add_cached(command: Parser, name: str, **more: Any) -> None:
-    """Adds handles of models that are in the cache, which a shell can complete."""
-    text = "a handle as it was resolved, or the name of the model's folder in the cache"
-    action: Any = command.add_argument(name, metavar="HANDLE", help=text, **more)
+def add_models(command: Parser, name: str, **more: Any) -> None:
+    """Adds models in the cache, as `cache.find` takes them, which a shell can complete."""
+    text = "a handle, a part of one, a pattern (* is any text), or a folder's name in the cache"
+    action: Any = command.add_argument(name, metavar="MODEL", help=text, **more)
     action.completer = _cached_handles  # for argcomplete
 
 

@@ -15,7 +15,7 @@ from tfhub_cache.cli import arguments, output
 
 def add_arguments(command: arguments.Parser) -> None:
     """Adds the arguments."""
-    arguments.add_flag(command, "--json", "for programs")
+    arguments.add_json(command)
 
 
 def run(options: arguments.Options) -> arguments.Problems:

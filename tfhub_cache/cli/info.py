@@ -6,6 +6,7 @@ saved_model.pbtxt.
 
 Examples:
     tfhub-cache info https://tfhub.dev/google/nnlm-en-dim128/2
+    tfhub-cache info nnlm
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from tfhub_cache.urls import without_secrets
 
 def add_arguments(command: arguments.Parser) -> None:
     """Adds the arguments."""
-    arguments.add_cached(command, "handle")
-    arguments.add_flag(command, "--json", "for programs")
+    arguments.add_models(command, "model")
+    arguments.add_json(command)
 
 
 def run(options: arguments.Options) -> arguments.Problems:
     """Shows one model."""
-    known = cache.info(options.handle)
+    known = cache.info(options.model)
     manifest = known.entry.manifest
     if options.json:
         output.write_json(

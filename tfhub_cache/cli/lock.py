@@ -6,6 +6,7 @@ left out.
 
 Examples:
     tfhub-cache lock -r models.txt -o models.lock
+    tfhub-cache lock 'https://tfhub.dev/google/*'
     tfhub-cache resolve --locked models.lock
 """
 
@@ -28,8 +29,13 @@ def add_arguments(command: arguments.Parser) -> None:
 def run(options: arguments.Options) -> arguments.Problems:
     """Writes a lock file."""
     handles = arguments.wanted(options)
-    with output.progress(quiet=options.quiet):
+    with output.progress(quiet=options.quiet, logs=True):
         pins = cache.lock(handles, options.output, jobs=options.jobs, refresh=options.refresh)
-    size = format_size(sum(pin.size for pin in pins.values()))
-    output.line(f"{options.output}: {output.count(len(pins), 'model')}, {size}")
+    size = sum(pin.size for pin in pins.values())
+    if options.json:
+        models = [{"handle": handle, **vars(pin)} for handle, pin in pins.items()]
+        output.write_json(file=options.output, models=models, size=size)
+    else:
+        models_in_all = output.count(len(pins), "model")
+        output.line(f"{options.output}: {models_in_all}, {format_size(size)}")
     return ()

@@ -1,58 +1,82 @@
 """List what is in the cache.
 
-Lists every model with its state, size, number of files, when it was
-downloaded and last used, and its handle; then the total, and what is free on
-the disk. Last use is recorded at most once an hour. Of a download that was
-interrupted, the size is what is kept of it. Where the handle is unknown, the
-name of the folder is shown. The query of a handle, which may be secret, is
-not shown.
+Lists every model, or those that are named, with its state, size, number of
+files, when it was downloaded and last used, and its handle; then the total,
+and what is free on the disk. Last use is recorded at most once an hour. Of a
+download that was interrupted, the size is what is kept of it. Where the handle
+is unknown, the name of the folder is shown. The query of a handle, which may be
+secret, is not shown.
 
 Examples:
     tfhub-cache ls
-    tfhub-cache ls --sort used
+    tfhub-cache ls spice 'https://tfhub.dev/google/*'
+    tfhub-cache ls --sort size --limit 10
+    tfhub-cache ls --sort used:asc -q | head -3 | xargs tfhub-cache rm
     tfhub-cache ls --json | jq -r '.entries[] | select(.state == "incomplete") | .handle'
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from tfhub_cache import cache, settings
+from tfhub_cache import cache
 from tfhub_cache.cli import arguments, output
-from tfhub_cache.notation import format_size
-from tfhub_cache.urls import without_secrets
+from tfhub_cache.notation import format_size, parse_count
 
+ALIASES = ("list",)
 _HEADINGS = ("STATE", "SIZE", "FILES", "DOWNLOADED", "LAST USED", "HANDLE")
-_ORDERS: dict[str, Callable[[cache.Entry], float]] = {
-    "name": lambda _: 0,  # the order that they have
-    "size": lambda entry: -entry.size,
-    "used": lambda entry: -entry.used.timestamp() if entry.used else 0,
+_ORDERS: dict[str, tuple[Callable[[cache.Entry], Any], str]] = {
+    "name": (lambda entry: (entry.handle is None, entry.handle or entry.key), "asc"),
+    "size": (lambda entry: entry.size, "desc"),
+    "used": (lambda entry: entry.used.timestamp() if entry.used else 0, "desc"),
 }
 
 
 def add_arguments(command: arguments.Parser) -> None:
     """Adds the arguments."""
-    text = "by name, the largest first, or the last used first (default: %(default)s)"
-    command.add_argument("--sort", choices=_ORDERS, default="name", help=text)
-    arguments.add_flag(command, "--json", "for programs")
+    arguments.add_models(command, "models", nargs="*")
+    text = (
+        "name, size (the largest first) or used (the last used first), also with a direction, "
+        "such as size:asc (default: name)"
+    )
+    arguments.add_option(command, "--sort ORDER", _order, text, default="name")
+    arguments.add_option(command, "--limit N", parse_count, "list the first N only")
+    text = "only the handles, a line each; where one is unknown or secret, the folder's name"
+    arguments.add_report(command, text)
 
 
 def run(options: arguments.Options) -> arguments.Problems:
     """Lists the cache."""
-    entries = sorted(cache.entries(), key=_ORDERS[options.sort])
-    root = without_secrets(settings.cache_dir())
+    key, is_descending = options.sort
+    entries = sorted(cache.entries(options.models or None), key=key, reverse=is_descending)
+    listed = entries[: options.limit]
     models = [entry for entry in entries if entry.is_there]
     size = sum(entry.size for entry in models)
     leftovers = sum(sum(entry.leftovers.values()) for entry in entries)
-    free = cache.free_space()
     if options.json:
-        listed = [output.entry_json(entry) for entry in entries]
-        output.write_json(cache=root, entries=listed, size=size, leftovers=leftovers, free=free)
+        output.write_json(
+            cache=output.root(),
+            exists=cache.exists(),
+            entries=[output.entry_json(entry) for entry in listed],
+            size=size,
+            leftovers=leftovers,
+            free=cache.free_space(),
+        )
         return ()
-    if entries:
-        output.table(_HEADINGS, map(_row, entries))
+    if options.quiet:
+        for entry in listed:
+            output.line(output.word_of(entry))
+        return ()
+    if listed:
+        output.table(_HEADINGS, map(_row, listed), spare=("FILES", "DOWNLOADED"))
+    if len(listed) < len(entries):
+        more = output.count(len(entries) - len(listed), "more model")
+        output.remark(f"Not listed: {more}.")
+    free = cache.free_space()
     there = "" if free is None else f"; {format_size(free)} are free there"
-    output.remark(f"{output.count(len(models), 'model')}, {format_size(size)}, in {root}{there}.")
+    total = f"{output.count(len(models), 'model')}, {format_size(size)}, in {output.root()}{there}."
+    output.remark(total if entries else output.no_models())
     if leftovers:
         output.remark(
             f"Crashed processes left {format_size(leftovers)}, which `tfhub-cache prune` removes. "
@@ -61,18 +85,29 @@ def run(options: arguments.Options) -> arguments.Problems:
     return ()
 
 
+def _order(text: str) -> tuple[Callable[[cache.Entry], Any], bool]:
+    """By what it is sorted, and whether the largest comes first."""
+    name, _, direction = text.partition(":")
+    if name not in _ORDERS or direction not in ("", "asc", "desc"):
+        raise ValueError(
+            f"invalid order {text!r}: write name, size or used, or one of them with :asc or :desc"
+        )
+    key, default = _ORDERS[name]
+    return key, (direction or default) == "desc"
+
+
 def _row(entry: cache.Entry) -> tuple[str, ...]:
     # Of a download that was interrupted there is what it had received.
     is_begun = not entry.is_there and entry.holder is None
     size = sum(entry.leftovers.values()) if is_begun else entry.size
-    note = _note(entry) if output.is_terminal() else ""
     return (
         entry.state,
         format_size(size) if output.is_terminal() else str(size),
         str(entry.files),
         output.moment(entry.downloaded),
         output.moment(entry.used),
-        output.name_of(entry) + (f"  ({note})" if note else ""),
+        output.name_of(entry),
+        _note(entry),
     )
 
 

@@ -7,16 +7,22 @@ import datetime
 import json
 import logging
 import os
+import re
+import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from absl import logging as absl_logging
 
 from tfhub_cache import cache, settings
-from tfhub_cache.notation import format_age, format_size
-from tfhub_cache.urls import printable, redact, without_secrets
+from tfhub_cache.errors import CacheError
+from tfhub_cache.notation import format_age, format_size, shorten
+from tfhub_cache.urls import argument, printable, redact, without_secrets
 
+_WIDE = 100
+_LEAST_ROOM = 24
+_MOST_ASKED = 10
 _COLORS = {"ok": 32, "downloading": 33, "incomplete": 31, "differs": 31, "foreign": 36}
 """Words that are green, yellow, red or cyan where they stand alone."""
 
@@ -66,12 +72,59 @@ def remark(text: str) -> None:
     _write(printable(text), sys.stdout if is_terminal() else sys.stderr)
 
 
-def ask(subjects: Iterable[str], question: str) -> bool:
-    """Writes subjects, a line each, and a question about them to stderr; whether it is a yes."""
-    for subject in subjects:
-        print(f"  {printable(subject)}", file=sys.stderr)
-    print(question, end=" [y/N] ", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+def can_ask() -> bool:
+    """Whether a person can answer."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def confirm(going: Collection[cache.Entry], options: Any) -> None:
+    """Asks on a terminal whether to remove entries, unless `--yes` says so.
+
+    Raises:
+        CacheError: if the answer is no.
+    """
+    if options.yes or not going or not can_ask():
+        return
+    shown = [f"{name_of(entry)} ({format_size(size_of(entry))})" for entry in going]
+    rest = [f"and {len(shown) - _MOST_ASKED} more"] if len(shown) > _MOST_ASKED else []
+    for one in shown[:_MOST_ASKED] + rest:
+        print(f"  {printable(one)}", file=sys.stderr)
+    size = format_size(sum(map(size_of, going)))
+    question = f"Remove {count(len(going), 'model')}, {size}? [y/N] "
+    print(question, end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise CacheError("nothing was removed.")
+
+
+class Report:
+    """What a command reports of models: lines, with `--quiet` a word of each, or JSON at the end.
+
+    What is documented of the JSON stays; more may be added.
+    """
+
+    def __init__(self, options: Any) -> None:
+        self._json, self._quiet = options.json, options.quiet
+        self._models: list[dict[str, Any]] = []
+
+    def add(self, *parts: str, word: str = "", **data: Any) -> None:
+        """Reports a model: a line of these parts, its word for `--quiet`, its data for JSON."""
+        self._models.append(data)
+        if self._quiet and word and not self._json:
+            line(word)
+        elif parts:
+            self.note(*parts)
+
+    def note(self, *parts: str) -> None:
+        """Writes a line of these parts for people."""
+        if not (self._json or self._quiet):
+            line(*parts)
+
+    def end(self, summary: str = "", **totals: Any) -> None:
+        """Reports what there is to say of all models."""
+        if self._json:
+            write_json(models=self._models, **totals)
+        elif summary:
+            self.note(summary)
 
 
 def is_terminal() -> bool:
@@ -79,21 +132,31 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def table(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], spare: Collection[str] = ()
+) -> None:
     """Writes rows in columns: aligned and with headings on a terminal, else with tabs between.
 
-    The first and the last column are aligned at their left end, the others at their right end.
+    Each row ends with a name and a note on it, which share a column. The first and the last column
+    are aligned at their left end, the others at their right end. So that rows fit, names and notes
+    are shortened; and a terminal of less than 100 columns does not show the spare ones.
     """
     cells = [tuple(map(printable, row)) for row in rows]
     if not is_terminal():
-        for row in cells:
+        for *row, _ in cells:
             _write("\t".join(row), sys.stdout)
         return
-    cells.insert(0, tuple(headings))
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for first, *middle, last in cells:
+    width = shutil.get_terminal_size().columns
+    columns = zip((*headings, ""), *cells, strict=True)
+    shown = [column for column in columns if width >= _WIDE or column[0] not in spare]
+    widths = [max(map(len, column)) for column in shown[:-2]]
+    room = max(_LEAST_ROOM, width - sum(widths) - 2 * len(widths))
+    for first, *middle, name, note in zip(*shown, strict=True):
+        note = f"  ({note})" if note else ""
+        name = shorten(name, max(room - len(note), room // 2), room // 4)
+        note = shorten(note, room - len(name), 3)
         left = _shown(first) + " " * (widths[0] - len(first))
-        _write("  ".join([left, *map(str.rjust, middle, widths[1:]), last]), sys.stdout)
+        _write("  ".join([left, *map(str.rjust, middle, widths[1:]), name + note]), sys.stdout)
 
 
 def _shown(part: str) -> str:
@@ -108,6 +171,36 @@ def name_of(entry: cache.Entry) -> str:
         return entry.key
     shown = redact(entry.handle)
     return f"{shown}?..." if "?" in entry.handle else shown
+
+
+def word_of(entry: cache.Entry) -> str:
+    """What a command takes for an entry, as one word: its handle, or the name of its folder."""
+    handle = entry.handle
+    if handle and argument(handle) and not re.search(r"[\s'\"\\]", handle):
+        return handle
+    return entry.key
+
+
+def no_models() -> str:
+    """That there are no models, or no cache, and where."""
+    if cache.exists():
+        return f"There are no models in {root()}."
+    return f"There is no cache at {root()} yet: the first download makes it."
+
+
+def removing(options: Any) -> str:
+    """How what is removed is reported."""
+    return "Would remove" if options.dry_run else "Removed"
+
+
+def size_of(entry: cache.Entry) -> int:
+    """Bytes of an entry and of what crashed processes left of it."""
+    return entry.size + sum(entry.leftovers.values())
+
+
+def root() -> str:
+    """The cache folder, as it may be shown."""
+    return without_secrets(settings.cache_dir())
 
 
 def moment(time: datetime.datetime | None) -> str:
@@ -129,15 +222,15 @@ def received(entry: cache.Entry) -> str:
     return f"{format_size(entry.received or 0)} of {format_size(entry.expected or 0)}"
 
 
-def progress(*, quiet: bool) -> contextlib.AbstractContextManager[None]:
-    """Draws bars on a terminal, and writes log lines elsewhere; neither if it is to be quiet."""
+def progress(*, quiet: bool, logs: bool = False) -> contextlib.AbstractContextManager[None]:
+    """Draws bars on a terminal; writes log lines elsewhere, if `logs`; neither if quiet."""
     shown = None
     if quiet:
         shown = "no"
-    elif not sys.stderr.isatty():
+    elif sys.stderr.isatty():
+        shown = "yes" if settings.DOWNLOAD_PROGRESS.value() is None else None
+    elif logs:
         absl_logging.set_verbosity(max(absl_logging.get_verbosity(), absl_logging.INFO))
-    elif settings.DOWNLOAD_PROGRESS.value() is None:
-        shown = "yes"
     return settings.overridden({settings.DOWNLOAD_PROGRESS.env: shown})
 
 

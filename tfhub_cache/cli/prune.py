@@ -4,12 +4,12 @@ Removes what crashed processes left behind, and then the least recently used
 models, until both limits hold. A model that a process is downloading stays.
 Sizes are bytes, or numbers with a unit: kB, MB, GB, TB are powers of 1000,
 KiB, MiB, GiB, TiB are powers of 1024. Ages are seconds, or numbers with s,
-min, h, d or w.
+min, h, d or w. On a terminal it asks before it removes models.
 
 Examples:
     tfhub-cache prune
     tfhub-cache prune --max-size 20GB
-    tfhub-cache prune --unused-for 30d --dry-run
+    tfhub-cache prune --unused-for 30d --keep 'https://tfhub.dev/google/*' --dry-run
 """
 
 from __future__ import annotations
@@ -25,20 +25,42 @@ def add_arguments(command: arguments.Parser) -> None:
     arguments.add_option(command, "--max-size SIZE", parse_size, size)
     age = "remove what was not used for so long, such as 30d or 12h"
     arguments.add_option(command, "--unused-for AGE", parse_duration, age)
-    arguments.add_flag(command, "--dry-run", "only show what would be removed")
+    text = "models that stay: a handle, a part of one or a pattern; may be repeated"
+    arguments.add_option(command, "--keep MODEL", str, text, action="append", default=[])
+    arguments.add_removal(command)
 
 
 def run(options: arguments.Options) -> arguments.Problems:
     """Makes room."""
-    pruned = cache.prune(options.max_size, options.unused_for, dry_run=options.dry_run)
-    verb, done = ("Would remove", "Would free") if options.dry_run else ("Removed", "Freed")
+    with output.progress(quiet=options.quiet):
+        pruned = cache.prune(
+            options.max_size,
+            options.unused_for,
+            keep=options.keep,
+            dry_run=options.dry_run,
+            confirm=lambda plan: output.confirm(plan.removed, options),
+        )
+    report = output.Report(options)
+    verb = output.removing(options)
     for name, size in sorted(pruned.leftovers.items()):
-        output.line(f"{verb} what a crashed process left: {name} ({format_size(size)})")
+        report.note(f"{verb} what a crashed process left: {name} ({format_size(size)})")
     for entry in pruned.removed:
         about = f"{format_size(entry.size)}, used {output.moment(entry.used)}"
-        output.line(f"{verb} {output.name_of(entry)} ({about})")
+        text = f"{verb} {output.name_of(entry)} ({about})"
+        report.add(text, word=output.word_of(entry), **output.entry_json(entry))
     for entry in pruned.kept:
         output.complain(f"{output.name_of(entry)} stays, as it is in use.")
     yield from pruned.errors
     freed, left = format_size(pruned.freed), format_size(pruned.size)
-    output.line(f"{done} {freed}; the models that stay have {left}.")
+    done = "Would free" if options.dry_run else "Freed"
+    report.end(
+        f"{done} {freed}; the models that stay have {left}."
+        if cache.exists()
+        else output.no_models(),
+        dry_run=options.dry_run,
+        leftovers=pruned.leftovers,
+        kept=[output.entry_json(entry) for entry in pruned.kept],
+        errors=list(map(str, pruned.errors)),
+        freed=pruned.freed,
+        size=pruned.size,
+    )

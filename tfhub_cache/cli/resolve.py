@@ -8,6 +8,7 @@ Examples:
     tfhub-cache resolve https://tfhub.dev/google/nnlm-en-dim128/2
     tfhub-cache resolve --jobs 8 -r models.txt
     tfhub-cache resolve --refresh https://tfhub.dev/google/spice
+    tfhub-cache resolve --refresh 'https://tfhub.dev/google/*'
 """
 
 from __future__ import annotations
@@ -30,9 +31,12 @@ def run(options: arguments.Options) -> arguments.Problems:
     locked = settings.LOCKFILE.read()[1] == "option" and settings.LOCKFILE.value()
     all_locked = locked and not options.handles and not options.files
     handles = list(pins.read(locked)) if locked and all_locked else arguments.wanted(options)
-    with output.progress(quiet=options.quiet):
-        for resolved in cache.resolve_all(handles, jobs=options.jobs, refresh=options.refresh):
-            if resolved.error is None:
-                output.path(str(resolved.path))
-            else:
-                yield resolved.error
+    report = output.Report(options)
+    with output.progress(quiet=options.quiet, logs=True):
+        for one in cache.resolve_all(handles, jobs=options.jobs, refresh=options.refresh):
+            report.add(handle=one.handle, path=one.path, error=one.error and str(one.error))
+            if one.error is not None:
+                yield one.error
+            elif not options.json:
+                output.path(str(one.path))
+    report.end()

@@ -1,64 +1,60 @@
 """Remove models.
 
-Removes models from the cache. On a terminal it asks first. A model that a
-process is downloading stays.
+Removes models from the cache. On a terminal it asks first. A part of a handle
+must mean one model; a pattern may mean several. A model that a process is
+downloading stays.
 
 Examples:
     tfhub-cache rm https://tfhub.dev/google/nnlm-en-dim128/2
+    tfhub-cache rm nnlm
+    tfhub-cache rm 'https://tfhub.dev/google/*' --dry-run
     tfhub-cache rm --all --yes
 """
 
 from __future__ import annotations
 
-import sys
-
 from tfhub_cache import cache
 from tfhub_cache.cli import arguments, output
-from tfhub_cache.errors import CacheError
 from tfhub_cache.notation import format_size
+
+ALIASES = ("remove",)
 
 
 def add_arguments(command: arguments.Parser) -> None:
     """Adds the arguments."""
-    arguments.add_cached(command, "handles", nargs="*")
+    arguments.add_models(command, "models", nargs="*")
     arguments.add_flag(command, "--all", "remove everything in the cache")
-    arguments.add_flag(command, "-y --yes", "don't ask")
+    arguments.add_removal(command)
 
 
 def run(options: arguments.Options) -> arguments.Problems:
     """Removes models."""
-    if bool(options.handles) == options.all:
-        options.command.error("give handles, or --all")
-    found = {entry.key: entry for entry in cache.entries()} if options.all else {}
-    for handle in options.handles:
-        try:
-            entry = cache.find(handle)
-            found[entry.key] = entry
-        except CacheError as error:
-            yield error
-    entries = [*found.values()]
-    names = [f"{output.name_of(entry)} ({_size(entry)})" for entry in entries]
-    if options.all and not entries:
-        output.line("There is nothing to remove.")
-    elif entries and not options.yes and not _is_agreed(options, entries, names):
-        yield "nothing was removed."
-        return
-    for name, removed in zip(names, cache.remove(entries), strict=True):
-        if removed.error is None:
-            output.line(f"Removed {name}")
-        else:
-            yield removed.error
-
-
-def _is_agreed(options: arguments.Options, entries: list[cache.Entry], names: list[str]) -> bool:
-    """Asks on a terminal. Elsewhere handles are enough, but not `--all`."""
-    if sys.stdin.isatty() and sys.stderr.isatty():
-        size = format_size(sum(entry.size for entry in entries))
-        return output.ask(names, f"Remove {output.count(len(entries), 'model')}, {size}?")
-    if options.all:
+    if bool(options.models) == options.all:
+        options.command.error("name models, or give --all")
+    if options.all and not (options.yes or options.dry_run or output.can_ask()):
         options.command.error("--all without a terminal needs --yes")
-    return True
-
-
-def _size(entry: cache.Entry) -> str:
-    return format_size(entry.size + sum(entry.leftovers.values()))
+    named = cache.entries() if options.all else options.models
+    plan = cache.remove(named, dry_run=True)
+    going = {one.entry.key: one.entry for one in plan if one.entry and not one.error}
+    done = [cache.Removed(output.name_of(entry), entry) for entry in going.values()]
+    if not options.dry_run:
+        output.confirm(going.values(), options)
+        with output.progress(quiet=options.quiet):
+            done = cache.remove(going.values())
+    report = output.Report(options)
+    verb = output.removing(options)
+    gone = []
+    for one in [*(one for one in plan if one.error), *done]:
+        data = output.entry_json(one.entry) if one.entry else {"handle": one.handle}
+        if one.error is None and one.entry is not None:
+            gone.append(one.entry)
+            text = f"{verb} {output.name_of(one.entry)} ({format_size(output.size_of(one.entry))})"
+            report.add(text, word=output.word_of(one.entry), **data, error=None)
+        else:
+            report.add(**data, error=str(one.error))
+            yield one.error
+    freed = sum(map(output.size_of, gone))
+    summary = f"{verb} {output.count(len(gone), 'model')}, {format_size(freed)}."
+    if len(gone) < 2:
+        summary = "" if named else output.no_models()
+    report.end(summary, dry_run=options.dry_run, freed=freed)

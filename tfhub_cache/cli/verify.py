@@ -1,51 +1,88 @@
 """Read models and compare their digests.
 
 Reads every file of the models, or of all, and compares its SHA-256 with the
-one that was taken when it was downloaded. Models that tensorflow_hub has
-downloaded have no digests: of those it only looks whether the files that a
-SavedModel needs are there. The exit status is 1 if anything differs and is
-not downloaded again.
+one that was taken when it was downloaded. Shows what differs, with -v all
+models, and then how many are intact. Models that tensorflow_hub has downloaded
+have no digests: of those it only looks whether the files that a SavedModel
+needs are there. The exit status is 1 if anything differs and is not downloaded
+again.
 
 Examples:
     tfhub-cache verify
+    tfhub-cache verify nnlm
     tfhub-cache verify --fix https://tfhub.dev/google/nnlm-en-dim128/2
 """
 
 from __future__ import annotations
 
+from collections import Counter
+
 from tfhub_cache import cache
 from tfhub_cache.cli import arguments, output
 from tfhub_cache.urls import argument
 
+_WORDS = {
+    "intact": "intact",
+    "differs": "differ",
+    "fixed": "downloaded again",
+    "unverifiable": "without digests",
+    "failed": "failed",
+}
+
 
 def add_arguments(command: arguments.Parser) -> None:
     """Adds the arguments."""
-    arguments.add_cached(command, "handles", nargs="*")
+    arguments.add_models(command, "models", nargs="*")
     arguments.add_flag(command, "--fix", "download again what differs; it needs the network")
     arguments.add_jobs(command, "how many files are read at a time")
+    arguments.add_report(command, "only the handles of what differs, a line each, and no progress")
 
 
 def run(options: arguments.Options) -> arguments.Problems:
     """Verifies models."""
-    for verified in cache.verify(options.handles or None, fix=options.fix, jobs=options.jobs):
-        if verified.entry is not None:
-            yield from _shown(verified, verified.entry)
-        if verified.error is not None:
-            yield verified.error
+    report = output.Report(options)
+    found: Counter[str] = Counter()
+    with output.progress(quiet=options.quiet):
+        for verified in cache.verify(options.models or None, fix=options.fix, jobs=options.jobs):
+            result = _result(verified)
+            found[result] += 1
+            yield from _shown(report, verified, result, is_verbose=options.verbose)
+    counts = ", ".join(f"{found[result]} {_WORDS[result]}" for result in _WORDS if found[result])
+    report.end(f"{counts}." if counts else output.no_models(), results=found)
 
 
-def _shown(verified: cache.Verified, entry: cache.Entry) -> arguments.Problems:
-    name = output.name_of(entry)
+def _result(verified: cache.Verified) -> str:
+    if verified.error is not None:
+        return "failed"
     if verified.problems:
-        output.line("differs", f"  {name}")
+        return "fixed" if verified.fixed else "differs"
+    return "intact" if verified.compared else "unverifiable"
+
+
+def _shown(
+    report: output.Report, verified: cache.Verified, result: str, *, is_verbose: bool
+) -> arguments.Problems:
+    entry, error = verified.entry, verified.error
+    name = output.name_of(entry) if entry else ""
+    report.add(
+        word=output.word_of(entry) if entry and result in ("differs", "failed") else "",
+        **(output.entry_json(entry) if entry else {"handle": verified.handle}),
+        result=result,
+        problems=verified.problems,
+        error=error and str(error),
+    )
+    if verified.problems:
+        report.note("differs", f"  {name}")
         for problem in verified.problems:
-            output.line(f"    {problem}")
-        if verified.fixed:
-            output.line("    It was downloaded again.")
-        elif verified.error is None:
-            word = (entry.handle and argument(entry.handle)) or entry.key
-            yield f"{name} differs. To download it again: tfhub-cache verify --fix {word}"
-    elif verified.compared:
-        output.line("ok", f"  {name}")
-    elif verified.error is None:
-        output.line(f"not verifiable  {name}: its files are there, and have no digests")
+            report.note(f"    {problem}")
+    if is_verbose and result == "intact":
+        report.note("ok", f"  {name}")
+    if is_verbose and result == "unverifiable":
+        report.note(f"not verifiable  {name}: its files are there, and have no digests")
+    if result == "fixed":
+        report.note("    It was downloaded again.")
+    if entry and result == "differs":
+        word = (entry.handle and argument(entry.handle)) or entry.key
+        yield f"{name} differs. To download it again: tfhub-cache verify --fix {word}"
+    if error is not None:
+        yield error
