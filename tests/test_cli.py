@@ -882,6 +882,15 @@ def test_all_of_it_works_on_a_cache_in_a_bucket(bucket: str, host: Host) -> None
     assert client.cat_file(f"{paths[1]}/{SHARD}") == MODEL[SHARD]  # for programs that have the path
     assert "saved_model.pb is damaged" in run("info", latest, env=env).check().stdout
 
+    assert run("ls", "-q", "latest", "*/m/1", env=env).check().stdout == f"{latest}\n{handle}\n"
+    assert "Did you mean latest?" in run("rm", "lates7", env=env).stderr
+    assert run("dir", env=env).check().stdout == f"{root}\n"
+    assert listed(run("verify", "latest", "--json", env=env))["results"] == {"intact": 1}
+    planned = listed(run("rm", "*", "--dry-run", "--json", env=env))
+    assert {model["key"] for model in planned["models"]} == {*keys, key_of(A), dead}
+    elsewhere = run("ls", "--cache-dir", f"{root}/none", env=env).check()
+    assert elsewhere.stderr == f"There are no models in {root}/none.\n"
+
     done = run("prune", env=env).check()
     assert f"left: {dead} (4 B)" in done.stdout
     assert set(rows(run("ls", env=env))) == {handle, latest, A}
