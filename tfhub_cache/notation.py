@@ -8,6 +8,7 @@ that quotes the text and says what is allowed.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from tfhub_cache.urls import flaw_of
 
@@ -198,3 +199,9 @@ def shorten(text: str, width: int, beginning: int = 0) -> str:
     if not beginning and 0 < slash < len(end) // 2:
         end = end[slash:]
     return f"{text[:beginning]}…{end}"
+
+
+def abridged(names: Sequence[str]) -> list[str]:
+    """The first ten, and how many more there are."""
+    rest = [f"and {len(names) - 10} more"] if len(names) > 10 else []
+    return [*names[:10], *rest]

@@ -6,19 +6,18 @@ import contextlib
 import functools
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from typing import TypeAlias
 
 from tfhub_cache import settings
 from tfhub_cache.errors import CacheError, ResolveError, reason
 from tfhub_cache.fetching.lookup import Cache, open_cache
+from tfhub_cache.notation import abridged
 from tfhub_cache.store.entry import Entry
 from tfhub_cache.urls import argument, as_meant, key_of, redact
 
 __all__ = ["Entry", "entries", "exists", "find", "free_space"]
-
-_MOST_SHOWN = 10
 
 
 def entries(models: Iterable[str] | None = None) -> list[Entry]:
@@ -50,7 +49,7 @@ def entries(models: Iterable[str] | None = None) -> list[Entry]:
             found = cache.store.entries(settings.LOCK_TIMEOUT.value())
     else:
         listed = functools.cache(entries)
-        meant = (entry for model in models for entry in _meant(model, listed))
+        meant = [entry for model in models for entry in _meant(model, listed)]
         found = [*{entry.key: entry for entry in meant}.values()]
     return sorted(found, key=lambda entry: (entry.handle is None, entry.handle or "", entry.key))
 
@@ -73,10 +72,7 @@ def find(handle: str) -> Entry:
         print(hub.cache.find("https://tfhub.dev/google/nnlm-en-dim128/2").used)
         ```
     """
-    entry, *others = found = _meant(handle, entries)
-    if others:
-        raise _ambiguous(handle, found, "Write more of the handle.")
-    return entry
+    return _meant(handle, entries, "Write more of the handle.")[0]
 
 
 def exists() -> bool:
@@ -107,24 +103,26 @@ def chosen(models: Iterable[str | Entry], *, one_each: bool = False) -> Iterator
     """The entries that a user means who names models as `find` takes them.
 
     Args:
-        models: what the user names. Each is looked up when the ones before have been handled.
+        models: what the user names, or entries. What is named twice is handed out once.
         one_each: whether a part of a handle must mean one model. A pattern may mean several.
     """
     listed = functools.cache(entries)
+    seen = set()
     for model in models:
         if isinstance(model, Entry):
-            yield model.handle or model.key, model
-            continue
-        try:
-            found = _meant(model, listed)
-            if one_each and len(found) > 1 and "*" not in model:
-                pattern = shlex.quote(f"*{model.strip()}*")
-                advice = f"Write more of the handle, or {pattern} for all of them."
-                raise _ambiguous(model, found, advice)
-        except CacheError as error:
-            yield model, error
+            name, found = model.handle or model.key, [model]
         else:
-            yield from ((model, entry) for entry in found)
+            name, pattern = model, shlex.quote(f"*{model.strip()}*")
+            advice = f"Write more of the handle, or {pattern} for all of them."
+            try:
+                found = _meant(model, listed, advice if one_each and "*" not in model else "")
+            except CacheError as error:
+                yield model, error
+                continue
+        for entry in found:
+            if entry.key not in seen:
+                seen.add(entry.key)
+                yield name, entry
 
 
 def with_patterns(handles: Iterable[str]) -> list[str]:
@@ -150,8 +148,12 @@ def reading() -> Iterator[Cache]:
         raise CacheError(message, cause=reason(error)) from error
 
 
-def _meant(model: str, listed: Callable[[], list[Entry]]) -> list[Entry]:
-    """The entries that a user means, at least one. `listed` lists all."""
+def _meant(model: str, listed: Callable[[], list[Entry]], if_several: str = "") -> list[Entry]:
+    """The entries that a user means, at least one; and only one, if there is advice on several.
+
+    Raises:
+        CacheError: if there is none, or there are too many.
+    """
     is_key = re.fullmatch("[0-9a-f]{40}", model)
     with reading() as cache:
         if is_key or "://" in model:
@@ -161,6 +163,10 @@ def _meant(model: str, listed: Callable[[], list[Entry]]) -> list[Entry]:
                 return [entry]
         is_handle = "://" in model and "*" not in model
         found = [] if is_key or is_handle else _matching(model, listed())
+        if if_several and len(found) > 1:
+            names = abridged([redact(entry.handle or entry.key) for entry in found])
+            what = f"{redact(model)} means {len(found)} models. {if_several}"
+            raise CacheError("\n  ".join([what, *names]))
         if found:
             return found
         advice = "`tfhub-cache ls` shows what is."
@@ -193,10 +199,3 @@ def _similar(model: str, among: Iterable[Entry]) -> str | None:
         known.update(parts, map("/".join, pairwise(parts)))
     close = difflib.get_close_matches(model, [part for part in known if argument(part)], 1)
     return close[0] if close else None
-
-
-def _ambiguous(model: str, found: Sequence[Entry], advice: str) -> CacheError:
-    shown = [redact(entry.handle or entry.key) for entry in found[:_MOST_SHOWN]]
-    rest = [f"and {len(found) - _MOST_SHOWN} more"] if len(found) > _MOST_SHOWN else []
-    listed = "".join(f"\n  {name}" for name in shown + rest)
-    return CacheError(f"{redact(model)} means {len(found)} models. {advice}{listed}")

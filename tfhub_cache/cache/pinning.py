@@ -12,7 +12,7 @@ from absl import logging
 from tfhub_cache import pins
 from tfhub_cache.cache.listing import with_patterns
 from tfhub_cache.cache.resolving import each
-from tfhub_cache.errors import LockfileError, ResolveError
+from tfhub_cache.errors import LockfileError
 from tfhub_cache.pins import Pin
 from tfhub_cache.resolvers.archives import is_archive, pin_of
 from tfhub_cache.resolvers.paths import PathResolver
@@ -60,21 +60,11 @@ def lock(
     found: dict[str, Pin] = {}
     failures: list[Exception] = []
     wanted = list(dict.fromkeys(map(as_meant, with_patterns(handles))))
-    for handle in wanted:
-        if not is_archive(handle):
-            try:
-                if "://" not in handle:
-                    PathResolver()(handle)  # that does not exist is rather a mistyped handle
-                message = "%s is a path, which is used where it is and not locked."
-                logging.warning(message, redact(handle))
-            except ResolveError as error:
-                failures.append(error)
-    locking = each(filter(is_archive, wanted), partial(pin_of, refresh=refresh), jobs)
-    with contextlib.closing(locking):
+    with contextlib.closing(each(wanted, partial(_pin, refresh=refresh), jobs)) as locking:
         for handle, outcome in locking:
             if isinstance(outcome, Exception):
                 failures.append(outcome)
-            else:
+            elif outcome is not None:
                 found[handle] = outcome
                 if "?" in handle or "@" in handle.partition("://")[2].partition("/")[0]:
                     logging.warning(
@@ -89,3 +79,12 @@ def lock(
         )
     pins.write(file, found)
     return found
+
+
+def _pin(handle: str, *, refresh: bool) -> Pin | None:
+    if is_archive(handle):
+        return pin_of(handle, refresh=refresh)
+    if "://" not in handle:
+        PathResolver()(handle)  # one that does not exist is rather a mistyped handle
+    logging.warning("%s is a path, which is used where it is and not locked.", redact(handle))
+    return None

@@ -58,13 +58,13 @@ def remove(handles: Iterable[str | Entry], *, dry_run: bool = False) -> list[Rem
         ```
     """
     meant = list(chosen(handles, one_each=True))
-    going = {entry.key: entry for _, entry in meant if isinstance(entry, Entry)}
+    going = [entry for _, entry in meant if isinstance(entry, Entry)]
     with reading() as cache, ThreadPoolExecutor(AT_ONCE) as threads:
         remove_one = _busy if dry_run else partial(_remove, cache.store)
-        outcomes = counted(threads.map(remove_one, going.values()), len(going), "Removing models")
-        errors = dict(zip(going, outcomes, strict=True))
+        outcomes = counted(threads.map(remove_one, going), len(going), "Removing models")
+        errors = iter(list(outcomes))
     return [
-        Removed(handle, found, errors[found.key])
+        Removed(handle, found, next(errors))
         if isinstance(found, Entry)
         else Removed(handle, error=found)
         for handle, found in meant

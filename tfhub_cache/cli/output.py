@@ -17,12 +17,11 @@ from absl import logging as absl_logging
 
 from tfhub_cache import cache, settings
 from tfhub_cache.errors import CacheError
-from tfhub_cache.notation import format_age, format_size, shorten
+from tfhub_cache.notation import abridged, format_age, format_size, shorten
 from tfhub_cache.urls import argument, printable, redact, without_secrets
 
 _WIDE = 100
 _LEAST_ROOM = 24
-_MOST_ASKED = 10
 _COLORS = {"ok": 32, "downloading": 33, "incomplete": 31, "differs": 31, "foreign": 36}
 """Words that are green, yellow, red or cyan where they stand alone."""
 
@@ -85,9 +84,7 @@ def confirm(going: Collection[cache.Entry], options: Any) -> None:
     """
     if options.yes or not going or not can_ask():
         return
-    shown = [f"{name_of(entry)} ({format_size(size_of(entry))})" for entry in going]
-    rest = [f"and {len(shown) - _MOST_ASKED} more"] if len(shown) > _MOST_ASKED else []
-    for one in shown[:_MOST_ASKED] + rest:
+    for one in abridged([f"{name_of(entry)} ({format_size(size_of(entry))})" for entry in going]):
         print(f"  {printable(one)}", file=sys.stderr)
     size = format_size(sum(map(size_of, going)))
     question = f"Remove {count(len(going), 'model')}, {size}? [y/N] "

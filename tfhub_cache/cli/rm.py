@@ -35,16 +35,15 @@ def run(options: arguments.Options) -> arguments.Problems:
         options.command.error("--all without a terminal needs --yes")
     named = cache.entries() if options.all else options.models
     plan = cache.remove(named, dry_run=True)
-    going = {one.entry.key: one.entry for one in plan if one.entry and not one.error}
-    done = [cache.Removed(output.name_of(entry), entry) for entry in going.values()]
     if not options.dry_run:
-        output.confirm(going.values(), options)
+        going = [one.entry for one in plan if one.entry and not one.error]
+        output.confirm(going, options)
         with output.progress(quiet=options.quiet):
-            done = cache.remove(going.values())
+            plan = [one for one in plan if one.error] + cache.remove(going)
     report = output.Report(options)
     verb = output.removing(options)
     gone = []
-    for one in [*(one for one in plan if one.error), *done]:
+    for one in plan:
         data = output.entry_json(one.entry) if one.entry else {"handle": one.handle}
         if one.error is None and one.entry is not None:
             gone.append(one.entry)
