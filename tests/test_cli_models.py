@@ -144,6 +144,14 @@ def test_an_unknown_command_gets_the_one_that_was_meant(word: str, meant: str) -
     assert "Did you mean" not in run("my-machine").stderr
 
 
+def test_an_unknown_option_gets_the_one_of_the_command_that_was_meant() -> None:
+    done = run("prune", "--dryrun", "--maximum=0")
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: tfhub-cache prune ")
+    assert done.stderr.endswith("--dryrun --maximum=0. Did you mean --dry-run?\n")
+    assert "Did you mean" not in run("ls", "--colourful").stderr
+
+
 def test_list_and_remove_are_other_names_of_commands(cache_dir: Path) -> None:
     ours(cache_dir, A)
     assert run("list").check().stdout == run("ls").check().stdout

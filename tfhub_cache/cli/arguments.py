@@ -11,7 +11,8 @@ from types import ModuleType
 from typing import Any, NoReturn, TypeAlias
 
 from tfhub_cache import cache, notation, settings
-from tfhub_cache.urls import argument, printable
+from tfhub_cache.cli import output
+from tfhub_cache.urls import printable
 
 Problems: TypeAlias = Iterable[object]
 """What goes wrong in a command that goes on all the same: errors, or texts."""
@@ -20,7 +21,7 @@ Problems: TypeAlias = Iterable[object]
 class Options(argparse.Namespace):
     """What a command line says. An option in place of a setting has the name of that."""
 
-    verbose = debug = False
+    verbose = debug = quiet = downloads = False
 
 
 class Parser(argparse.ArgumentParser):
@@ -30,15 +31,15 @@ class Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **more)
 
     def error(self, message: str) -> NoReturn:
-        if choice := re.search("invalid choice: '(.*)' [(]choose from (.*)[)]", message):
-            import difflib  # only for typing errors
+        import difflib  # only for typing errors
 
-            known = re.findall(r"[\w-]+", choice[2])
-            message += "".join(
-                f". Did you mean {similar}?"
-                for similar in difflib.get_close_matches(choice[1], known, 1)
-            )
-        super().error(printable(message))
+        word, known = "", []
+        if match := re.search("invalid choice: '(.*)' [(]choose from (.*)[)]", message):
+            word, known = match[1], re.findall(r"[\w-]+", match[2])
+        elif match := re.search("unrecognized arguments: (-[^ ]*)", message):
+            word, known = match[1], re.findall(r"--[\w-]+", self.format_help())
+        similar = difflib.get_close_matches(word, known, 1)
+        super().error(printable(f"{message}. Did you mean {similar[0]}?" if similar else message))
 
 
 def add_command(commands: Any, module: ModuleType, common: Parser) -> None:
@@ -133,6 +134,7 @@ def add_wanted(command: Parser) -> None:
     text = "download again what is in the cache; handles without a version mean the latest"
     add_flag(command, "--refresh", text)
     add_report(command, "no progress on stderr")
+    command.set_defaults(downloads=True)
 
 
 def wanted(options: Options) -> list[str]:
@@ -165,11 +167,7 @@ def add_models(command: Parser, name: str, **more: Any) -> None:
 def _cached_handles(parsed_args: argparse.Namespace, **_: Any) -> Iterable[str]:
     with settings.overridden(vars(parsed_args)):
         # argcomplete quotes them for the shell.
-        return [
-            entry.handle if argument(entry.handle) else entry.key
-            for entry in cache.entries()
-            if entry.handle and entry.is_there
-        ]
+        return [output.word_of(entry) for entry in cache.entries() if entry.is_there]
 
 
 def not_empty(text: str) -> str:

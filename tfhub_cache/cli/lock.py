@@ -29,8 +29,7 @@ def add_arguments(command: arguments.Parser) -> None:
 def run(options: arguments.Options) -> arguments.Problems:
     """Writes a lock file."""
     handles = arguments.wanted(options)
-    with output.progress(quiet=options.quiet, logs=True):
-        pins = cache.lock(handles, options.output, jobs=options.jobs, refresh=options.refresh)
+    pins = cache.lock(handles, options.output, jobs=options.jobs, refresh=options.refresh)
     size = sum(pin.size for pin in pins.values())
     if options.json:
         models = [{"handle": handle, **vars(pin)} for handle, pin in pins.items()]

@@ -54,34 +54,26 @@ def run(options: arguments.Options) -> arguments.Problems:
     models = [entry for entry in entries if entry.is_there]
     size = sum(entry.size for entry in models)
     leftovers = sum(sum(entry.leftovers.values()) for entry in entries)
-    if options.json:
-        output.write_json(
-            cache=output.root(),
-            exists=cache.exists(),
-            entries=[output.entry_json(entry) for entry in listed],
-            size=size,
-            leftovers=leftovers,
-            free=cache.free_space(),
-        )
-        return ()
-    if options.quiet:
-        for entry in listed:
-            output.line(output.word_of(entry))
-        return ()
-    if listed:
-        output.table(_HEADINGS, map(_row, listed), spare=("FILES", "DOWNLOADED"))
-    if len(listed) < len(entries):
-        more = output.count(len(entries) - len(listed), "more model")
-        output.remark(f"Not listed: {more}.")
     free = cache.free_space()
-    there = "" if free is None else f"; {format_size(free)} are free there"
-    total = f"{output.count(len(models), 'model')}, {format_size(size)}, in {output.root()}{there}."
-    output.remark(total if entries else output.no_models())
-    if leftovers:
-        output.remark(
-            f"Crashed processes left {format_size(leftovers)}, which `tfhub-cache prune` removes. "
-            "A download that was interrupted resumes when its model is resolved again."
-        )
+    report = output.Report(options, key="entries")
+    for entry in listed:
+        report.add(word=output.word_of(entry), **output.entry_json(entry))
+    if not (options.json or options.quiet):
+        if listed:
+            output.table(_HEADINGS, map(_row, listed), spare=("FILES", "DOWNLOADED"))
+        if len(listed) < len(entries):
+            more = output.count(len(entries) - len(listed), "more model")
+            output.remark(f"Not listed: {more}.")
+        there = "" if free is None else f"; {format_size(free)} are free there"
+        total = f"{output.count(len(models), 'model')}, {format_size(size)}, in {output.root()}"
+        output.remark(f"{total}{there}." if entries else output.no_models())
+        if leftovers:
+            output.remark(
+                f"Crashed processes left {format_size(leftovers)}, which `tfhub-cache prune` "
+                "removes. A download that was interrupted resumes when its model is resolved again."
+            )
+    root, exists = output.root(), cache.exists()
+    report.end(cache=root, exists=exists, size=size, leftovers=leftovers, free=free)
     return ()
 
 

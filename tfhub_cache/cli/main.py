@@ -61,7 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         argcomplete.autocomplete(parser)
     output.set_up()
-    options = parser.parse_args(arguments, Options())
+    options, unknown = parser.parse_known_args(arguments, Options())
+    if unknown:
+        options.command.error(f"unrecognized arguments: {' '.join(unknown)}")
     expected = () if options.debug else _EXPECTED
     try:
         status = _run(options, expected)
@@ -86,7 +88,7 @@ def _run(options: Options, expected: tuple[type[Exception], ...]) -> int:
         # Its words for trying again are for those who know its classes.
         logging.getLogger("urllib3").setLevel(logging.ERROR)
     status = 0
-    with settings.overridden(vars(options)):
+    with settings.overridden(vars(options)), output.progress(options):
         for problem in options.run(options):
             if isinstance(problem, Exception) and not isinstance(problem, expected):
                 raise problem

@@ -99,9 +99,10 @@ class Report:
     What is documented of the JSON stays; more may be added.
     """
 
-    def __init__(self, options: Any) -> None:
+    def __init__(self, options: Any, key: str = "models") -> None:
         self._json, self._quiet = options.json, options.quiet
         self._models: list[dict[str, Any]] = []
+        self._key = key  # in JSON
 
     def add(self, *parts: str, word: str = "", **data: Any) -> None:
         """Reports a model: a line of these parts, its word for `--quiet`, its data for JSON."""
@@ -119,7 +120,7 @@ class Report:
     def end(self, summary: str = "", **totals: Any) -> None:
         """Reports what there is to say of all models."""
         if self._json:
-            write_json(models=self._models, **totals)
+            write_json(**{self._key: self._models}, **totals)
         elif summary:
             self.note(summary)
 
@@ -219,14 +220,14 @@ def received(entry: cache.Entry) -> str:
     return f"{format_size(entry.received or 0)} of {format_size(entry.expected or 0)}"
 
 
-def progress(*, quiet: bool, logs: bool = False) -> contextlib.AbstractContextManager[None]:
-    """Draws bars on a terminal; writes log lines elsewhere, if `logs`; neither if quiet."""
+def progress(options: Any) -> contextlib.AbstractContextManager[None]:
+    """Draws bars on a terminal. Elsewhere, commands that download write log lines."""
     shown = None
-    if quiet:
+    if options.quiet:
         shown = "no"
     elif sys.stderr.isatty():
         shown = "yes" if settings.DOWNLOAD_PROGRESS.value() is None else None
-    elif logs:
+    elif options.downloads:
         absl_logging.set_verbosity(max(absl_logging.get_verbosity(), absl_logging.INFO))
     return settings.overridden({settings.DOWNLOAD_PROGRESS.env: shown})
 

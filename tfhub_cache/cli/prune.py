@@ -32,14 +32,13 @@ def add_arguments(command: arguments.Parser) -> None:
 
 def run(options: arguments.Options) -> arguments.Problems:
     """Makes room."""
-    with output.progress(quiet=options.quiet):
-        pruned = cache.prune(
-            options.max_size,
-            options.unused_for,
-            keep=options.keep,
-            dry_run=options.dry_run,
-            confirm=lambda plan: output.confirm(plan.removed, options),
-        )
+    pruned = cache.prune(
+        options.max_size,
+        options.unused_for,
+        keep=options.keep,
+        dry_run=options.dry_run,
+        confirm=lambda plan: output.confirm(plan.removed, options),
+    )
     report = output.Report(options)
     verb = output.removing(options)
     for name, size in sorted(pruned.leftovers.items()):

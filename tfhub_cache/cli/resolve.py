@@ -32,11 +32,10 @@ def run(options: arguments.Options) -> arguments.Problems:
     all_locked = locked and not options.handles and not options.files
     handles = list(pins.read(locked)) if locked and all_locked else arguments.wanted(options)
     report = output.Report(options)
-    with output.progress(quiet=options.quiet, logs=True):
-        for one in cache.resolve_all(handles, jobs=options.jobs, refresh=options.refresh):
-            report.add(handle=one.handle, path=one.path, error=one.error and str(one.error))
-            if one.error is not None:
-                yield one.error
-            elif not options.json:
-                output.path(str(one.path))
+    for one in cache.resolve_all(handles, jobs=options.jobs, refresh=options.refresh):
+        report.add(handle=one.handle, path=one.path, error=one.error and str(one.error))
+        if one.error is not None:
+            yield one.error
+        elif not options.json:
+            output.path(str(one.path))
     report.end()

@@ -38,8 +38,7 @@ def run(options: arguments.Options) -> arguments.Problems:
     if not options.dry_run:
         going = [one.entry for one in plan if one.entry and not one.error]
         output.confirm(going, options)
-        with output.progress(quiet=options.quiet):
-            plan = [one for one in plan if one.error] + cache.remove(going)
+        plan = [one for one in plan if one.error] + cache.remove(going)
     report = output.Report(options)
     verb = output.removing(options)
     gone = []

@@ -15,11 +15,11 @@ Examples:
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 
 from tfhub_cache import cache
 from tfhub_cache.cli import arguments, output
-from tfhub_cache.urls import argument
 
 _WORDS = {
     "intact": "intact",
@@ -42,11 +42,10 @@ def run(options: arguments.Options) -> arguments.Problems:
     """Verifies models."""
     report = output.Report(options)
     found: Counter[str] = Counter()
-    with output.progress(quiet=options.quiet):
-        for verified in cache.verify(options.models or None, fix=options.fix, jobs=options.jobs):
-            result = _result(verified)
-            found[result] += 1
-            yield from _shown(report, verified, result, is_verbose=options.verbose)
+    for verified in cache.verify(options.models or None, fix=options.fix, jobs=options.jobs):
+        result = _result(verified)
+        found[result] += 1
+        yield from _shown(report, verified, result, is_verbose=options.verbose)
     counts = ", ".join(f"{found[result]} {_WORDS[result]}" for result in _WORDS if found[result])
     report.end(f"{counts}." if counts else output.no_models(), results=found)
 
@@ -82,7 +81,7 @@ def _shown(
     if result == "fixed":
         report.note("    It was downloaded again.")
     if entry and result == "differs":
-        word = (entry.handle and argument(entry.handle)) or entry.key
+        word = shlex.quote(output.word_of(entry))
         yield f"{name} differs. To download it again: tfhub-cache verify --fix {word}"
     if error is not None:
         yield error
