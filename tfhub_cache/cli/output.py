@@ -22,7 +22,7 @@ from tfhub_cache.urls import argument, printable, redact, without_secrets
 
 _WIDE = 100
 _LEAST_ROOM = 24
-_COLORS = {"ok": 32, "downloading": 33, "incomplete": 31, "differs": 31, "foreign": 36}
+_COLORS = {"ok": 32, "downloading": 33, "incomplete": 31, "differs": 31, "fixed": 33, "foreign": 36}
 """Words that are green, yellow, red or cyan where they stand alone."""
 
 

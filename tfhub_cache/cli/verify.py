@@ -22,7 +22,7 @@ from tfhub_cache import cache
 from tfhub_cache.cli import arguments, output
 
 _WORDS = {
-    "intact": "intact",
+    "ok": "intact",
     "differs": "differ",
     "fixed": "downloaded again",
     "unverifiable": "without digests",
@@ -43,9 +43,24 @@ def run(options: arguments.Options) -> arguments.Problems:
     report = output.Report(options)
     found: Counter[str] = Counter()
     for verified in cache.verify(options.models or None, fix=options.fix, jobs=options.jobs):
-        result = _result(verified)
+        result, entry = _result(verified), verified.entry
         found[result] += 1
-        yield from _shown(report, verified, result, is_verbose=options.verbose)
+        report.add(
+            word=output.word_of(entry) if entry and result in ("differs", "failed") else "",
+            **(output.entry_json(entry) if entry else {"handle": verified.handle}),
+            result=result,
+            problems=verified.problems,
+            error=verified.error and str(verified.error),
+        )
+        if entry and (options.verbose or result not in ("ok", "unverifiable")):
+            report.note(result, f"  {output.name_of(entry)}")
+        for problem in verified.problems:
+            report.note(f"    {problem}")
+        if entry and result == "differs":
+            command = f"tfhub-cache verify --fix {shlex.quote(output.word_of(entry))}"
+            yield f"{output.name_of(entry)} differs. To download it again: {command}"
+        elif verified.error is not None:
+            yield verified.error
     counts = ", ".join(f"{found[result]} {_WORDS[result]}" for result in _WORDS if found[result])
     report.end(f"{counts}." if counts else output.no_models(), results=found)
 
@@ -55,33 +70,4 @@ def _result(verified: cache.Verified) -> str:
         return "failed"
     if verified.problems:
         return "fixed" if verified.fixed else "differs"
-    return "intact" if verified.compared else "unverifiable"
-
-
-def _shown(
-    report: output.Report, verified: cache.Verified, result: str, *, is_verbose: bool
-) -> arguments.Problems:
-    entry, error = verified.entry, verified.error
-    name = output.name_of(entry) if entry else ""
-    report.add(
-        word=output.word_of(entry) if entry and result in ("differs", "failed") else "",
-        **(output.entry_json(entry) if entry else {"handle": verified.handle}),
-        result=result,
-        problems=verified.problems,
-        error=error and str(error),
-    )
-    if verified.problems:
-        report.note("differs", f"  {name}")
-        for problem in verified.problems:
-            report.note(f"    {problem}")
-    if is_verbose and result == "intact":
-        report.note("ok", f"  {name}")
-    if is_verbose and result == "unverifiable":
-        report.note(f"not verifiable  {name}: its files are there, and have no digests")
-    if result == "fixed":
-        report.note("    It was downloaded again.")
-    if entry and result == "differs":
-        word = shlex.quote(output.word_of(entry))
-        yield f"{name} differs. To download it again: tfhub-cache verify --fix {word}"
-    if error is not None:
-        yield error
+    return "ok" if verified.compared else "unverifiable"
