@@ -114,7 +114,7 @@ def add_report(command: Parser, quiet: str) -> None:
 
 def add_json(command: Parser) -> None:
     """Adds `--json`."""
-    add_flag(command, "--json", "for programs: what was done, as JSON on stdout")
+    add_flag(command, "--json", "for programs: JSON on stdout")
 
 
 def add_removal(command: Parser) -> None:
