@@ -732,7 +732,7 @@ def test_rm_removes_what_is_named(cache_dir: Path) -> None:
     ours(cache_dir, B)
     done = run("rm", A, key_of(C))
     assert done.returncode == 1
-    assert re.fullmatch(rf"Removed {A} \([\d.]+ kB\)\n", done.stdout)
+    assert re.fullmatch(rf"Removed {A} \([\d.]+ kB, used .*\)\n", done.stdout)
     assert f"{key_of(C)} is not in the cache" in done.stderr
     assert set(rows(run("ls"))) == {B}
     run("rm", "--all", "--yes").check()

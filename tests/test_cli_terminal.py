@@ -225,7 +225,7 @@ def test_prune_asks_before_it_removes_models(cache_dir: Path, answer: str, left:
     ours(cache_dir, A, used=9 * DAY)
     ours(cache_dir, B, used=1 * DAY)
     done = run_command("prune", "--unused-for", "2d", is_terminal=True, stdin=answer)
-    assert f"  {A} (9.9 kB)\nRemove 1 model, 9.9 kB? [y/N] " in done.stderr
+    assert f"  {A} (9.9 kB, used 9 days ago)\nRemove 1 model, 9.9 kB? [y/N] " in done.stderr
     assert ("nothing was removed." in done.stderr) is (A in left)
     assert done.returncode == (1 if A in left else 0)
     assert {handle for handle in (A, B) if (cache_dir / key_of(handle)).exists()} == left

@@ -84,7 +84,7 @@ def confirm(going: Collection[cache.Entry], options: Any) -> None:
     """
     if options.yes or not going or not can_ask():
         return
-    for one in abridged([f"{name_of(entry)} ({format_size(size_of(entry))})" for entry in going]):
+    for one in abridged([*map(about, going)]):
         print(f"  {printable(one)}", file=sys.stderr)
     size = format_size(sum(map(size_of, going)))
     question = f"Remove {count(len(going), 'model')}, {size}? [y/N] "
@@ -189,6 +189,11 @@ def no_models() -> str:
 def removing(options: Any) -> str:
     """How what is removed is reported."""
     return "Would remove" if options.dry_run else "Removed"
+
+
+def about(entry: cache.Entry) -> str:
+    """An entry's name, and what a person decides by whether it goes."""
+    return f"{name_of(entry)} ({format_size(size_of(entry))}, used {moment(entry.used)})"
 
 
 def size_of(entry: cache.Entry) -> int:

@@ -44,8 +44,7 @@ def run(options: arguments.Options) -> arguments.Problems:
     for name, size in sorted(pruned.leftovers.items()):
         report.note(f"{verb} what a crashed process left: {name} ({format_size(size)})")
     for entry in pruned.removed:
-        about = f"{format_size(entry.size)}, used {output.moment(entry.used)}"
-        text = f"{verb} {output.name_of(entry)} ({about})"
+        text = f"{verb} {output.about(entry)}"
         report.add(text, word=output.word_of(entry), **output.entry_json(entry))
     for entry in pruned.kept:
         output.complain(f"{output.name_of(entry)} stays, as it is in use.")

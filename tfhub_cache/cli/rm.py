@@ -46,7 +46,7 @@ def run(options: arguments.Options) -> arguments.Problems:
         data = output.entry_json(one.entry) if one.entry else {"handle": one.handle}
         if one.error is None and one.entry is not None:
             gone.append(one.entry)
-            text = f"{verb} {output.name_of(one.entry)} ({format_size(output.size_of(one.entry))})"
+            text = f"{verb} {output.about(one.entry)}"
             report.add(text, word=output.word_of(one.entry), **data, error=None)
         else:
             report.add(**data, error=str(one.error))
