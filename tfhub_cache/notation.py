@@ -8,7 +8,7 @@ that quotes the text and says what is allowed.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from tfhub_cache.urls import flaw_of
 
@@ -199,6 +199,14 @@ def shorten(text: str, width: int, beginning: int = 0) -> str:
     if not beginning and 0 < slash < len(end) // 2:
         end = end[slash:]
     return f"{text[:beginning]}…{end}"
+
+
+def did_you_mean(word: str, known: Collection[str]) -> str:
+    """A question after what is most like a mistyped word; empty if nothing is."""
+    import difflib  # only for typing errors
+
+    similar = difflib.get_close_matches(word, known, 1)
+    return f"Did you mean {similar[0]}?" if similar else ""
 
 
 def abridged(names: Sequence[str]) -> list[str]:

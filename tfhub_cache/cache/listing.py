@@ -13,7 +13,7 @@ from typing import TypeAlias
 from tfhub_cache import settings
 from tfhub_cache.errors import CacheError, ResolveError, reason
 from tfhub_cache.fetching.lookup import Cache, open_cache
-from tfhub_cache.notation import abridged
+from tfhub_cache.notation import abridged, did_you_mean
 from tfhub_cache.store.entry import Entry
 from tfhub_cache.urls import argument, as_meant, key_of, redact
 
@@ -172,8 +172,8 @@ def _meant(model: str, listed: Callable[[], list[Entry]], if_several: str = "") 
         advice = "`tfhub-cache ls` shows what is."
         if is_handle and (word := argument(as_meant(model))):
             advice = f"{advice[:-1]}, and `tfhub-cache resolve {word}` fetches it."
-        elif not is_key and "*" not in model and (similar := _similar(model, listed())):
-            advice = f"Did you mean {similar}?"
+        elif not is_key and "*" not in model:
+            advice = did_you_mean(model, _parts(listed())) or advice
         there = "" if cache.store.exists() else ", which does not exist"
         shown = redact(model)
         raise CacheError(f"{shown} is not in the cache {cache.root}{there}. {advice}", handle=shown)
@@ -189,13 +189,10 @@ def _matching(model: str, among: Iterable[Entry]) -> list[Entry]:
     return [entry for entry in among if word and pattern.search(entry.handle or entry.key)]
 
 
-def _similar(model: str, among: Iterable[Entry]) -> str | None:
-    """A part of a handle that the user may have meant."""
-    import difflib  # only for typing errors
-
+def _parts(entries: Iterable[Entry]) -> set[str]:
+    """What may stand in a command for some models: parts of their handles, and two together."""
     known: set[str] = set()
-    for entry in among:
+    for entry in entries:
         parts = redact(entry.handle or "").split("/")
         known.update(parts, map("/".join, pairwise(parts)))
-    close = difflib.get_close_matches(model, [part for part in known if argument(part)], 1)
-    return close[0] if close else None
+    return {part for part in known if part and argument(part)}

@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from tfhub_cache import cache, notation, settings
 from tfhub_cache.cli import output
+from tfhub_cache.notation import did_you_mean
 from tfhub_cache.urls import printable
 
 Problems: TypeAlias = Iterable[object]
@@ -31,15 +32,12 @@ class Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **more)
 
     def error(self, message: str) -> NoReturn:
-        import difflib  # only for typing errors
-
-        word, known = "", []
+        suggestion = ""
         if match := re.search("invalid choice: '(.*)' [(]choose from (.*)[)]", message):
-            word, known = match[1], re.findall(r"[\w-]+", match[2])
+            suggestion = did_you_mean(match[1], re.findall(r"[\w-]+", match[2]))
         elif match := re.search("unrecognized arguments: (-[^ ]*)", message):
-            word, known = match[1], re.findall(r"--[\w-]+", self.format_help())
-        similar = difflib.get_close_matches(word, known, 1)
-        super().error(printable(f"{message}. Did you mean {similar[0]}?" if similar else message))
+            suggestion = did_you_mean(match[1], re.findall(r"--[\w-]+", self.format_help()))
+        super().error(printable(f"{message}. {suggestion}" if suggestion else message))
 
 
 def add_command(commands: Any, module: ModuleType, common: Parser) -> None:
