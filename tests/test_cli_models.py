@@ -143,6 +143,12 @@ def test_an_unknown_command_gets_the_one_that_was_meant(word: str, meant: str) -
     assert "Did you mean" not in run("my-machine").stderr
 
 
+def test_without_a_command_the_help_says_which_there_are() -> None:
+    done = run()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == run("--help").check().stdout
+
+
 def test_an_unknown_option_gets_the_one_of_the_command_that_was_meant() -> None:
     done = run("prune", "--dryrun", "--maximum=0")
     assert done.returncode == 2

@@ -61,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         argcomplete.autocomplete(parser)
     output.set_up()
+    if not arguments:
+        parser.print_help(sys.stderr)
+        return 2
     options, unknown = parser.parse_known_args(arguments, Options())
     if unknown:
         options.command.error(f"unrecognized arguments: {' '.join(unknown)}")
