@@ -283,12 +283,3 @@ def test_trouble_of_the_disk_is_reported_as_such(folder: Folder, compression: st
     with pytest.raises(OSError, match="No space left") as error:
         unpack(Stream(COMPRESSIONS[compression](tar(*MODEL.items()))), full)
     assert not isinstance(error.value, ArchiveError)
-
-
-def test_without_isal_python_inflates(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "isal", None)
-    archive = gzip.compress(tar(*MODEL.items()))
-    unpack(Stream(archive), folder)
-    assert folder.tree()["saved_model.pb"] == b"graph"
-    with pytest.raises(ArchiveError):
-        unpack(Stream(archive[:-1]), Folder(folder.root.parent / "again"))

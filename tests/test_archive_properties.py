@@ -468,23 +468,12 @@ def damaged(draw: st.DrawFn, kinds: list[str]) -> bytes:
     return data
 
 
-@pytest.fixture(params=["isal", "zlib"])
-def inflate(request: pytest.FixtureRequest) -> Iterator[str]:
-    """With isal, which most have, and as where there is none."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        if request.param == "zlib":
-            monkeypatch.setitem(sys.modules, "isal", None)
-        else:
-            pytest.importorskip("isal")
-        yield request.param
-
-
-QUIET = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+QUIET = settings(suppress_health_check=[HealthCheck.too_slow])
 
 
 @settings(QUIET, max_examples=100)
 @given(data=damaged([name for name in WITH_CHECKSUM if name.startswith("gzip")]))
-def test_any_damage_to_gzip_is_noticed_or_none(inflate: str, data: bytes) -> None:
+def test_any_damage_to_gzip_is_noticed_or_none(data: bytes) -> None:
     """Hostile input: any mutation of the bytes gives the exact tree or an error."""
     assert outcome(data) in (SOUND, None)
 
@@ -554,9 +543,7 @@ MAGIC = [b"", b"\x1f\x8b", b"\x1f\x8b\x08\x00", b"\x1f\x8b\x08\x1f", b"BZh9", b"
     data=st.binary(max_size=2000),
     compress=st.sampled_from(sorted(COMPRESSIONS)),
 )
-def test_any_bytes_are_refused_in_an_orderly_way(
-    inflate: str, magic: bytes, data: bytes, compress: str
-) -> None:
+def test_any_bytes_are_refused_in_an_orderly_way(magic: bytes, data: bytes, compress: str) -> None:
     """Hostile input: whatever the bytes are, only OSError and ValueError come out."""
     outcome(magic + data)
     outcome(COMPRESSIONS[compress](magic + data))
@@ -1044,7 +1031,7 @@ def test_what_hardly_compresses_is_no_bomb(monkeypatch: pytest.MonkeyPatch) -> N
 
 @settings(QUIET, max_examples=60)
 @given(compression=st.sampled_from(sorted(COMPRESSIONS)), garbage=st.binary(max_size=3000))
-def test_garbage_behind_the_end(inflate: str, compression: str, garbage: bytes) -> None:
+def test_garbage_behind_the_end(compression: str, garbage: bytes) -> None:
     """Hostile input: what follows an archive changes nothing, or is a reason to refuse it."""
     whole = SOUND_ARCHIVES[compression]
     assert outcome(whole + garbage) in (SOUND, None)
@@ -1070,9 +1057,7 @@ ENDLESS: dict[str, tuple[bytes, bytes]] = {
 
 
 @pytest.mark.parametrize("what", ENDLESS)
-def test_an_endless_body_is_given_up(
-    what: str, inflate: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_endless_body_is_given_up(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hostile input: endless bodies, of which not one byte is written to the disk."""
     monkeypatch.setattr(tar_structure, "_LONGEST_PADDING", MEGABYTE)
     head, rest = ENDLESS[what]
@@ -1086,7 +1071,7 @@ def test_an_endless_body_is_given_up(
 @pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
 @pytest.mark.parametrize("before", [0, 1])
 def test_a_thousand_empty_streams_are_too_many_whatever_compressed_them(
-    compress: Callable[[bytes], bytes], before: int, inflate: str
+    compress: Callable[[bytes], bytes], before: int
 ) -> None:
     """Hostile input: empty streams, which cost time and give nothing, wherever they stand."""
     whole = compress(TINY_TAR)
@@ -1100,7 +1085,7 @@ def test_a_thousand_empty_streams_are_too_many_whatever_compressed_them(
 @pytest.mark.parametrize("size", [100, 65536, 1_000_000])
 @pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
 def test_padding_between_two_streams_is_no_content(
-    compress: Callable[[bytes], bytes], size: int, inflate: str
+    compress: Callable[[bytes], bytes], size: int
 ) -> None:
     """As the gzip and xz programs have it."""
     padding = bytes(size)
@@ -1298,9 +1283,7 @@ class Failing(Memory):
 @pytest.mark.parametrize("step", ["make_folder", "create_file", "write"])
 @pytest.mark.parametrize("error", [OSError(28, "full"), KeyboardInterrupt(), MemoryError()])
 @pytest.mark.parametrize("compression", ["gzip", "bzip2", "xz", "none"])
-def test_nothing_is_left_open_on_failure(
-    step: str, error: BaseException, compression: str, inflate: str
-) -> None:
+def test_nothing_is_left_open_on_failure(step: str, error: BaseException, compression: str) -> None:
     """Bad days: the stream is closed and no thread runs on, whatever goes wrong."""
     body = random.Random(1).randbytes(20 * MEGABYTE if compression == "gzip" else 100_000)
     whole = tar(special("folder", tarfile.DIRTYPE), ("a", body))
@@ -1320,13 +1303,13 @@ def test_nothing_is_left_open_on_failure(
 
 @pytest.mark.parametrize("arrived", [0, 1, 5, 6, 100, 300])
 @pytest.mark.parametrize("compression", ["gzip", "bzip2", "xz", "none"])
-def test_a_stream_that_fails_is_closed(compression: str, arrived: int, inflate: str) -> None:
+def test_a_stream_that_fails_is_closed(compression: str, arrived: int) -> None:
     """Bad days: a connection cut at any byte, the first ones too."""
     stream = Stream(SOUND_ARCHIVES[compression][:arrived], error=ConnectionResetError("cut"))
     assert outcome(stream) is None
 
 
-def test_a_server_that_stalls_does_not_hold_the_thread(inflate: str) -> None:
+def test_a_server_that_stalls_does_not_hold_the_thread() -> None:
     """Bad days: closing the stream wakes its reader, and unpacking ends soon after."""
 
     class Stalling(Stream):
@@ -1345,8 +1328,6 @@ def test_a_server_that_stalls_does_not_hold_the_thread(inflate: str) -> None:
             self._woken.set()
 
     # All of the first file arrives, more never does; what is wrong with it is known by then.
-    body = gzip.compress(tar(("../evil", bytes(3 * MEGABYTE))), compresslevel=0)[: 2 * MEGABYTE]
-    if inflate == "isal":
-        body = gzip.compress(tar(("../evil", b""), ("a", bytes(20 * MEGABYTE))), compresslevel=0)
-        body = body[: 12 * MEGABYTE]  # some of it is read ahead
+    body = gzip.compress(tar(("../evil", b""), ("a", bytes(20 * MEGABYTE))), compresslevel=0)
+    body = body[: 12 * MEGABYTE]  # some of it is read ahead
     assert outcome(Stalling(body)) is None

@@ -80,6 +80,8 @@ class Spool:
             discard: removes the file and the journal.
             found: the checksums of the segments that an earlier attempt has left in the file.
         """
+        from isal.isal_zlib import crc32  # only to download; four times as fast as zlib's
+
         self.identity = identity
         self.segment, self.count, self.stop = identity.segment, identity.count, identity.stop
         self.is_kept = journal is not None
@@ -89,7 +91,7 @@ class Spool:
         self._found = found or {}
         self._discard = discard
         self.received = {index: self.stop(index) - index * self.segment for index in self._found}
-        self._crc32 = _fastest_crc32()
+        self._crc32 = crc32
         self._checksums: dict[int, int] = {}  # of segments that are not complete
 
     def missing(self, index: int) -> int:
@@ -174,11 +176,3 @@ def note(journal: io.FileIO, what: object) -> None:
     journal.seek(0, os.SEEK_END)
     # A line of its own, whatever a process that died in the midst of one has left.
     journal.write(b"\n" + json.dumps(what).encode() + b"\n")
-
-
-def _fastest_crc32() -> Callable[..., int]:
-    try:
-        from isal.isal_zlib import crc32  # only to download; four times as fast
-    except ImportError:  # no wheel for this machine
-        from zlib import crc32
-    return crc32

@@ -1,8 +1,8 @@
 """Compression: the plain bytes of an archive that is compressed with gzip, bzip2, xz or nothing.
 
-The first bytes say which compression it is. isal inflates gzip, faster than zlib. What no
-decompressor guards against is refused here, in one way for all of them: input that produces no
-output, and streams that ask for more memory than usual ones do.
+The first bytes say which compression it is. isal inflates gzip, up to three times as
+fast as zlib. What no decompressor guards against is refused here, in one way for all of them: input
+that produces no output, and streams that ask for more memory than usual ones do.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 import bz2
 import functools
 import lzma
-import zlib
 from collections.abc import Callable
 from typing import Any
+
+from isal import igzip_lib
 
 from tfhub_cache.errors import ArchiveError, ResolveError
 from tfhub_cache.source.contract import ByteStream
@@ -117,38 +118,8 @@ class PlainStream:
         return data
 
 
-class _Gunzip:
-    """zlib, in the form of the other decompressors."""
-
-    def __init__(self) -> None:
-        self._zlib = zlib.decompressobj(wbits=31)
-
-    @property
-    def eof(self) -> bool:
-        return self._zlib.eof
-
-    @property
-    def needs_input(self) -> bool:
-        return not self._zlib.unconsumed_tail
-
-    @property
-    def unused_data(self) -> bytes:
-        return self._zlib.unused_data
-
-    def decompress(self, data: bytes, max_length: int, /) -> bytes:
-        return self._zlib.decompress(self._zlib.unconsumed_tail + data, max_length)
-
-
-def _open_gzip() -> Any:
-    try:
-        from isal import igzip_lib  # faster than zlib, up to three times
-    except ImportError:  # no wheel for this machine
-        return _Gunzip()
-    return igzip_lib.IgzipDecompressor(igzip_lib.DECOMP_GZIP)
-
-
 _DECOMPRESSORS: dict[bytes, Callable[[], Any]] = {
-    b"\x1f\x8b": _open_gzip,
+    b"\x1f\x8b": functools.partial(igzip_lib.IgzipDecompressor, igzip_lib.DECOMP_GZIP),
     b"BZh": bz2.BZ2Decompressor,
     b"\xfd7zXZ\0": functools.partial(
         lzma.LZMADecompressor, lzma.FORMAT_XZ, memlimit=_LARGEST_WINDOW
