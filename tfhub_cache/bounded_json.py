@@ -8,26 +8,19 @@ from typing import Any
 
 from tfhub_cache.urls import redact
 
-_LONGEST_NUMBER = 40
 _LONGEST_TEXT = 1 << 16
 _MOST = (1 << 63) - 1
 
 
 def parse(text: str | bytes) -> Any:
-    """Parse JSON, without what is ambiguous or takes long to parse.
+    """Parse JSON, without what is ambiguous.
 
     Raises:
-        ValueError: if it is not JSON, is nested too deep for Python, has a number of more than 40
-            characters, `NaN` or `Infinity`, or an object with the same name twice.
+        ValueError: if it is not JSON, is nested too deep for Python, has a number that is too long
+            for it, `NaN` or `Infinity`, or an object with the same name twice.
     """
     try:
-        return json.loads(
-            text,
-            parse_int=lambda digits: int(_short(digits)),
-            parse_float=lambda digits: float(_short(digits)),
-            parse_constant=_refuse,
-            object_pairs_hook=_without_doubles,
-        )
+        return json.loads(text, parse_constant=_refuse, object_pairs_hook=_without_doubles)
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
 
@@ -55,13 +48,6 @@ def sha256(value: Any) -> str:
     if not re.fullmatch("[0-9a-f]{64}", text(value)):
         raise ValueError(f"{value!r:.100} is not a SHA-256 digest")
     return str(value)
-
-
-def _short(digits: str) -> str:
-    # Conversion takes time that grows with the square of the length, or Python refuses it.
-    if len(digits) > _LONGEST_NUMBER:
-        raise ValueError(f"it has a number of {len(digits)} characters")
-    return digits
 
 
 def _refuse(constant: str) -> None:
