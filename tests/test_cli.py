@@ -635,29 +635,6 @@ def test_info_of_what_is_not_there_says_how_to_get_it(cache_dir: Path) -> None:
     assert f"`tfhub-cache resolve {A}` fetches it" in done.stderr
 
 
-def test_info_of_a_model_in_text_says_what_reads_it(cache_dir: Path, run_python) -> None:
-    foreign(cache_dir, A)
-    (cache_dir / key_of(A) / "saved_model.pb").rename(cache_dir / key_of(A) / "saved_model.pbtxt")
-    code = (
-        "import sys; sys.modules['tensorflow'] = None\n"
-        f"from tfhub_cache.cli import main; sys.exit(main(['info', {A!r}]))"
-    )
-    assert "only TensorFlow can read saved_model.pbtxt" in run_python(code).check().stdout
-
-
-@pytest.mark.tensorflow
-def test_info_reads_a_model_in_text_where_tensorflow_is_installed(
-    cache_dir: Path, text_embedding: Path
-) -> None:
-    from google.protobuf import text_format
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    model = saved_model_pb2.SavedModel()
-    model.ParseFromString((text_embedding / "saved_model.pb").read_bytes())
-    ours(cache_dir, A, {"saved_model.pbtxt": text_format.MessageToString(model).encode()})
-    assert "embeddings: float32 (?, 4)" in run("info", A).check().stdout
-
-
 def test_info_of_what_is_only_left_behind_says_that_there_is_no_model(cache_dir: Path) -> None:
     left_behind(cache_dir, A)
     shown = run("info", A).check().stdout.splitlines()
@@ -667,7 +644,7 @@ def test_info_of_what_is_only_left_behind_says_that_there_is_no_model(cache_dir:
         ["signatures", "unknown: the model is not there"],
     ]
     ours(cache_dir, B, {"model.txt": b""})
-    assert "there is neither saved_model.pb nor saved_model.pbtxt" in run("info", B).stdout
+    assert "there is no saved_model.pb" in run("info", B).stdout
 
 
 # verify

@@ -11,15 +11,7 @@ from entries import ours
 
 import tfhub_cache as hub
 from tfhub_cache import signatures
-from tfhub_cache.signatures import (
-    MOST_TEXT,
-    DamagedModel,
-    Signature,
-    Tensor,
-    TooLarge,
-    parse_text,
-    read_signatures,
-)
+from tfhub_cache.signatures import DamagedModel, Signature, Tensor, TooLarge, read_signatures
 
 
 def read(folder: Path) -> list[Signature]:
@@ -120,18 +112,6 @@ def test_a_model_without_signatures_has_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.tensorflow
-def test_a_model_in_text_is_read_with_tensorflow(text_embedding: Path) -> None:
-    from google.protobuf import text_format
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    model = saved_model_pb2.SavedModel()
-    model.ParseFromString((text_embedding / "saved_model.pb").read_bytes())
-    assert parse_text(text_format.MessageToString(model)) == read(text_embedding)
-    with pytest.raises(DamagedModel, match="not the text of a SavedModel"):
-        parse_text("meta_graphs { nonsense")
-
-
-@pytest.mark.tensorflow
 def test_a_damaged_model_is_an_error_or_has_other_names_but_nothing_else_happens(
     text_embedding: Path,
 ) -> None:
@@ -201,11 +181,6 @@ def test_a_model_of_very_many_fields_or_names_is_too_large_to_describe(content: 
         read_signatures(io.BytesIO(content))
 
 
-def test_a_model_of_very_much_text_is_too_large_to_describe() -> None:
-    with pytest.raises(TooLarge, match="more than"):
-        parse_text("meta_graphs{}" * MOST_TEXT)
-
-
 def test_info_of_a_model_that_is_too_large_says_so(cache_dir: Path) -> None:
     handle = "https://example.com/m/1"
     ours(cache_dir, handle, {"saved_model.pb": b"\x08\x01" * (1 << 20)})
@@ -223,13 +198,6 @@ def test_tags_that_each_signature_repeats_are_too_large_to_describe() -> None:
     graph = b"\x0a" + varint(len(info)) + info + signature * 5000
     with pytest.raises(signatures.TooLarge):
         signatures.read_signatures(io.BytesIO(b"\x12" + varint(len(graph)) + graph))
-
-
-@pytest.mark.tensorflow
-def test_text_that_is_nested_too_deeply_is_too_large_to_describe() -> None:
-    deep = "meta_graphs { graph_def { library { " + "function { attr { value { func { " * 1000
-    with pytest.raises((signatures.TooLarge, signatures.DamagedModel)):
-        signatures.parse_text(deep)
 
 
 def varint(number: int) -> bytes:

@@ -56,10 +56,6 @@ class TooLarge(ValueError):  # noqa: N818 - it reads as what it is
     """The file has so many fields or names that reading them would take seconds."""
 
 
-MOST_TEXT = 4 << 20
-"""Characters of a `saved_model.pbtxt` that are parsed, which takes some seconds."""
-
-
 def read_signatures(file: BinaryIO) -> list[Signature]:
     """Read the signatures in a `saved_model.pb`.
 
@@ -81,31 +77,6 @@ def read_signatures(file: BinaryIO) -> list[Signature]:
         raise DamagedModel("it holds no graph")
     found = [signature for graph in graphs for signature in _signatures(reader, graph)]
     return sorted(found, key=lambda signature: (signature.tags, signature.name))
-
-
-def parse_text(text: str) -> list[Signature]:
-    """Read the signatures in a `saved_model.pbtxt`, which only TensorFlow can parse.
-
-    Raises:
-        ImportError: if TensorFlow is not installed.
-        DamagedModel: if it is not a SavedModel.
-        TooLarge: if it has more than `MOST_TEXT` characters, or too many fields or names.
-    """
-    if len(text) > MOST_TEXT:
-        raise TooLarge(f"more than {MOST_TEXT} characters")
-
-    import io
-
-    from google.protobuf import text_format
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    try:
-        model = text_format.Parse(text, saved_model_pb2.SavedModel())
-    except text_format.ParseError as error:
-        raise DamagedModel(f"it is not the text of a SavedModel: {error}") from error
-    except RecursionError:
-        raise TooLarge("messages that are nested too deeply") from None
-    return read_signatures(io.BytesIO(model.SerializeToString()))
 
 
 # The numbers of the fields.

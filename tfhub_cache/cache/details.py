@@ -9,8 +9,7 @@ from tfhub_cache.cache.listing import find, reading
 from tfhub_cache.signatures import DamagedModel, Signature, TooLarge
 from tfhub_cache.store.entry import Entry
 
-_BINARY = "saved_model.pb"
-_TEXT = "saved_model.pbtxt"
+_MODEL = "saved_model.pb"
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,7 @@ def info(handle: str) -> Info:
             folder.
 
     Returns:
-        The entry and its signatures. They are read without TensorFlow, unless the model is a
-        `saved_model.pbtxt`.
+        The entry and its signatures, which are read without TensorFlow from `saved_model.pb`.
 
     Raises:
         CacheError: if it is not in the cache, or the cache can't be read.
@@ -56,21 +54,14 @@ def info(handle: str) -> Info:
         return Info(entry, signatures_error="the model is not there")
     try:
         with reading() as cache:
-            there = cache.store.files(entry.key)
-            name = _BINARY if _BINARY in there else _TEXT
-            if name not in there:
-                return Info(entry, signatures_error=f"there is neither {_BINARY} nor {_TEXT}")
-            with cache.store.open_file(entry.key, name) as file:
-                if name == _BINARY:
-                    return Info(entry, signatures.read_signatures(file))
-                text = file.read(signatures.MOST_TEXT + 1)
-                return Info(entry, signatures.parse_text(text.decode("utf-8", "replace")))
+            if _MODEL not in cache.store.files(entry.key):
+                return Info(entry, signatures_error=f"there is no {_MODEL}")
+            with cache.store.open_file(entry.key, _MODEL) as file:
+                return Info(entry, signatures.read_signatures(file))
     except DamagedModel as error:
-        why = f"{name} is damaged: {error}"
+        why = f"{_MODEL} is damaged: {error}"
     except TooLarge as error:
-        why = f"{name} is too large to describe: it has {error}"
+        why = f"{_MODEL} is too large to describe: it has {error}"
     except OSError as error:
         why = str(error).rstrip(".")
-    except ImportError:
-        why = f"only TensorFlow can read {_TEXT} (pip install 'tfhub-cache[tensorflow]')"
     return Info(entry, signatures_error=why)

@@ -1,8 +1,7 @@
 """Show what is known of a model.
 
 Shows where a model is and where it came from, and its signatures: inputs and
-outputs with their types and shapes. TensorFlow is not needed, except for a
-saved_model.pbtxt.
+outputs with their types and shapes. TensorFlow is not needed.
 
 Examples:
     tfhub-cache info https://tfhub.dev/google/nnlm-en-dim128/2
