@@ -474,7 +474,7 @@ def test_ls_sorts_by_name_size_or_last_use(cache_dir: Path) -> None:
 
 def test_ls_shows_how_much_an_interrupted_download_has_received(cache_dir: Path) -> None:
     cache_dir.mkdir()
-    archive = {"format": 3, "handle": A, "size": 6000000, "version": "v", "checksums": {}}
+    archive = {"format": 4, "handle": A, "size": 6000000, "version": "v"}
     notes = "".join(f"{json.dumps(line)}\n" for line in (archive, [5, 1], [0, 1]))
     (cache_dir / f"{key_of(A)}.part").write_bytes(bytes(6000000))  # with a hole
     (cache_dir / f"{key_of(A)}.part.json").write_text(notes)
@@ -493,7 +493,7 @@ def test_info_of_an_interrupted_download_says_how_far_it_is_and_that_it_resumes(
     cache_dir: Path,
 ) -> None:
     cache_dir.mkdir()
-    archive = {"format": 3, "handle": A, "size": 6000000, "version": "v", "checksums": {}}
+    archive = {"format": 4, "handle": A, "size": 6000000, "version": "v"}
     (cache_dir / f"{key_of(A)}.part").write_bytes(bytes(1500000))
     (cache_dir / f"{key_of(A)}.part.json").write_text(f"{json.dumps(archive)}\n[0, 1]\n")
     shown = run("info", A).check().stdout.splitlines()

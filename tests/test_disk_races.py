@@ -300,8 +300,8 @@ def test_a_process_that_wakes_up_in_a_download_leaves_the_part_file_to_the_one_t
     base = base_of(cache_dir, handle)
     until(lambda: (found := part.look_at_part(base)) and found[1] >= 2 << 20)
     with claim_taken_over(cache_dir, handle) as claim:
-        successor = claim.leftover()
-        assert successor is not None
+        identity, _ = part.look_at_part(base)
+        successor = claim.spool(identity)
         had = successor.kept()
         assert had >= 2 << 20
         asleep_until = len(host.requests)
@@ -309,8 +309,7 @@ def test_a_process_that_wakes_up_in_a_download_leaves_the_part_file_to_the_one_t
         until(lambda: "Another process took over" in caplog.text)
         assert len(host.requests) == asleep_until
         successor.close(keep=True)  # and the successor is interrupted
-        found = open_part(base, lambda: False)
-        assert found is not None
+        found = open_part(base, identity, lambda: False)
         assert found.kept() >= had
         found.close(keep=True)
     thread.join(SOON)

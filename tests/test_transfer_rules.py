@@ -9,7 +9,7 @@ import tempfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfhub_cache.store.disk.part import begin_part, open_part
+from tfhub_cache.store.disk.part import open_part
 from tfhub_cache.transfer.spool import Identity, Spool
 
 
@@ -37,7 +37,7 @@ def test_what_arrives_in_any_order_is_read_in_order(
     identity = Identity("h", size, "v")
     with tempfile.TemporaryDirectory() as folder:
         base = os.path.join(folder, "entry")
-        spool = begin_part(base, identity, lambda: False) if on_disk else Spool(identity)
+        spool = open_part(base, identity, lambda: False) if on_disk else Spool(identity)
         read = b""
         for index, part in portions:
             start = spool.missing(index)
@@ -58,15 +58,15 @@ def test_a_part_file_has_every_segment_that_was_complete_when_its_process_died(
 ) -> None:
     size, portions = arrived
     content = random.Random(size).randbytes(size)
+    identity = Identity("h", size, "v")
     with tempfile.TemporaryDirectory() as folder:
         base = os.path.join(folder, "entry")
-        spool = begin_part(base, Identity("h", size, "v"), lambda: False)
+        spool = open_part(base, identity, lambda: False)
         for index, part in portions[: data.draw(st.integers(0, len(portions)))]:
             start = spool.missing(index)
             spool.write(index, content[start : start + part])
         complete = {index for index in range(spool.count) if spool.is_complete(index)}
-        again = open_part(base, lambda: False)
-        assert again is not None
+        again = open_part(base, identity, lambda: False)
         assert set(again.received) == complete
         missing = min(set(range(spool.count)) - complete, default=None)
         assert again.first_missing() == (size if missing is None else missing * spool.segment)

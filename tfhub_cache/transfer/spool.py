@@ -13,7 +13,7 @@ import mmap
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 _SEGMENTS = 32
@@ -29,13 +29,11 @@ class Identity:
         handle: what it is for.
         size: the archive's size in bytes.
         version: what distinguishes it from other versions, see `Download.version`.
-        checksums: of the whole archive, see `Download.checksums`.
     """
 
     handle: str
     size: int
     version: str
-    checksums: dict[str, str] = field(default_factory=dict)
 
     @property
     def segment(self) -> int:
@@ -157,11 +155,8 @@ class Spool:
 class Spools(Protocol):
     """What can keep received bytes for another attempt."""
 
-    def leftover(self) -> Spool | None:
-        """What an earlier attempt has received of an archive, to resume if it is the same."""
-
     def spool(self, identity: Identity) -> Spool | None:
-        """A place for an archive's bytes, empty. It replaces what an earlier attempt has left.
+        """A place for an archive's bytes, which has those that an earlier attempt has received.
 
         Returns:
             None if they can't be kept.

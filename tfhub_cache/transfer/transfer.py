@@ -1,14 +1,15 @@
 """Receiving an archive: what the server answers is read in order, and resumed where it breaks off.
 
 An archive that is small, or can't be resumed, is read from the answer as it comes. Any other is
-received in segments (`segments`), which may be kept for another attempt.
+received in segments (`segments`), which may be kept for another attempt. That one asks for the
+whole as well; as soon as the answer shows that it is the same archive, only what is missing is
+received.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
-import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Iterable
@@ -40,8 +41,6 @@ class Transfer:
         in_memory: whether to take no room on the disk.
         download: what the server says of the archive.
         received: the number of bytes that were read.
-        resumed: whether it resumes what an earlier attempt has received.
-        takes_room: whether what is received is kept on the cache's disk.
         failure: with what the network failed for good, if a later attempt can resume.
     """
 
@@ -54,25 +53,21 @@ class Transfer:
     in_memory: bool = False
     download: Download = field(init=False)
     received: int = field(default=0, init=False)
-    resumed: bool = field(default=False, init=False)
-    takes_room: bool = field(default=False, init=False)
     failure: DownloadError | None = field(default=None, init=False)
     _spool: Spool | None = field(default=None, init=False)
+    _found: int = field(default=0, init=False)
     _segments: Segments | None = field(default=None, init=False)
 
     def __enter__(self) -> Transfer:
         with contextlib.ExitStack() as undo:
             answer = undo.enter_context(contextlib.ExitStack())
-            leftover = None if self.in_memory else self.claim.leftover()
-            if leftover is not None:
-                undo.callback(leftover.close, keep=True)
-                self.resumed = self._open_rest(leftover, answer)
-            self._spool = leftover if self.resumed else self._open_whole(leftover, answer)
+            self.download = answer.enter_context(self.source.open(pause=self.pause))
             connect = functools.partial(Connection, self.handle, self.source, self.download)
             self._first = connect(answer)
             self._digests = _digests(self.download.checksums)
+            self._spool = self._new_spool()
             if self._spool is not None:
-                self.takes_room = self._spool.is_kept
+                self._found = self._spool.kept()
                 most = self.connections if self.download.divisible else 1
                 segments = Segments(self._spool, connect, self._first, most, self.report)
                 undo.callback(segments.end, keep=True)
@@ -91,14 +86,23 @@ class Transfer:
                 self._first.close()  # another thread may still be reading
             self._first.drop()
 
+    @property
+    def resumed(self) -> bool:
+        """Whether it resumes what an earlier attempt has received."""
+        return self._found > 0
+
+    @property
+    def takes_room(self) -> bool:
+        """Whether what is received is kept on the cache's disk."""
+        return self._spool is not None and self._spool.is_kept
+
     def read(self, size: int, /) -> bytes:
         try:
             data = self._receive(size) if self._segments is None else self._segments.read(size)
         except DownloadError as error:
-            is_resumable = None not in (self.download.version, self.download.size)
-            if is_resumable and not isinstance(error, CannotResumeError):
+            if self._is_resumable(error):
                 self.failure = error
-            kept = self._spool.kept() if self._spool is not None and self.failure else 0
+            kept = self._kept() if self.failure else 0
             error.advice = (
                 f"{kept} of {self.download.size} bytes are kept: try again to resume from there."
                 if kept
@@ -144,34 +148,27 @@ class Transfer:
                     url=url,
                 )
 
-    def _open_rest(self, leftover: Spool, answer: contextlib.ExitStack) -> bool:
-        """Asks for what is missing of a spool; False if that is of no use."""
-        identity = leftover.identity
-        # If nothing is missing, the last byte shows whether it is still the same archive.
-        first = min(leftover.first_missing(), identity.size - 1)
-        # Whatever the error, the server may only lack parts: the whole is asked for next.
-        with contextlib.suppress(DownloadError):
-            got = answer.enter_context(
-                self.source.open(first, None, identity.version, pause=self.pause)
-            )
-            if (got.first, got.version, got.size) == (first, identity.version, identity.size):
-                # An answer with a part may say less of the whole than one with all.
-                checksums = {**identity.checksums, **got.checksums}
-                self.download = dataclasses.replace(got, checksums=checksums)
-                return True
-        answer.close()
-        return False
-
-    def _open_whole(self, leftover: Spool | None, answer: contextlib.ExitStack) -> Spool | None:
-        """Asks for the whole archive, and makes a spool for it if it is to have one."""
-        self.download = answer.enter_context(self.source.open(pause=self.pause))
+    def _new_spool(self) -> Spool | None:
+        """Where segments wait, and those of an earlier attempt are; None without segments."""
         size, version = self.download.size, self.download.version
-        if leftover is not None:
-            leftover.close(keep=self.download.is_web_page)  # which may be a captive portal's
         if not size or not version or size < LEAST_DIVIDED or self.download.is_web_page:
             return None
-        identity = Identity(self.handle, size, version, dict(self.download.checksums))
+        identity = Identity(self.handle, size, version)
         return (None if self.in_memory else self.claim.spool(identity)) or Spool(identity)
+
+    def _is_resumable(self, error: DownloadError) -> bool:
+        """Whether another attempt may resume after a failure."""
+        if isinstance(error, CannotResumeError) or None in (
+            self.download.version,
+            self.download.size,
+        ):
+            return False
+        # A server may refuse the rest of what an earlier attempt has left, and send the whole.
+        return not (error.status and self.resumed and self._kept() == self._found)
+
+    def _kept(self) -> int:
+        """How many bytes would be kept for another attempt."""
+        return 0 if self._spool is None else self._spool.kept()
 
 
 def _digests(promised: Iterable[str]) -> dict[str, Any]:

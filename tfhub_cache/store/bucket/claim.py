@@ -76,11 +76,8 @@ class BucketClaim(Claim):
         begin = f"{self._key}.{self.holder.rpartition('.')[2]}"
         return sum(at.size for name, at in listed if name.startswith(begin)), None
 
-    def leftover(self) -> None:
-        return None  # an object can't be added to, and this machine's disk may be small
-
     def spool(self, identity: Identity) -> None:
-        return None
+        return None  # an object can't be added to, and this machine's disk may be small
 
     def make_folder(self, path: str) -> None:
         pass  # an object store has no empty folders

@@ -24,22 +24,22 @@ import sys
 from collections.abc import Callable
 
 from tfhub_cache import bounded_json
+from tfhub_cache.bounded_json import number, text
 from tfhub_cache.store.disk import files
 from tfhub_cache.store.disk.aside import remove
 from tfhub_cache.transfer.spool import Identity, Spool, note
 
-_FORMAT = 3
+_FORMAT = 4
+_ENDS = ".part", ".part.json"
 _LONGEST = 4 << 20
 """Bytes of a journal that are read: of an archive of a few hundred GB."""
-_LARGEST = 1 << 50
-"""Bytes of an archive that a journal may name."""
 _LINE = re.compile(rb"^\[([0-9]{1,9}), ([0-9]{1,10})\]$", re.MULTILINE)
 
 _UNUSABLE = (OSError, ValueError, TypeError, KeyError, AttributeError)
 
 
-def begin_part(base: str, identity: Identity, is_lost: Callable[[], bool]) -> Spool:
-    """Creates the part file of an entry, in place of one that may be there.
+def open_part(base: str, identity: Identity, is_lost: Callable[[], bool]) -> Spool:
+    """The part file of an entry, to resume with; a new one if there is none of the same archive.
 
     Args:
         base: the path of the entry.
@@ -47,30 +47,23 @@ def begin_part(base: str, identity: Identity, is_lost: Callable[[], bool]) -> Sp
         is_lost: whether another process has the entry's lock by now, and may resume with it.
 
     Raises:
-        OSError: if that is not possible, as when another user's is in the way.
+        OSError: if it can't be created, as when another user's is in the way.
     """
-    discard_part(base)
-    with contextlib.ExitStack() as undo:
-        undo.callback(discard_part, base)
-        file = undo.enter_context(_open(f"{base}.part", os.O_RDWR | os.O_CREAT | os.O_EXCL))
-        journal = undo.enter_context(_open(f"{base}.part.json", os.O_RDWR | os.O_CREAT | os.O_EXCL))
-        note(journal, {"format": _FORMAT, **dataclasses.asdict(identity)})
-        undo.pop_all()
-    return Spool(identity, file, journal, functools.partial(discard_part, base, is_lost))
-
-
-def open_part(base: str, is_lost: Callable[[], bool]) -> Spool | None:
-    """The part file of an entry, to resume with; None if there is none that could be used.
-
-    The arguments are those of `begin_part`.
-    """
+    found: dict[int, int] = {}
     with contextlib.ExitStack() as undo:
         try:
-            file = undo.enter_context(_open(f"{base}.part", os.O_RDWR))
-            journal = undo.enter_context(_open(f"{base}.part.json", os.O_RDWR))
-            identity, found = _read_journal(journal, os.fstat(file.fileno()).st_size)
+            file, journal = (undo.enter_context(_open(base + end, os.O_RDWR)) for end in _ENDS)
+            kept, found = _read_journal(journal, os.fstat(file.fileno()).st_size)
+            if kept != identity:
+                raise ValueError("a part file of another archive")
         except _UNUSABLE:
-            return None
+            undo.close()
+            discard_part(base)
+            undo.callback(discard_part, base)
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+            file, journal = (undo.enter_context(_open(base + end, flags)) for end in _ENDS)
+            note(journal, {"format": _FORMAT, **dataclasses.asdict(identity)})
+            found = {}
         undo.pop_all()
     return Spool(identity, file, journal, functools.partial(discard_part, base, is_lost), found)
 
@@ -93,9 +86,9 @@ def discard_part(base: str, is_lost: Callable[[], bool] = lambda: False) -> None
     """Removes an entry's part file, if there is one, and no other process owns it by now."""
     if is_lost():
         return
-    for name in f"{base}.part.json", f"{base}.part":
+    for end in reversed(_ENDS):
         with contextlib.suppress(FileNotFoundError):
-            remove(name)
+            remove(base + end)
 
 
 def _open(path: str, flags: int) -> io.FileIO:
@@ -111,13 +104,9 @@ def _read_journal(journal: io.FileIO, there: int) -> tuple[Identity, dict[int, i
     """Which archive, and the checksums of the segments that are complete in so many bytes."""
     header, _, lines = journal.read(_LONGEST).lstrip().partition(b"\n")
     data = bounded_json.parse(header)
-    names = [field.name for field in dataclasses.fields(Identity)]
-    handle, size, version, checksums = (data[name] for name in names)
-    texts = [handle, version, *checksums, *checksums.values()]
-    is_valid = type(size) is int and all(isinstance(text, str) for text in texts)
-    if data["format"] != _FORMAT or not (is_valid and 0 < size <= _LARGEST):
+    identity = Identity(text(data["handle"]), number(data["size"]), text(data["version"]))
+    if data["format"] != _FORMAT or not identity.size:
         raise ValueError("a part file of another format")
-    identity = Identity(handle, size, version, checksums)
     found: dict[int, int] = {}
     # Half a line, which a process has left that died in the midst of it, does not match.
     for index, checksum in (map(int, match.groups()) for match in _LINE.finditer(lines)):

@@ -18,7 +18,7 @@ from tfhub_cache.store.contract import Claim, Store, descriptor
 from tfhub_cache.store.disk import files, inventory
 from tfhub_cache.store.disk.aside import check_replaceable, discard, move_aside
 from tfhub_cache.store.disk.lock import Lock
-from tfhub_cache.store.disk.part import begin_part, discard_part, look_at_part, open_part
+from tfhub_cache.store.disk.part import discard_part, look_at_part, open_part
 from tfhub_cache.store.entry import RECORD_SECONDS, Condition, Entry
 from tfhub_cache.store.flaw import ABSENT, Flaw, FlawKind, flaw_without_manifest
 from tfhub_cache.transfer.spool import Identity, Spool
@@ -193,17 +193,14 @@ class _LocalClaim(Claim):
         os.mkdir(self._staging)
         return True
 
-    def leftover(self) -> Spool | None:
-        is_there = os.path.lexists(f"{self._entry}.part")
-        return open_part(self._entry, self.is_lost) if is_there else None
-
     def spool(self, identity: Identity) -> Spool | None:
         self._check_not_lost()  # if it is, the part file is another process's
-        free = shutil.disk_usage(self._root).free - self._keep_free
+        there = look_at_part(self._entry)
+        free = shutil.disk_usage(self._root).free - self._keep_free + (there[1] if there else 0)
         # What can't be removed may be another user's, or a folder; it works without.
         with contextlib.suppress(OSError):
             if free > _ROOM * identity.size:  # it must not take the model's room
-                return begin_part(self._entry, identity, self.is_lost)
+                return open_part(self._entry, identity, self.is_lost)
             discard_part(self._entry)
         return None
 
@@ -263,6 +260,8 @@ class _LocalClaim(Claim):
                 discard(finished)
             os.replace(unfinished, finished)
         os.rename(self._staging, self._entry)
+        with contextlib.suppress(OSError):
+            discard_part(self._entry)  # of an earlier version, of which nothing could be used
 
     def _take_back(self) -> None:
         """Takes back our manifest, and what was moved aside, if the entry was not published."""
