@@ -28,11 +28,15 @@ import contextlib
 import errno
 import os
 import threading
+import time
 import weakref
 
 from tfhub_cache.store.disk import files
 from tfhub_cache.store.disk.aside import discard
-from tfhub_cache.store.owner import TENSORFLOW_HUB_TIMEOUT, Owner, Silence
+from tfhub_cache.store.owner import TENSORFLOW_HUB_TIMEOUT, Owner
+
+_LONG_AGO = 3600.0
+"""Seconds after which a sign of life is not waited for."""
 
 
 class Lock:
@@ -56,7 +60,7 @@ class Lock:
         self._base = base
         self._path = f"{base}.lock"
         self._timeout = timeout
-        self._silence = Silence()
+        self._sign: tuple[object, float] = None, 0.0  # the last one, and when it was first seen
         self._descriptor = -1
         self._is_ours = False
         self._had_it = False
@@ -154,18 +158,29 @@ class Lock:
         if not content and os_lock is not None:
             if os_lock or os.name == "nt":  # Windows lets no other process read a locked file
                 return os_lock
-            return self._silence.exceeds(self._timeout, touched, touched)
+            return self._is_silent(self._timeout, touched, touched)
         holder = Owner.parse(content)
         if holder is None:
-            return self._silence.exceeds(TENSORFLOW_HUB_TIMEOUT, content, touched)
+            return self._is_silent(TENSORFLOW_HUB_TIMEOUT, content, touched)
         is_judged_by_lock = holder.is_ours and os_lock is not None
         is_gone = os_lock if is_judged_by_lock else not holder.process_exists()
         if holder.is_here and is_gone and not self._had_it:
             return True
         if holder.is_ours:
-            return self._silence.exceeds(self._timeout, (content, touched), touched)
+            return self._is_silent(self._timeout, (content, touched), touched)
         size, written = _growth(staging_folder(self._base, holder.uid))
-        return self._silence.exceeds(TENSORFLOW_HUB_TIMEOUT, (content, size), max(written, touched))
+        return self._is_silent(TENSORFLOW_HUB_TIMEOUT, (content, size), max(written, touched))
+
+    def _is_silent(self, patience: float, sign: object, time_of_sign: float) -> bool:
+        """Whether a process has given no new sign of life for so many seconds.
+
+        By our own clock, from when a sign was first seen, since the clocks of two machines differ.
+        What a file system says of the time of a sign counts only if that is long ago.
+        """
+        now = time.monotonic()
+        if sign != self._sign[0]:
+            self._sign = sign, now
+        return now - self._sign[1] > patience or time.time() - time_of_sign > _LONG_AGO + patience
 
     def _open(self, *, make: bool = True) -> bool:
         """Opens the file, or makes it, and returns whether it was made."""
