@@ -299,7 +299,9 @@ def test_a_process_that_wakes_up_in_a_download_leaves_the_part_file_to_the_one_t
     until(lambda: list(cache_dir.glob("*.tmp/variables/variables.data*")))
     base = base_of(cache_dir, handle)
     until(lambda: (found := part.look_at_part(base)) and found[1] >= 2 << 20)
-    with claim_taken_over(cache_dir, handle) as claim:
+    claim = claim_taken_over(cache_dir, handle)
+    with contextlib.ExitStack() as stack:
+        stack.callback(claim.release)
         identity, _ = part.look_at_part(base)
         successor = claim.spool(identity)
         had = successor.kept()
@@ -428,8 +430,10 @@ def test_a_process_that_wakes_up_before_it_sweeps_does_not_sweep_the_one_that_to
         return listdir(path)
 
     monkeypatch.setattr(os, "listdir", asleep)
-    with contextlib.suppress(OSError), store.contend(key_of(A), 60, 0) as claim:
+    claim = store.contend(key_of(A), 60, 0)
+    with contextlib.suppress(OSError):
         claim.attempt()
+    claim.release()
     assert others[0] is not None
     assert not others[0].is_lost()
     assert os.path.isdir(others[0]._staging)
@@ -629,11 +633,10 @@ def test_whoever_is_interrupted_when_their_folder_is_made_leaves_none(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "mkdir", interrupted)
-        with (
-            pytest.raises(KeyboardInterrupt),
-            LocalStore(str(cache_dir)).contend(key_of(A), 60, 0) as claim,
-        ):
+        claim = LocalStore(str(cache_dir)).contend(key_of(A), 60, 0)
+        with pytest.raises(KeyboardInterrupt):
             claim.attempt()
+        claim.release()
     assert os.listdir(cache_dir) == []
 
 

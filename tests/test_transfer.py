@@ -743,13 +743,12 @@ def transfer_of(
     claim = LocalStore(str(cache_dir)).contend(key_of(handle), 60.0, 0).attempt()
     assert claim is not None
     source = HttpArchive(handle, archive_url(handle), Access(timeout=20, min_rate=0, verify=True))
-    with (
-        claim,
-        Transfer(
+    with contextlib.ExitStack() as stack:
+        stack.callback(claim.release)
+        transfer = Transfer(
             handle, source, claim, connections, tell, pause=time.sleep, in_memory=in_memory
-        ) as transfer,
-    ):
-        yield transfer
+        )
+        yield stack.enter_context(transfer)
 
 
 def test_what_is_kept_in_memory_is_little_and_a_connection_that_hangs_does_not_stop_it(

@@ -92,6 +92,15 @@ class Manifest:
             raise OSError(errno.EFBIG, "The model has too many files, or too long names of files")
         return content
 
+    def descriptor(self) -> str:
+        """The text of the descriptor file, line by line as tensorflow_hub writes it."""
+        made = self.downloaded
+        handle = self.handle.replace("\r", "\\r").replace("\n", "\\n")
+        return (
+            f"Module: {handle}\nDownload Time: {made.time}\n"
+            f"Downloader Hostname: {made.host} (PID:{made.pid})"
+        )
+
     @classmethod
     def from_json(cls, content: str | bytes) -> Manifest:
         """Reads a manifest.

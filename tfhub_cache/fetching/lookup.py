@@ -242,8 +242,8 @@ def _make_or_wait(
     from tfhub_cache.fetching.download import download  # only if there is no entry
 
     shown = redact(handle)
-    with claim:
-        attempt = 0
+    attempt = 0
+    try:
         while True:
             attempt += 1
             _wait(claim, handle, is_there)
@@ -256,10 +256,12 @@ def _make_or_wait(
                 logging.info("Downloaded TF-Hub Module '%s'.", shown)
                 return True
             except OSError:
-                if not _is_lost(claim):
+                if not claim.is_lost():
                     raise
             claim.release()
             _pause_after_loss(handle, attempt)
+    finally:
+        claim.release()
 
 
 def _wait(claim: Claim, handle: str, is_there: Callable[[], bool]) -> None:
@@ -286,14 +288,6 @@ def _wait(claim: Claim, handle: str, is_there: Callable[[], bool]) -> None:
             interruption.check()
             if is_there():
                 return
-
-
-def _is_lost(claim: Claim) -> bool:
-    """Whether a claim was taken over, as far as that can be found out."""
-    try:
-        return claim.is_lost()
-    except OSError:
-        return False
 
 
 def _pause_after_loss(handle: str, attempt: int) -> None:

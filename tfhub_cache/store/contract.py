@@ -18,7 +18,6 @@ The time of an entry's folder is that of its last use; in a bucket that of `<key
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 from typing import BinaryIO, Protocol
@@ -28,7 +27,7 @@ from tfhub_cache.store.entry import Condition, Entry, describe
 from tfhub_cache.store.flaw import ABSENT, Flaw
 from tfhub_cache.transfer.spool import Spools
 
-__all__ = ["Claim", "Staging", "Store", "descriptor"]
+__all__ = ["Claim", "Staging", "Store"]
 
 MOMENT = 2.0
 """Seconds within which an entry that is being replaced is there again."""
@@ -62,8 +61,7 @@ class Staging(Protocol):
 class Claim(Staging, Spools, Protocol):
     """The right to make one entry, and the folder in which it is made. See `Store.contend`.
 
-    A context manager: leaving it gives up the claim, if it was got, and removes what was not
-    published. Only `attempt`, `progress` and `release` may be called without having it.
+    Only `attempt`, `progress` and `release` may be called without having it. `release` must follow.
     """
 
     poll_seconds: float
@@ -111,17 +109,16 @@ class Claim(Staging, Spools, Protocol):
         """
 
     def is_lost(self) -> bool:
-        """Whether another process has taken the claim over, as it saw no sign of life of ours."""
+        """Whether another process has taken the claim over, as it saw no sign of life of ours.
+
+        Where that can't be found out, it has not.
+        """
 
     def release(self) -> None:
-        """Gives up the claim and removes what was not published. Without it, it does nothing."""
+        """Gives up the claim, if it was got, and removes what was not published.
 
-    def __enter__(self) -> Claim:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):  # the next process that wants the entry says so
-            self.release()
+        It never fails: what can't be removed is in the way of the next process, which says so.
+        """
 
 
 class Store(Protocol):
@@ -255,13 +252,3 @@ class Store(Protocol):
 
     def free_space(self) -> int | None:
         """How many bytes are free where the cache is; None where that has no limit."""
-
-
-def descriptor(manifest: Manifest) -> str:
-    """The text of the descriptor file, line by line as tensorflow_hub writes it."""
-    made = manifest.downloaded
-    handle = manifest.handle.replace("\r", "\\r").replace("\n", "\\n")
-    return (
-        f"Module: {handle}\nDownload Time: {made.time}\n"
-        f"Downloader Hostname: {made.host} (PID:{made.pid})"
-    )

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from absl import logging
 
 from tfhub_cache.manifest import MOST_BYTES, Manifest, UnknownFormat
-from tfhub_cache.store.contract import Claim, Store, descriptor
+from tfhub_cache.store.contract import Claim, Store
 from tfhub_cache.store.disk import files, inventory
 from tfhub_cache.store.disk.aside import check_replaceable, discard, move_aside
 from tfhub_cache.store.disk.lock import Lock
@@ -232,12 +232,14 @@ class _LocalClaim(Claim):
         os.mkdir(self._staging)
 
     def is_lost(self) -> bool:
-        return not self._lock.is_held()
+        with contextlib.suppress(OSError):
+            return not self._lock.is_held()
+        return False
 
     def publish(self, manifest: Manifest) -> None:
         # First everything that can fail for want of space, then the renames.
         beside = {
-            self._write(".descriptor.tmp", descriptor(manifest)): f"{self._entry}.descriptor.txt",
+            self._write(".descriptor.tmp", manifest.descriptor()): f"{self._entry}.descriptor.txt",
             self._write(".manifest.tmp", manifest.to_json()): f"{self._entry}.manifest.json",
         }
         self._check_not_lost()
@@ -278,7 +280,10 @@ class _LocalClaim(Claim):
                 os.rename(self._beside(".old.tmp"), self._entry)
 
     def release(self) -> None:
-        with contextlib.ExitStack() as last_to_first:  # to the end, whatever interrupts one step
+        with (
+            contextlib.suppress(OSError),  # the next process that wants the entry says so
+            contextlib.ExitStack() as last_to_first,  # to the end, whatever interrupts one step
+        ):
             last_to_first.callback(self._lock.release)
             for path in map(self._beside, _SUFFIXES):
                 if os.path.lexists(path):
