@@ -21,7 +21,7 @@ from tfhub_cache.fetching import interruption
 from tfhub_cache.fetching.progress import Progress
 from tfhub_cache.manifest import Manifest, Origin
 from tfhub_cache.pins import Locked, Pin
-from tfhub_cache.source.contract import Download, Source
+from tfhub_cache.source.contract import Source
 from tfhub_cache.source.mirrors import first_that_serves
 from tfhub_cache.store.contract import Claim
 from tfhub_cache.transfer.transfer import Transfer
@@ -108,7 +108,20 @@ def _receive(
     try:
         files = unpack(transfer, claim, limits, download.size)
     except ArchiveError as error:
-        raise _no_module(handle, download, error) from error
+        advice = "The download may be damaged or the handle may not name a model; try again."
+        if download.is_web_page:
+            advice = (
+                "The server sent a web page: open the handle in a browser; the model may need a "
+                "login, or the handle may lack its version."
+            )
+        raise ArchiveError(
+            f"{download.url} does not appear to be a valid module. Resolving {redact(handle)} "
+            f"failed",
+            cause=str(error),
+            advice=advice,
+            handle=redact(handle),
+            url=download.url,
+        ) from error
     except SizeExceeded as error:
         assert locked is not None
         raise locked.refusal(handle, download.url, "more") from error
@@ -132,19 +145,3 @@ def _receive(
     if locked is not None and (found := Pin.of(manifest)) != locked.pin:
         raise locked.refusal(handle, download.url, str(found))
     return manifest
-
-
-def _no_module(handle: str, download: Download, error: ArchiveError) -> ArchiveError:
-    if download.is_web_page:
-        advice = (
-            "The server sent a web page: open the handle in a browser; the model may need a "
-            "login, or the handle may lack its version"
-        )
-    else:
-        advice = "The download may be damaged or the handle may not name a model; try again"
-    return ArchiveError(
-        f"{download.url} does not appear to be a valid module. Resolving {redact(handle)} "
-        f"failed: {error}. {advice}.",
-        handle=redact(handle),
-        url=download.url,
-    )

@@ -36,9 +36,8 @@ class Interruption:
                 stream.close()
 
 
-_current: contextvars.ContextVar[Interruption | None] = contextvars.ContextVar(
-    "interruption", default=None
-)
+_never = Interruption()
+_current = contextvars.ContextVar("interruption", default=_never)
 
 
 def run(interruption: Interruption, function: Callable[[], None]) -> None:
@@ -52,16 +51,15 @@ def run(interruption: Interruption, function: Callable[[], None]) -> None:
 
 def check() -> None:
     """Raises `KeyboardInterrupt` if the current thread is to stop."""
-    interruption = _current.get()
-    if interruption is not None and interruption.happened:
+    if _current.get().happened:
         raise KeyboardInterrupt
 
 
 def pause(seconds: float) -> None:
     """Lets time pass, and raises `KeyboardInterrupt` as soon as the current thread is to stop."""
     interruption = _current.get()
-    if interruption is None:
-        time.sleep(seconds)
+    if interruption is _never:
+        time.sleep(seconds)  # which Ctrl-C ends at once, on Windows too
     else:
         interruption.event.wait(seconds)
         check()
@@ -70,8 +68,7 @@ def pause(seconds: float) -> None:
 @contextlib.contextmanager
 def closes(stream: ByteStream) -> Iterator[None]:
     """Closes a stream as soon as the current thread is to stop; `check` says whether it is."""
-    interruption = _current.get()
-    streams = set() if interruption is None else interruption.streams
+    streams = _current.get().streams
     streams.add(stream)
     try:
         check()  # it may have happened before the stream was added

@@ -284,8 +284,7 @@ def _wait(claim: Claim, handle: str, is_there: Callable[[], bool]) -> None:
             if progress.is_due():
                 with contextlib.suppress(OSError):  # it is only for people
                     progress(*claim.progress())
-            time.sleep(claim.poll_seconds)
-            interruption.check()
+            interruption.pause(claim.poll_seconds)
             if is_there():
                 return
 
