@@ -13,7 +13,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def read_signatures(file: BinaryIO) -> list[Signature]:
         OSError: if it can't be read.
     """
     reader = _Reader(file)
-    graphs = reader.message((0, file.seek(0, os.SEEK_END))).spans[_GRAPHS]
+    graphs = reader.message((0, file.seek(0, os.SEEK_END)))[1][_GRAPHS]
     if not graphs:
         raise DamagedModel("it holds no graph")
     found = [signature for graph in graphs for signature in _signatures(reader, graph)]
@@ -109,22 +109,15 @@ _Span = tuple[int, int]
 """Where the content of a field begins and ends in the file."""
 
 
-class _Message(NamedTuple):
-    """The fields of a message, by number: the last value of each number, the places of others."""
-
-    numbers: dict[int, int]
-    spans: defaultdict[int, list[_Span]]
-
-
 def _signatures(reader: _Reader, span: _Span) -> Iterator[Signature]:
-    graph = reader.message(span).spans
-    infos = [reader.message(info).spans for info in graph[_GRAPH_INFO]]
+    _, graph = reader.message(span)
+    infos = [reader.message(info)[1] for info in graph[_GRAPH_INFO]]
     tags = tuple(sorted(reader.text(tag) for info in infos for tag in info[_INFO_TAGS]))
     for entry in graph[_GRAPH_SIGNATURES]:
         name, value = reader.entry(entry)
         if not name.startswith(_INTERNAL):
             reader.count_names(sum(len(tag) + 1 for tag in tags))  # each signature has them
-            signature = reader.message(value).spans
+            _, signature = reader.message(value)
             inputs = _tensors(reader, signature[_SIGNATURE_INPUTS])
             yield Signature(name, inputs, _tensors(reader, signature[_SIGNATURE_OUTPUTS]), tags)
 
@@ -132,19 +125,18 @@ def _signatures(reader: _Reader, span: _Span) -> Iterator[Signature]:
 def _tensors(reader: _Reader, entries: list[_Span]) -> tuple[Tensor, ...]:
     found = []
     for name, value in map(reader.entry, entries):
-        info = reader.message(value)
-        dtype = info.numbers.get(_TENSOR_DTYPE, 0)
-        shapes = info.spans[_TENSOR_SHAPE]
+        numbers, spans = reader.message(value)
+        dtype, shapes = numbers.get(_TENSOR_DTYPE, 0), spans[_TENSOR_SHAPE]
         shape = _shape(reader, shapes[-1]) if shapes else None
         found.append(Tensor(name, _DTYPES.get(dtype, f"dtype {dtype}"), shape))
     return tuple(sorted(found, key=lambda tensor: tensor.name))
 
 
 def _shape(reader: _Reader, span: _Span) -> tuple[int, ...] | None:
-    shape = reader.message(span)
-    if shape.numbers.get(_SHAPE_UNKNOWN_RANK):
+    numbers, spans = reader.message(span)
+    if numbers.get(_SHAPE_UNKNOWN_RANK):
         return None
-    dimensions = [reader.message(place).numbers for place in shape.spans[_SHAPE_DIMENSIONS]]
+    dimensions = [reader.message(place)[0] for place in spans[_SHAPE_DIMENSIONS]]
     sizes = [dimension.get(_DIMENSION_SIZE, 0) for dimension in dimensions]
     return tuple(size - (1 << 64) if size >> 63 else size for size in sizes)
 
@@ -157,10 +149,11 @@ class _Reader:
         self._fields = 0
         self._names = 0
 
-    def message(self, span: _Span) -> _Message:
-        """The fields of a message."""
+    def message(self, span: _Span) -> tuple[dict[int, int], defaultdict[int, list[_Span]]]:
+        """The fields of a message: the last value of each number, and the places of others."""
         place, end = span
-        found = _Message({}, defaultdict(list))
+        numbers: dict[int, int] = {}
+        spans: defaultdict[int, list[_Span]] = defaultdict(list)
         while place < end:
             self._fields += 1
             if self._fields > _MOST_FIELDS:
@@ -171,17 +164,17 @@ class _Reader:
                 raise DamagedModel(f"it has a field {number} of the unknown kind {kind}")
             value, place = (_LENGTHS[kind], place) if kind in _LENGTHS else self._varint(place, end)
             if kind == 0:
-                found.numbers[number] = value
+                numbers[number] = value
             elif place + value <= end:
-                found.spans[number].append((place, place + value))
+                spans[number].append((place, place + value))
                 place += value
             else:
                 raise DamagedModel("it ends too early")
-        return found
+        return numbers, spans
 
     def entry(self, span: _Span) -> tuple[str, _Span]:
         """The key and the value of an entry of a map."""
-        spans = self.message(span).spans
+        _, spans = self.message(span)
         keys, values = spans[_MAP_KEY], spans[_MAP_VALUE]
         return self.text(keys[-1]) if keys else "", values[-1] if values else (0, 0)
 

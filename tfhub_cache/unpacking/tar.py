@@ -116,7 +116,7 @@ def _given(kind: bytes, content: bytes) -> dict[str, str]:
     given = {}
     for keyword, value in _pax_records(content) if kind in _PAX else ():
         if keyword == b"path":
-            given["path"] = _text(value)
+            given["path"] = value.decode("utf-8", "surrogateescape")
         elif keyword == b"size":
             if not _PAX_SIZE.fullmatch(value):
                 raise ArchiveError(
@@ -140,11 +140,3 @@ def _pax_records(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         if end > length or not keyword or not equals or not value.endswith(b"\n"):
             raise ArchiveError("a pax header in it is damaged")
         yield keyword, value[:-1]
-
-
-def _text(value: bytes) -> str:
-    # UTF-8, except where a name was not and tar left it as it was.
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode(tarfile.ENCODING, "surrogateescape")
