@@ -142,7 +142,7 @@ def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Lets the pauses between attempts pass at once; how long they would have been."""
-    from tfhub_cache.retrying import NETWORK
+    from tfhub_cache.retrying import pause_after
     from tfhub_cache.transfer import connection
 
     sleep, asked = time.sleep, []
@@ -156,7 +156,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     monkeypatch.setattr(time, "sleep", pass_at_once)
     # A connection waits for an event, which comes if the download ends.
-    monkeypatch.setattr(connection, "NETWORK", NETWORK._replace(first_pause=0.0))
+    at_once = lambda failures: 0.0 if pause_after(failures) else None  # noqa: E731
+    monkeypatch.setattr(connection, "pause_after", at_once)
     return asked
 
 

@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import random
-from typing import NamedTuple
+
+_FIRST_PAUSE = 0.25
 
 
-class Policy(NamedTuple):
-    """How often something is attempted, and how long the pauses in between are.
+def pause_after(attempt: int, attempts: int = 5) -> float | None:
+    """How many seconds to wait before something that failed is attempted again.
 
-    Attributes:
+    It is random between a half and the whole of 0.25 seconds, and twice as many after each further
+    attempt, so that those who failed together do not try again together.
+
+    Args:
+        attempt: the attempt that failed, counted from 1.
         attempts: how many there are at most.
-        first_pause: seconds after the first attempt; twice as many after each further one.
-        longest_pause: seconds that no pause exceeds.
+
+    Returns:
+        The seconds; None after the last attempt.
     """
-
-    attempts: int
-    first_pause: float
-    longest_pause: float
-
-    def pause_after(self, attempt: int) -> float | None:
-        """How many seconds to wait after an attempt, counted from 1; None after the last one.
-
-        It is random between a half and the whole, so that those who failed together do not try
-        again together.
-        """
-        if attempt >= self.attempts:
-            return None
-        longest = min(self.first_pause * 2 ** (attempt - 1), self.longest_pause)
-        return random.uniform(longest / 2, longest)  # noqa: S311 - no secret
-
-
-NETWORK = Policy(attempts=5, first_pause=0.25, longest_pause=2.0)
-"""For a request that failed, and a download that broke off."""
+    if attempt >= attempts:
+        return None
+    longest = _FIRST_PAUSE * 2 ** (attempt - 1)
+    return random.uniform(longest / 2, longest)  # noqa: S311 - no secret

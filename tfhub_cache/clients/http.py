@@ -27,7 +27,7 @@ from tfhub_cache.clients.access import Access
 from tfhub_cache.clients.http_errors import diagnosis, failure, is_passing, reason, refusal
 from tfhub_cache.clients.session import CONNECT_TIMEOUT, OURS, shared_session
 from tfhub_cache.errors import DownloadError
-from tfhub_cache.retrying import NETWORK
+from tfhub_cache.retrying import pause_after
 from tfhub_cache.urls import Origin, encode, origin, redact, request_target
 
 MAX_REDIRECTS = 20
@@ -36,7 +36,7 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 _BUSY = frozenset({429, *range(500, 600)} - {501, 505, 511})
 """Statuses of trouble that passes."""
-_SILENT = NETWORK._replace(attempts=3)
+_SILENT_ATTEMPTS = 3
 """For servers that did not answer, which takes a timeout each time."""
 _TIMEOUTS = 5
 """For how many timeouts an answer is watched before it is judged as too slow."""
@@ -220,12 +220,12 @@ def _send(
             # requests' errors are OSErrors; so is a CA bundle that is not there.
             broken = failure(handle, url, diagnosis(error))
             silences += 1
-            seconds = _SILENT.pause_after(silences) if is_passing(error) else None
+            seconds = pause_after(silences, _SILENT_ATTEMPTS) if is_passing(error) else None
             if seconds is None or pause is None:
                 break
         else:
             answer = Answer(handle, url, response)
-            seconds = NETWORK.pause_after(attempt) if answer.status in _BUSY else None
+            seconds = pause_after(attempt) if answer.status in _BUSY else None
             if seconds is None or pause is None:
                 return answer
             response.close()

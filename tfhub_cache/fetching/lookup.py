@@ -24,7 +24,7 @@ from tfhub_cache.fetching import interruption
 from tfhub_cache.fetching.progress import Progress
 from tfhub_cache.manifest import File, digest_of
 from tfhub_cache.pins import Locked, Pin
-from tfhub_cache.retrying import Policy
+from tfhub_cache.retrying import pause_after
 from tfhub_cache.source.contract import Source
 from tfhub_cache.store.contract import Claim, Store
 from tfhub_cache.store.flaw import ABSENT, Flaw, FlawKind
@@ -33,8 +33,6 @@ from tfhub_cache.urls import as_meant, key_of, printable, redact
 
 _CHUNK = 1 << 20
 _LONG_WAIT = 10.0
-_TAKEN_OVER = Policy(attempts=5, first_pause=0.25, longest_pause=4.0)
-"""How often an entry is made, if others take that over each time."""
 
 
 _spared: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar(
@@ -296,7 +294,7 @@ def _pause_after_loss(handle: str, attempt: int) -> None:
         OSError: if that has happened too often.
     """
     logging.warning("Another process took over the download of '%s'.", redact(handle))
-    pause = _TAKEN_OVER.pause_after(attempt)
+    pause = pause_after(attempt)
     if pause is None:
         raise OSError(
             errno.ESTALE,

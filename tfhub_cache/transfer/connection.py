@@ -7,7 +7,7 @@ import threading
 import time
 
 from tfhub_cache.errors import DownloadError
-from tfhub_cache.retrying import NETWORK
+from tfhub_cache.retrying import pause_after
 from tfhub_cache.source.contract import ByteStream, Download, Source
 from tfhub_cache.urls import redact
 
@@ -123,7 +123,7 @@ class Connection:
         self._since_failure = 0
         # One that has waited for long is repeated half as often.
         self._failures += 2 if time.monotonic() - self._last_byte > _LONG_SILENCE else 1
-        seconds = NETWORK.pause_after(self._failures)
+        seconds = pause_after(self._failures)
         is_resumable = self._download.version is not None and self._download.size is not None
         # A refusal is final: of one that is alone it has been repeated, and others do without.
         is_refused = isinstance(error, CannotResumeError) or (error.status or 0) >= _ERROR
