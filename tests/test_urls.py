@@ -8,7 +8,7 @@ import urllib3
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tfhub_cache.urls import append_query, encode, flaw_of, origin, redact
+from tfhub_cache.urls import append_query, encode, origin, redact
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,8 @@ def test_the_same_host_is_known_by_scheme_name_and_port() -> None:
     ],
 )
 def test_a_url_that_two_programs_could_read_differently_is_refused(url: str, flaw: str) -> None:
-    assert flaw in str(flaw_of(url))
+    with pytest.raises(ValueError, match=flaw):
+        origin(url)
 
 
 _ODD = st.sampled_from(
@@ -101,9 +102,10 @@ def test_where_a_url_leads_to_is_read_as_by_everything_that_connects(
     scheme: str, authority: str, path: str
 ) -> None:
     url = scheme + authority + path
-    if flaw_of(url) is not None:
+    try:
+        where = origin(url)
+    except ValueError:
         return
-    where = origin(url)
     asked = requests.Request("GET", encode(url)).prepare().url
     assert asked is not None
     for text in url, encode(url), asked:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
-from tfhub_cache.urls import flaw_of
+from tfhub_cache.urls import origin
 
 DIRECT = "direct"
 """In a list of mirrors: the host that the handle names."""
@@ -128,11 +128,13 @@ def parse_mirrors(text: str) -> tuple[str, ...]:
     """
     mirrors: dict[str, None] = {}
     for number, part in enumerate(map(str.strip, text.split(",")), 1):
-        flaw = None if part in ("", DIRECT) else flaw_of(part)
-        if "?" in part or "#" in part:
-            flaw = "a mirror has a path at most, and no query"
-        if flaw:
-            raise ValueError(f"part {number} is neither a URL nor {DIRECT!r}: {flaw}")
+        try:
+            if part not in ("", DIRECT):
+                origin(part)
+            if "?" in part or "#" in part:
+                raise ValueError("a mirror has a path at most, and no query")
+        except ValueError as error:
+            raise ValueError(f"part {number} is neither a URL nor {DIRECT!r}: {error}") from None
         if part:
             mirrors[part.rstrip("/")] = None
     if not mirrors:

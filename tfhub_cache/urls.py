@@ -75,15 +75,6 @@ def origin(url: str) -> Origin:
     return Origin(parts.scheme, host, parts.port or _DEFAULT_PORTS[parts.scheme])
 
 
-def flaw_of(url: str) -> str | None:
-    """Why an http(s) URL can't be asked, in words that quote nothing of it; None if it can."""
-    try:
-        origin(url)
-    except ValueError as error:
-        return str(error)
-    return None
-
-
 def append_query(url: str, name: str, value: str) -> str:
     """`url` with a parameter after those it has; a fragment, which servers never see, goes."""
     url = url.partition("#")[0]
