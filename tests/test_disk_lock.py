@@ -89,16 +89,13 @@ def test_somebody_alive_is_waited_for_and_named(entry: str, holder) -> None:
     assert contender.holder.startswith(f"{HERE}.{holder.pid}.")
 
 
-def test_a_killed_holder_on_this_machine_is_dead_at_once_and_its_folder_goes(
-    entry: str, holder
-) -> None:
+def test_a_killed_holder_on_this_machine_is_dead_at_once(entry: str, holder) -> None:
     holder.kill()
     holder.wait()
     assert lock_file(entry).exists()
     held = Lock(entry, 60).attempt()
     assert held is not None
     assert held.owner.pid == os.getpid()
-    assert [path.name for path in Path(entry).parent.iterdir()] == [lock_file(entry).name]
 
 
 def test_a_holder_elsewhere_is_dead_after_a_time_without_heartbeat(entry: str) -> None:
@@ -135,9 +132,7 @@ def test_a_lock_that_no_process_has_touched_for_hours_is_orphaned_at_once(entry:
 
 def test_a_tensorflow_hub_process_that_is_gone_is_dead_at_once(entry: str) -> None:
     lock_file(entry).write_text(f"{HERE}.{dead_pid()}.{'0' * 32}")
-    Path(f"{entry}.{'0' * 32}.tmp").mkdir()
     assert Lock(entry, 60).attempt() is not None
-    assert not Path(f"{entry}.{'0' * 32}.tmp").exists()
 
 
 def test_a_tensorflow_hub_process_that_lives_is_left_ten_minutes_to_grow_its_folder(

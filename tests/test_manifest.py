@@ -74,7 +74,6 @@ def test_bytes_in_place_of_a_manifest_are_refused(text: bytes) -> None:
         ('"archive_size": 123', '"archive_size": "123"'),
         ('"variables/x"', '"saved_model.pb"'),
         ('"variables/x"', r'"variables/\ud800"'),
-        ('"variables/x"', '"' + "x" * 70_000 + '"'),
         ('"pid": 4711', '"pid": 1e999'),
         ('"ETag"', "[" * 100_000),
         ("1" * 64, "x" * 64),

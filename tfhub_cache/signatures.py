@@ -100,7 +100,6 @@ _FIRST_DTYPES = """
     resource variant uint32 uint64 float8_e5m2 float8_e4m3fn
 """
 _DTYPES = dict(enumerate(_FIRST_DTYPES.split(), start=1)) | {29: "int4", 30: "uint4"}
-_LONGEST_TEXT = 64 << 10
 # Real models have some hundred fields on the way to their signatures, as a graph counts as one.
 _MOST_FIELDS = 200_000
 _MOST_NAMES = 4 << 20
@@ -181,8 +180,6 @@ class _Reader:
     def text(self, span: _Span) -> str:
         """The text in a field."""
         begin, end = span
-        if end - begin > _LONGEST_TEXT:
-            raise DamagedModel(f"it has a name of {end - begin} bytes")
         self.count_names(end - begin)
         self._file.seek(begin)
         return self._file.read(end - begin).decode("utf-8", "replace")

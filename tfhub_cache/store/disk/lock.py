@@ -32,7 +32,6 @@ import time
 import weakref
 
 from tfhub_cache.store.disk import files
-from tfhub_cache.store.disk.aside import discard
 from tfhub_cache.store.owner import TENSORFLOW_HUB_TIMEOUT, Owner
 
 _LONG_AGO = 3600.0
@@ -91,10 +90,7 @@ class Lock:
                 self.holder = self._read()
                 if not self._is_orphaned(self.holder, os_lock):
                     return None
-                self._remove()
-                holder = Owner.parse(self.holder)
-                if holder is not None:
-                    discard(staging_folder(self._base, holder.uid))
+                self._remove()  # its folder goes with what else was left over
             except BaseException:
                 self.release()  # no process must wait for one that was interrupted
                 if is_made:
