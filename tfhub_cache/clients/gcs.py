@@ -121,38 +121,34 @@ def write_if(
     )
 
 
-def remove_if(file_system: fsspec.AbstractFileSystem, path: str, generation: int) -> None:
-    """Removes an object if its generation is the given one.
-
-    Raises:
-        FileExistsError: if it is another one.
-        FileNotFoundError: if there is no such object.
-    """
-    bucket, key, _ = file_system.split_path(path)
-    file_system.call("DELETE", "b/{}/o/{}", bucket, key, ifGenerationMatch=str(generation))
-
-
 @contextlib.contextmanager
-def errors_explained(path: str) -> Iterator[None]:
-    """Turns what gcsfs raises about `path` into a `DownloadError` that says what to do."""
-    if not path.removeprefix("gs://").partition("/")[0]:
-        raise DownloadError(
-            f"{path} does not exist: after gs:// the name of a bucket is missing. If it is put "
-            "together from variables, one of them is empty.",
-            handle=path,
-        )
+def errors_explained(
+    path: str, kind: type[CacheError | DownloadError] = DownloadError
+) -> Iterator[None]:
+    """Turns what a file system raises about `path` into an error that says what to do.
+
+    Args:
+        path: what is read, or the cache that is used.
+        kind: `CacheError` for a cache.
+    """
+    if f"{path}/".startswith("gs:///"):
+        cause = "after gs:// the name of a bucket is missing"
+        advice = "If it is put together from variables, one of them is empty."
+        raise kind(f"{path} does not exist", cause=cause, advice=advice, handle=path)
     try:
         yield
-    except ResolveError:
+    except (ResolveError, FileExistsError):
         raise
-    except FileNotFoundError:
-        raise DownloadError(f"{path} does not exist.", handle=path, url=path, status=404) from None
-    except Exception as error:  # gcsfs has errors of many kinds: HTTP, aiohttp, google.auth
-        status = error.status if isinstance(error, StorageError) else None
+    except Exception as error:  # of many kinds: HTTP, aiohttp, google.auth, botocore, azure
+        shown, status = redact(path), error.status if isinstance(error, StorageError) else None
+        if isinstance(error, FileNotFoundError) and kind is DownloadError:
+            raise kind(f"{path} does not exist.", handle=path, url=path, status=404) from None
         what = f"{path} does not exist" if status == 404 else f"Could not read {path}"
-        raise DownloadError(
-            f"{what}: {reason(error)}. {remedy(path, error)}", handle=path, url=path, status=status
-        ) from error
+        handle: str | None = path
+        if kind is CacheError:
+            what, handle = f"Could not use the cache {shown}", None
+        why = {"cause": reason(error), "advice": _advice(shown, error)}
+        raise kind(what, **why, handle=handle, url=handle, status=status) from error
 
 
 def reason(error: BaseException) -> str:
@@ -164,7 +160,7 @@ def reason(error: BaseException) -> str:
     return " ".join(text.split()).rstrip(".") or type(error).__name__
 
 
-def remedy(path: str, error: BaseException | None = None) -> str:
+def _advice(path: str, error: BaseException) -> str:
     """What to do when a bucket can't be used, because of an error."""
     if isinstance(error, StorageError) and error.advice:
         return error.advice

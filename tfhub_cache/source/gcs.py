@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from fsspec.spec import AbstractBufferedFile
 
 from tfhub_cache.clients import gcs
 from tfhub_cache.source.contract import Download, Source
-
-if TYPE_CHECKING:
-    import fsspec
 
 _BLOCK = 4 << 20
 
@@ -43,8 +42,9 @@ class GcsArchive(Source):
         current = str(info.get("generation") or "") or None
         if first and current != version:
             first, stop = 0, None
-        stream = _Object(file_system, self._handle, first, size if stop is None else stop)
-        try:
+        end = size if stop is None else stop
+        with _Object(file_system, self._handle, block_size=_BLOCK, size=end) as stream:
+            stream.seek(first)
             yield Download(
                 stream=stream,
                 url=self._handle,
@@ -55,8 +55,6 @@ class GcsArchive(Source):
                 version=current,
                 divisible=True,
             )
-        finally:
-            stream.close()
 
 
 def _checksums(info: Mapping[str, Any]) -> dict[str, str]:
@@ -65,29 +63,9 @@ def _checksums(info: Mapping[str, Any]) -> dict[str, str]:
     return {name: info[key] for name, key in names.items() if info.get(key)}
 
 
-class _Object:
-    """An object's bytes, a block at a time, with gcsfs's errors turned into ours."""
+class _Object(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no types
+    """An object's bytes, read ahead a block at a time, with gcsfs's errors turned into ours."""
 
-    def __init__(
-        self, file_system: fsspec.AbstractFileSystem, handle: str, first: int, stop: int
-    ) -> None:
-        self._file_system = file_system
-        self._handle = handle
-        self._position = first
-        self._stop = stop
-        self._block = memoryview(b"")
-
-    def read(self, size: int, /) -> bytes:
-        if not self._block:
-            end = min(self._position + _BLOCK, self._stop)
-            if self._position >= end:
-                return b""
-            with gcs.errors_explained(self._handle):
-                block = self._file_system.cat_file(self._handle, start=self._position, end=end)
-            self._position += len(block)
-            self._block = memoryview(block)
-        data, self._block = self._block[:size], self._block[size:]
-        return bytes(data)
-
-    def close(self) -> None:
-        self._stop = 0
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        with gcs.errors_explained(f"gs://{self.path}"):
+            return bytes(self.fs.cat_file(self.path, start=start, end=end))

@@ -15,9 +15,8 @@ from typing import BinaryIO
 
 from tfhub_cache import settings
 from tfhub_cache.manifest import Manifest
-from tfhub_cache.store.bucket.look import Look, held, look_at, patience, with_folder
-from tfhub_cache.store.bucket.looks import Looks
-from tfhub_cache.store.bucket.objects import Listed, errors_explained, open_objects
+from tfhub_cache.store.bucket.look import Look, Looks, held, look_at, with_folder
+from tfhub_cache.store.bucket.objects import Listed, open_objects
 from tfhub_cache.store.bucket.uploads import Uploads
 from tfhub_cache.store.contract import Claim
 from tfhub_cache.store.flaw import ABSENT
@@ -26,7 +25,8 @@ from tfhub_cache.transfer.spool import Identity
 
 _PATIENCE = 3600.0
 """Seconds after which a process no longer waits for others."""
-_COMMITS = 5
+_FRESH = 0.02
+"""Seconds: who has looked longer ago may have missed a whole download of another process."""
 _HEARTBEAT = 5.0
 
 
@@ -34,7 +34,6 @@ class BucketClaim(Claim):
     """A lock object, and the folder of one attempt."""
 
     poll_seconds = 1.0
-    holder = ""
 
     def __init__(self, looks: Looks, key: str, lock_timeout: float, replace: bool) -> None:
         self._looks = looks
@@ -46,30 +45,30 @@ class BucketClaim(Claim):
         self._objects = open_objects(looks.root)
         self._uploads = Uploads(self._objects)
         self._waiting_since = time.monotonic()
-        self._seen: tuple[Listed | None, float] = None, 0.0
         self._is_published = False
         self._released = threading.Event()
         self._heartbeat = threading.Thread(target=self._beat, daemon=True)
 
     def attempt(self) -> Claim | None:
-        self._look = look = self._looks.now(self._key)
-        there = look.listed.get(f"{self._key}.lock")
-        with errors_explained(self._objects.root):
-            if there is not None and not self._is_void(look, there):
-                return None
-            # By the time of the listing: what is filled, or read, while this downloads stays.
-            holder = look.holder(self._lock_timeout)
-            self._garbage = look.garbage(settings.BUCKET_GRACE.value(), holder)
-            try:
-                if look.flaw == ABSENT:
-                    # Under our lock, what tensorflow_hub has half moved would look like a model.
-                    self._objects.remove(f"{look.folder}/{path}" for path in look.files)
-                return self if self._take_lock(there) else None
-            except BaseException:
+        self._look = look = self._looks.now(self._key, _FRESH)
+        self.holder = look.lock or ""
+        holder = look.holder(self._lock_timeout)
+        if holder and time.monotonic() - self._waiting_since <= _PATIENCE:
+            return None
+        # By the time of the listing: what is filled, or read, while this downloads stays.
+        self._garbage = look.garbage(settings.BUCKET_GRACE.value(), holder)
+        if look.flaw == ABSENT:
+            # Under our lock, what tensorflow_hub has half moved would look like a model.
+            self._objects.remove(f"{look.folder}/{path}" for path in look.files)
+        held.add(self._owner.uid)
+        is_taken = False
+        try:
+            is_taken = self._take_lock(look.listed.get(f"{self._key}.lock"))
+        finally:
+            if not is_taken:
                 held.discard(self._owner.uid)
-                raise
-            finally:
-                self._looks.remember(self._key)  # another may have finished before we had the lock
+                self._looks.remember(self._key)
+        return self if is_taken else None
 
     def progress(self) -> tuple[int, int | None]:
         listed = self._looks.now(self._key).listed.items()
@@ -83,38 +82,33 @@ class BucketClaim(Claim):
         pass  # an object store has no empty folders
 
     def create_file(self, path: str, size: int, *, replace: bool) -> BinaryIO:
-        with errors_explained(self._objects.root):
-            if replace:
-                self._uploads.finish()  # two uploads of one name have no order
-            return self._uploads.open(f"{self._folder}/{path}", size)
+        if replace:
+            self._uploads.finish()  # two uploads of one name have no order
+        return self._uploads.open(f"{self._folder}/{path}", size)
 
     def clear(self) -> None:
-        with errors_explained(self._objects.root):
-            self._uploads.clear()
+        self._uploads.clear()
 
     def is_lost(self) -> bool:
         return False  # nothing depends on the lock
 
     def publish(self, manifest: Manifest) -> None:
-        grace, key = settings.BUCKET_GRACE.value(), self._key
-        with errors_explained(self._objects.root):
-            self._uploads.finish()
-            if time.time() - self._begun >= grace:
-                # Asleep for that long, it may have been taken for garbage.
-                there = self._objects.list(f"{self._folder}/")
-                if any(f"{self._folder}/{file.path}" not in there for file in manifest.files):
-                    raise OSError(errno.ESTALE, "What was uploaded has been removed as garbage")
-            content = with_folder(manifest, self._folder)
-            self._commit(content)
-        if not self._is_published:
-            self._looks.remember(key)
-            return
-        now, name = time.time(), f"{key}.manifest.json"
-        put = {f"{self._folder}/{file.path}": Listed(file.size, now, "") for file in manifest.files}
-        look = Look(self._objects, key, {**put, name: Listed(len(content), now, "")})
-        look.contents[name] = content
-        self._looks.remember(key, look)
-        self._quietly(self._objects.remove, self._garbage)
+        self._uploads.finish()
+        put = {f"{self._folder}/{file.path}": file.size for file in manifest.files}
+        may_be_gone = time.time() - self._begun >= settings.BUCKET_GRACE.value()  # as garbage
+        if may_be_gone and put.keys() - self._objects.list(f"{self._folder}/").keys():
+            raise OSError(errno.ESTALE, "What was uploaded has been removed as garbage")
+        name, content = f"{self._key}.manifest.json", with_folder(manifest, self._folder)
+        self._commit(name, content)
+        look = None
+        if self._is_published:
+            now = time.time()
+            listed = {
+                name: Listed(size, now, "") for name, size in [*put.items(), (name, len(content))]
+            }
+            look = Look(self._objects, self._key, listed, {name: content})
+            self._quietly(self._objects.remove, self._garbage)
+        self._looks.remember(self._key, look)
 
     def release(self) -> None:
         if self._owner.uid not in held:
@@ -127,60 +121,47 @@ class BucketClaim(Claim):
             self._released.set()
             self._heartbeat.join()
 
-    def _is_void(self, look: Look, there: Listed) -> bool:
-        """Whether a lock is not waited for, or not any more."""
-        now = time.monotonic()
-        if there != self._seen[0]:
-            self._seen = there, now
-            self.holder = look.lock or ""
-        look.contents[f"{self._key}.lock"] = self.holder.encode()  # it needs no further request
-        return (
-            not look.holder(self._lock_timeout)
-            or now - self._seen[1] > patience(self.holder, self._lock_timeout)
-            or now - self._waiting_since > _PATIENCE
-        )
-
     def _take_lock(self, there: Listed | None) -> bool:
         """Writes the lock in the place of one that is void; False if another process was faster."""
-        name, ours = f"{self._key}.lock", str(self._owner).encode()
-        held.add(self._owner.uid)
         try:
-            self._objects.write(name, ours, Listed.expected(there))
+            self._write_lock(Listed.expected(there))
         except FileExistsError:
-            if self._objects.read_many([name]).get(name) != ours:  # or only the answer was lost
-                held.discard(self._owner.uid)
+            # Or only the answer was lost.
+            if look_at(self._objects, self._key).lock != str(self._owner):
                 return False
         except Exception:
             if there is None:
                 raise
             # What can't be replaced, under a retention policy, is done without.
+        # It is known without a further look.
+        self._look.lock = str(self._owner)
+        self._look.listed[f"{self._key}.lock"] = Listed(0, float("inf"), "")
         self._begun = time.time()
         self._heartbeat.start()
         return True
 
-    def _commit(self, content: bytes) -> None:
+    def _write_lock(self, version: str | None = None) -> None:
+        self._objects.write(f"{self._key}.lock", str(self._owner).encode(), version)
+
+    def _commit(self, name: str, content: bytes) -> None:
         """Makes the manifest, unless another process was faster and has an intact model there."""
-        name, look = f"{self._key}.manifest.json", self._look
-        for _ in range(_COMMITS):
-            # From here on others may use it, also if no answer comes: nothing is taken back.
-            self._is_published = True
-            try:
-                self._objects.write(name, content, Listed.expected(look.listed.get(name)))
-                return
-            except FileExistsError:
-                look = look_at(self._objects, self._key)
+        # From here on others may use it, also if no answer comes: nothing is taken back.
+        self._is_published = True
+        try:
+            self._objects.write(name, content, Listed.expected(self._look.listed.get(name)))
+        except FileExistsError:
+            look = look_at(self._objects, self._key)
             if look.folder == self._folder:
                 return  # only the answer was lost
-            self._is_published = False
             if not self._replace and look.flaw is None:
-                return
-        raise OSError(errno.ESTALE, "Other processes replace the model again and again")
+                self._is_published = False
+            else:
+                self._objects.write(name, content)  # both are whole: the last one counts
 
     def _beat(self) -> None:
-        name, ours = f"{self._key}.lock", str(self._owner).encode()
         while not self._released.wait(min(_HEARTBEAT, self._lock_timeout / 4)):
             with contextlib.suppress(Exception):  # tried again at the next beat
-                self._objects.write(name, ours)
+                self._write_lock()
 
     def _quietly(self, remove: Callable[..., object], *args: object) -> None:
         """Removes what would only take room."""

@@ -1,24 +1,30 @@
-"""What a listing and a manifest say of an entry: which folder is the model, and what is garbage."""
+"""What a listing and a manifest say of an entry, and what a process remembers of that."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import re
+import time
 from collections import defaultdict
 from collections.abc import Mapping
 
+from absl import logging
+
 from tfhub_cache.manifest import MOST_BYTES, Manifest
-from tfhub_cache.store.bucket.objects import Listed, Objects
-from tfhub_cache.store.entry import DESCRIPTOR_BYTES, Entry, describe
+from tfhub_cache.store.bucket.objects import Listed, Objects, open_objects
+from tfhub_cache.store.entry import DESCRIPTOR_BYTES, Entry, describe, is_versioned, names_by_key
 from tfhub_cache.store.flaw import ABSENT, Flaw, FlawKind, flaw_without_manifest
 from tfhub_cache.store.owner import TENSORFLOW_HUB_TIMEOUT, Owner
+from tfhub_cache.urls import redact
 
 held: set[str] = set()
 """The uids by which this process has locks now."""
 _FOLDER = re.compile(rb'\{\n  "folder": "([0-9a-f]{40}\.cache-[0-9a-f]+)",\n')
-_ATTEMPT = re.compile(r"[0-9a-f]{40}\.(cache-[0-9a-f]+|([0-9a-zA-Z-]+)(\.old)?\.tmp)")
-"""The folder of an attempt; those in `.tmp` are tensorflow_hub's, or of earlier versions."""
+_SEEN_SECONDS = 60.0
+"""For how long an intact entry of a versioned handle is not looked at again in a process."""
+_MOMENT = 0.5
+"""For how long one that can't be used is not, as one resolve asks several times."""
 
 
 def with_folder(manifest: Manifest, folder: str) -> bytes:
@@ -30,69 +36,50 @@ class Look:
     """An entry as it was found.
 
     Attributes:
+        objects: where it is.
         key: its name.
         listed: all its objects.
-        objects: where.
+        lock: what its lock says; None if there is none.
+        folder: the folder with the model's files. Where no manifest names another it is the key, as
+            tensorflow_hub has it.
+        files: the model's files, by their paths.
+        manifest: the manifest, if there is a valid one.
     """
 
-    def __init__(self, objects: Objects, key: str, listed: Mapping[str, Listed]) -> None:
+    def __init__(
+        self,
+        objects: Objects,
+        key: str,
+        listed: dict[str, Listed],
+        contents: Mapping[str, bytes],
+    ) -> None:
+        self.objects = objects
         self.key = key
         self.listed = listed
-        self.objects = objects
-        self.contents: dict[str, bytes | None] = {}
-
-    def content(self, suffix: str) -> bytes | None:
-        """What one of its objects has in it, read when it is needed; None if there is no such one.
-
-        What is too large is not what it should be, and is not read.
-        """
-        name = f"{self.key}{suffix}"
-        if name not in self.listed:
-            return None
-        if self.listed[name].size > MOST_BYTES:
-            return b""
-        if name not in self.contents:
-            self.contents[name] = self.objects.read_many([name]).get(name)
-        return self.contents[name]
-
-    def wanted(self) -> list[str]:
-        """What is always read of it."""
-        names = self._named(".manifest.json", ".lock")
-        return [name for name in names if self.listed[name].size <= MOST_BYTES]
-
-    @functools.cached_property
-    def folder(self) -> str:
-        """The folder with the model's files.
-
-        Where no manifest names another it is the key, as tensorflow_hub has it, and earlier
-        versions of this library.
-        """
-        named = _FOLDER.match(self.content(".manifest.json") or b"")
-        folder = named[1].decode() if named else self.key
-        return folder if folder.startswith(self.key) else self.key
-
-    @functools.cached_property
-    def manifest(self) -> Manifest | None:
-        """The manifest, if there is a valid one."""
+        content, lock = contents.get(f"{key}.manifest.json"), contents.get(f"{key}.lock")
+        self.lock = None if lock is None else lock.decode("utf-8", "replace")
+        named = _FOLDER.match(content or b"")
+        self.folder = named[1].decode() if named and named[1].startswith(key.encode()) else key
+        names = [name for name in listed if name.startswith(f"{self.folder}/")]
+        self.files = {name[len(self.folder) + 1 :]: listed[name] for name in names}
+        self.manifest: Manifest | None = None
         with contextlib.suppress(ValueError):
-            if (content := self.content(".manifest.json")) is not None:
-                return Manifest.from_json(content)
-        return None
-
-    @functools.cached_property
-    def files(self) -> dict[str, Listed]:
-        """The model's files, by their paths."""
-        begin = f"{self.folder}/"
-        names = self.listed.items()
-        return {name[len(begin) :]: at for name, at in names if name.startswith(begin)}
+            self.manifest = Manifest.from_json(content or b"")
+        # The two requests that a look takes have no order: it may be replaced between them.
+        has_manifest = content is not None or f"{key}.manifest.json" in listed
+        self.is_doubtful = has_manifest and (self.manifest is None or self.flaw is not None)
 
     @functools.cached_property
     def flaw(self) -> Flaw | None:
         """Why the entry can't be used."""
         manifest = self.manifest
-        if not self.files or (manifest is None and self._is_unfinished):
+        if not self.files or (manifest is None and self._is_moved_by_tensorflow_hub):
             return ABSENT
-        if manifest is None and self.folder == self.key and self._named(".manifest.json"):
+        if (
+            manifest is None
+            and self.folder == self.key
+            and f"{self.key}.manifest.json" in self.listed
+        ):
             return Flaw(FlawKind.MANIFEST_UNREADABLE)
         if manifest is None:
             names = [*self.files]
@@ -109,98 +96,84 @@ class Look:
         return None
 
     @property
-    def _is_unfinished(self) -> bool:
-        """Whether what looks like a model of tensorflow_hub's is not complete."""
+    def _is_moved_by_tensorflow_hub(self) -> bool:
+        """Whether a model of tensorflow_hub's may not be complete."""
         owner = Owner.parse(self.lock or "")
-        is_theirs = self.lock is not None and (owner is None or not owner.is_ours)
-        return is_theirs or f"{self.key}.unfinished" in self.listed
-
-    @property
-    def lock(self) -> str | None:
-        """What the lock says; None if there is none."""
-        content = self.content(".lock")
-        return None if content is None else content.decode("utf-8", "replace")
+        return self.lock is not None and (owner is None or not owner.is_ours)
 
     def holder(self, lock_timeout: float) -> str:
         """Which process has the lock, by our system or by the store's clock; empty: none."""
-        there, lock = self.listed.get(f"{self.key}.lock"), self.lock
-        if there is None or lock is None:
+        if self.lock is None:
             return ""
-        owner = Owner.parse(lock)
+        owner = Owner.parse(self.lock)
+        is_ours = owner is not None and owner.is_ours
         if owner is not None and owner.is_here:
             # An earlier process may have had this one's number, as the first of a container has.
-            is_orphan = owner.is_this_process and owner.is_ours and owner.uid not in held
+            is_orphan = owner.is_this_process and is_ours and owner.uid not in held
             if is_orphan or not owner.process_exists():
                 return ""
-        silent = self.objects.now() - there.written
-        return "" if silent >= patience(lock, lock_timeout) else lock or "unknown"
+        silent = self.objects.now() - self.listed[f"{self.key}.lock"].written
+        patience = lock_timeout if is_ours else TENSORFLOW_HUB_TIMEOUT
+        return "" if silent >= patience else self.lock or "unknown"
 
     @property
     def used(self) -> float:
         """When it was last used: the time of `<key>.used`, at first that of the entry."""
-        found = [self.listed[name] for name in self._named(".used", ".manifest.json")]
+        names = f"{self.key}.used", f"{self.key}.manifest.json"
+        found = [self.listed[name] for name in names if name in self.listed]
         return max((at.written for at in [*found, *self.files.values()]), default=0.0)
 
-    def garbage(self, grace: float, holder: str = "") -> list[str]:
-        """The objects of attempts that are over, in folders that no manifest names.
+    def tops(self, grace: float, holder: str) -> dict[str, list[str]]:
+        """Its objects, by their names at the top of the cache; those of the model are at its key.
+
+        Without the folders of other attempts that were written, or replaced, so few seconds ago:
+        another process may be filling them, or a reader may have their path.
 
         Args:
-            grace: seconds for which a folder stays after it was written or replaced, as readers
-                may have its path.
-            holder: the process that is filling a folder now.
+            grace: that many seconds.
+            holder: the process that is filling a folder now, which is among them; empty: none.
         """
-        folders: dict[str, list[str]] = defaultdict(list)
+        tops: dict[str, list[str]] = defaultdict(list)
         for name in self.listed:
             top = name.partition("/")[0]
-            if _ATTEMPT.fullmatch(top) and top != self.folder and not _is_filling(holder, top):
-                folders[top].append(name)
-        found = []
-        for names in folders.values():
-            last = max(
-                self.listed[name].written for name in [*names, *self._named(".manifest.json")]
-            )
+            tops[self.key if top == self.folder else top].append(name)
+        replaced = self.listed.get(f"{self.key}.manifest.json")
+        for top in filter(_is_attempt, [*tops]):
+            last = max(self.listed[name].written for name in tops[top])
+            last = max(last, replaced.written if replaced else 0.0)
             # A server's clock shows full seconds only.
-            if max(0.0, self.objects.now() - last) >= grace:
-                found += names
-        return found
+            is_recent = max(0.0, self.objects.now() - last) < grace
+            if is_recent and not _is_filling(holder, top):
+                del tops[top]
+        return tops
 
-    def _named(self, *suffixes: str) -> list[str]:
-        names = (f"{self.key}{suffix}" for suffix in suffixes)
-        return [name for name in names if name in self.listed]
+    def garbage(self, grace: float, holder: str) -> list[str]:
+        """The objects of attempts that are over. See `tops`."""
+        tops = self.tops(grace, holder).items()
+        over = [names for top, names in tops if _is_attempt(top) and not _is_filling(holder, top)]
+        return [name for names in over for name in names]
 
-    def sizes(self, holder: str, grace: float) -> dict[str, int]:
-        """Bytes by the names at the top; the model's are under its key, recent garbage is not."""
-        garbage = {*self.garbage(grace, holder)}
-        sizes: dict[str, int] = defaultdict(int)
-        for name, at in self.listed.items():
-            top = name.partition("/")[0]
-            if top == self.folder:
-                sizes[self.key] += at.size
-            elif name in garbage or _is_filling(holder, top) or not _ATTEMPT.fullmatch(top):
-                sizes[top] += at.size
-        return sizes
-
-    def entry(self, path: str, lock_timeout: float, grace: float) -> Entry:
+    def entry(self, root: str, lock_timeout: float, grace: float) -> Entry:
         """What users see of it."""
-        holder = self.holder(lock_timeout)
-        descriptor = None if self.manifest else self.content(".descriptor.txt")
+        holder, descriptor = self.holder(lock_timeout), f"{self.key}.descriptor.txt"
+        tops = self.tops(grace, holder).items()
+        text = b"" if self.manifest else self.objects.read(self.listed, descriptor).get(descriptor)
         return describe(
             self.key,
-            path,
-            self.sizes(holder, grace),
+            f"{root}/{self.folder}",
+            {top: sum(self.listed[name].size for name in names) for top, names in tops},
             self.flaw,
             files=[at.size for at in self.files.values()],
             used=self.used or None,
             holder=holder or None,
             manifest=self.manifest,
-            descriptor=(descriptor or b"")[:DESCRIPTOR_BYTES].decode("utf-8", "replace"),
+            descriptor=(text or b"")[:DESCRIPTOR_BYTES].decode("utf-8", "replace"),
         )
 
 
-def patience(lock: str, lock_timeout: float) -> float:
-    """Seconds without a heartbeat after which a lock is void."""
-    owner = Owner.parse(lock)
-    return lock_timeout if owner is not None and owner.is_ours else TENSORFLOW_HUB_TIMEOUT
+def _is_attempt(top: str) -> bool:
+    """Whether a name is that of a folder which an attempt fills, or one of tensorflow_hub's."""
+    return top[40:].startswith(".cache-") or top.endswith(".tmp")
 
 
 def _is_filling(holder: str, top: str) -> bool:
@@ -209,19 +182,75 @@ def _is_filling(holder: str, top: str) -> bool:
 
 
 def look_at(objects: Objects, key: str) -> Look:
-    """One entry, also if there is nothing of it."""
-    return Look(objects, key, objects.list(key))
+    """One entry, also if there is nothing of it: its manifest is read beside the listing."""
+    manifest, lock = f"{key}.manifest.json", f"{key}.lock"
+    reading = objects.start("cat_file", manifest, start=0, end=MOST_BYTES + 1)
+    listed = objects.list(key)
+    contents = objects.read(listed, lock)
+    if manifest not in listed or listed[manifest].size:  # of nothing, no range can be read
+        contents.update(objects.results([(manifest, reading)]))
+    return Look(objects, key, listed, contents)
 
 
 def all_looks(objects: Objects) -> list[Look]:
     """All entries, with their manifests and locks, which are read many at a time."""
-    of_key: dict[str, dict[str, Listed]] = defaultdict(dict)
-    for name, at in objects.list("").items():
-        if re.match(r"[0-9a-f]{40}([./]|$)", name):
-            of_key[name[:40]][name] = at
-    found = [Look(objects, key, listed) for key, listed in of_key.items()]
-    wanted = [name for look in found for name in look.wanted()]
-    contents: dict[str, bytes | None] = {**dict.fromkeys(wanted), **objects.read_many(wanted)}
-    for look in found:
-        look.contents = contents
-    return found
+    listed = objects.list("")
+    keys = names_by_key({name.partition("/")[0] for name in listed})
+    wanted = [f"{key}{suffix}" for key in keys for suffix in (".manifest.json", ".lock")]
+    contents = objects.read(listed, *wanted)
+    of_key: dict[str, dict[str, Listed]] = {key: {} for key in keys}
+    for name, at in listed.items():
+        of_key.get(name[:40], {})[name] = at
+    return [Look(objects, key, own, contents) for key, own in of_key.items()]
+
+
+class Looks:
+    """The entries of a cache as they were last found.
+
+    Attributes:
+        root: where they are.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._found: dict[str, tuple[float, Look]] = {}
+        self._changes = 0
+        self._complained = False
+
+    def recent(self, key: str) -> Look:
+        """An entry as it was found within a minute, if it is intact and can't change."""
+        _, look = self._found.get(key, (0.0, None))
+        if look is None or look.flaw is not None:
+            return self.now(key)
+        is_fixed = look.manifest is not None and is_versioned(look.manifest.handle)
+        return self.now(key, _SEEN_SECONDS if is_fixed else 0.0)
+
+    def last(self, key: str) -> Look:
+        """An entry as it was last found."""
+        return self.now(key, float("inf"))
+
+    def now(self, key: str, seconds: float = _MOMENT) -> Look:
+        """An entry as it was found within so many seconds."""
+        at, look = self._found.get(key, (0.0, None))
+        if look is None or time.monotonic() - at >= seconds:
+            changes, objects = self._changes, open_objects(self.root)
+            look = look_at(objects, key)
+            if look.is_doubtful:
+                look = look_at(objects, key)
+            if changes == self._changes:  # or this may be what has just been replaced
+                self._found[key] = time.monotonic(), look
+        return look
+
+    def remember(self, key: str, look: Look | None = None) -> None:
+        """Notes that an entry is another now, and which, if that is known."""
+        self._changes += 1
+        self._found.pop(key, None)
+        if look is not None:
+            self._found[key] = time.monotonic() - _MOMENT, look
+
+    def complain(self, error: BaseException) -> None:
+        """Warns, once, that what is no longer needed can't be removed."""
+        if not self._complained:
+            self._complained = True
+            what = "What is no longer needed in the cache %s can't be removed: %s"
+            logging.warning(what, redact(self.root), error)

@@ -23,8 +23,8 @@ from fsspec.spec import AbstractBufferedFile
 
 from tfhub_cache import offline, settings
 from tfhub_cache.clients import gcs
-from tfhub_cache.errors import CacheError, ResolveError
-from tfhub_cache.urls import redact
+from tfhub_cache.errors import CacheError
+from tfhub_cache.manifest import MOST_BYTES
 
 AT_ONCE = 64
 """How many requests are in flight, where a file system takes several."""
@@ -54,8 +54,11 @@ class Objects:
     """The objects below the cache's root, by their names relative to it.
 
     A store of this class creates an object only if there is none, as far as its file system can,
-    and replaces whatever is there. Its clock is this machine's.
+    and replaces whatever is there. Its clock is this machine's. Whatever fails is a `CacheError`
+    that says what to do.
     """
+
+    _checked: Mapping[str, str] = {}
 
     def __init__(self, root: str, files: Any) -> None:
         self.root = root
@@ -65,26 +68,21 @@ class Objects:
 
     def list(self, prefix: str) -> dict[str, Listed]:
         """The objects whose names begin with `prefix`."""
-        found = self.files.find(self._prefix, prefix=prefix, detail=True)
-        return {
-            name[len(self._prefix) + 1 :]: _listed(info)
-            for name, info in found.items()
-            if name.startswith(self.full(prefix))
-        }
+        with self.errors_explained():
+            return self._list(prefix)
 
     def now(self) -> float:
         """The time by the store's clock."""
         if self._clock is None:
-            self._clock = self._ask_time(), time.monotonic()
+            with self.errors_explained():
+                self._clock = self._ask_time(), time.monotonic()
         theirs, ours = self._clock
         return theirs + time.monotonic() - ours
 
-    def _ask_time(self) -> float:
-        return time.time()
-
-    def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
-        """Reads objects, many at a time; those that are gone are left out."""
-        return self._many("cat_file", names)
+    def read(self, listed: Mapping[str, Listed], *names: str) -> dict[str, bytes]:
+        """Reads small objects, many at a time, without those that are not there or too large."""
+        wanted = [name for name in names if name in listed and listed[name].size <= MOST_BYTES]
+        return self.results(self._many("cat_file", wanted))
 
     def open(self, name: str, size: int) -> BinaryIO:
         """Opens an object of known size for reading; it can seek."""
@@ -106,35 +104,25 @@ class Objects:
         Raises:
             FileExistsError: if another version is there.
         """
-        mode = "create" if version == "" else "overwrite"
-        self.files.pipe_file(self.full(name), content, mode=mode)
+        with self.errors_explained():
+            self._write(self.full(name), content, version)
 
     def upload(self, name: str, content: bytes) -> concurrent.futures.Future[Any]:
         """Begins to write an object. What arrives is compared with what was sent, if possible."""
-        return self.start("pipe_file", name, content)
+        return self.start("pipe_file", name, content, **self._checked)
 
-    def check_upload(self, name: str, crc32c: int) -> None:
-        """Compares an object that was sent in parts with what was sent, if the store can.
-
-        Raises:
-            OSError: if it is another.
-        """
+    def create(self, name: str, part: int) -> Any:
+        """Opens an object for writing, in parts of so many bytes; compared as in `upload`."""
+        with self.errors_explained():
+            return self.files.open(self.full(name), "wb", block_size=part, **self._checked)
 
     def remove(self, names: Iterable[str]) -> None:
         """Removes objects, many at a time; those that are gone already are no error.
 
         Raises:
-            Exception: the first, after all that can be removed is.
+            CacheError: the first, after all that can be removed is.
         """
-        self._many("rm_file", names)
-
-    def remove_version(self, name: str, version: str) -> None:
-        """Removes an object if it is still of a version, as far as the store can compare.
-
-        Raises:
-            FileExistsError: if it is another.
-        """
-        self.remove([name])
+        self.results(self._many("rm_file", names))
 
     def start(
         self, method: str, name: str, *args: Any, **kw: Any
@@ -150,77 +138,87 @@ class Objects:
             done.set_exception(error)
         return done
 
+    def results(
+        self, started: Iterable[tuple[str, concurrent.futures.Future[Any]]]
+    ) -> dict[str, Any]:
+        """What came of calls, by their names, except of objects that are gone.
+
+        Raises:
+            CacheError: the first, after all have ended.
+        """
+        found: dict[str, Any] = {}
+        failures: list[BaseException] = []
+        for name, future in started:
+            if (error := future.exception()) is None:
+                found[name] = future.result()
+            elif not isinstance(error, FileNotFoundError):
+                failures.append(error)
+        with self.errors_explained():
+            for failure in failures:
+                raise failure
+        return found
+
     def full(self, name: str) -> str:
         return f"{self._prefix}/{name}"
 
-    def _many(self, method: str, names: Iterable[str]) -> dict[str, Any]:
-        """Calls a method for many objects, except those that are gone; fails after all are done."""
+    def errors_explained(self) -> contextlib.AbstractContextManager[None]:
+        return gcs.errors_explained(self.root, CacheError)
+
+    def _many(
+        self, method: str, names: Iterable[str]
+    ) -> Iterator[tuple[str, concurrent.futures.Future[Any]]]:
+        """Calls a method for many objects, so many at a time."""
         pending: deque[tuple[str, concurrent.futures.Future[Any]]] = deque()
-        outcomes: dict[str, Any] = {}
-        failures: list[BaseException] = []
-
-        def take() -> None:
-            name, future = pending.popleft()
-            if (error := future.exception()) is None:
-                outcomes[name] = future.result()
-            elif not isinstance(error, FileNotFoundError):
-                failures.append(error)
-
         for name in names:
             if len(pending) >= AT_ONCE:
-                take()
+                yield pending.popleft()
             pending.append((name, self.start(method, name)))
-        while pending:
-            take()
-        if failures:
-            raise failures[0]
-        return outcomes
+        yield from pending
+
+    def _list(self, prefix: str) -> dict[str, Listed]:
+        found = self.files.find(self._prefix, prefix=prefix, detail=True)
+        return {
+            name[len(self._prefix) + 1 :]: _listed(info)
+            for name, info in found.items()
+            if name.startswith(self.full(prefix))
+        }
+
+    def _ask_time(self) -> float:
+        return time.time()
+
+    def _write(self, path: str, content: bytes, version: str | None) -> None:
+        mode = "create" if version == "" else "overwrite"
+        self.files.pipe_file(path, content, mode=mode)
 
 
 class GoogleObjects(Objects):
     """Google Cloud Storage: versions are generations."""
 
-    def list(self, prefix: str) -> dict[str, Listed]:
+    _checked: Mapping[str, str] = {"consistency": "md5"}
+
+    def _list(self, prefix: str) -> dict[str, Listed]:
         # Not by gcsfs's `find`: it asks twice where there is nothing, and hides the answer's time.
         bucket, begin, _ = self.files.split_path(self.full(prefix))
         found: dict[str, Listed] = {}
-        token = None
-        while True:
+        page: dict[str, Any] = {"nextPageToken": None}
+        while "nextPageToken" in page:
             headers, content = self.files.call(
                 *("GET", "b/{}/o", bucket),
                 prefix=begin,
-                pageToken=token,
+                pageToken=page["nextPageToken"],
                 fields="items(name,size,updated,generation),nextPageToken",
             )
+            self._clock = _timestamp(headers["Date"]), time.monotonic()
             page = json.loads(content)
-            for item in page.get("items", ()):
-                name = item["name"][len(begin) - len(prefix) :]
-                written = datetime.datetime.fromisoformat(item["updated"].replace("Z", "+00:00"))
-                found[name] = Listed(int(item["size"]), written.timestamp(), item["generation"])
-            if date := headers.get("Date"):
-                self._clock = _timestamp(date), time.monotonic()
-            token = page.get("nextPageToken")
-            if not token:
-                return found
+            items = page.get("items", ())
+            found |= {it["name"][len(begin) - len(prefix) :]: _listed(it) for it in items}
+        return found
 
-    def write(self, name: str, content: bytes, version: str | None = None) -> None:
+    def _write(self, path: str, content: bytes, version: str | None) -> None:
         if version is None:
-            super().write(name, content)
+            super()._write(path, content, None)
         else:
-            gcs.write_if(self.files, self.full(name), content, int(version or 0))
-
-    def upload(self, name: str, content: bytes) -> concurrent.futures.Future[Any]:
-        return self.start("pipe_file", name, content, consistency="md5")
-
-    def check_upload(self, name: str, crc32c: int) -> None:
-        bucket, path, _ = self.files.split_path(self.full(name))
-        info = self.files.call("GET", "b/{}/o/{}", bucket, path, json_out=True)
-        if base64.b64decode(info["crc32c"]) != crc32c.to_bytes(4, "big"):
-            raise OSError(f"{name} arrived damaged in the bucket")
-
-    def remove_version(self, name: str, version: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            gcs.remove_if(self.files, self.full(name), int(version))
+            gcs.write_if(self.files, path, content, int(version or 0))
 
 
 class S3Objects(Objects):
@@ -231,16 +229,16 @@ class S3Objects(Objects):
         answer = self.files.call_s3("head_bucket", Bucket=bucket)
         return _timestamp(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
 
-    def write(self, name: str, content: bytes, version: str | None = None) -> None:
+    def _write(self, path: str, content: bytes, version: str | None) -> None:
         try:
             if version:
-                self.files.pipe_file(self.full(name), content, IfMatch=version)
+                self.files.pipe_file(path, content, IfMatch=version)
             else:
-                super().write(name, content, version)
+                super()._write(path, content, version)
         except OSError as error:
             answer: Any = getattr(error.__cause__, "response", None) or {}
             if answer.get("Error", {}).get("Code") in _S3_CONFLICTS and version is not None:
-                raise FileExistsError(name) from error
+                raise FileExistsError(path) from error
             raise
 
     def upload(self, name: str, content: bytes) -> concurrent.futures.Future[Any]:
@@ -254,17 +252,17 @@ _S3_CONFLICTS = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey"
 class AzureObjects(Objects):
     """Azure Blob Storage: versions are ETags."""
 
-    def write(self, name: str, content: bytes, version: str | None = None) -> None:
+    def _write(self, path: str, content: bytes, version: str | None) -> None:
         if not version:
-            super().write(name, content, version)
+            super()._write(path, content, version)
             return
         from azure.core import MatchConditions, exceptions  # adlfs depends on it
 
         condition = {"etag": version, "match_condition": MatchConditions.IfNotModified}
         try:
-            self.files.pipe_file(self.full(name), content, **condition)
+            self.files.pipe_file(path, content, **condition)
         except exceptions.ResourceModifiedError as error:
-            raise FileExistsError(name) from error
+            raise FileExistsError(path) from error
 
     def _ask_time(self) -> float:
         container, _, _ = self.files.split_path(self._prefix)
@@ -298,36 +296,21 @@ def open_objects(root: str) -> Objects:
     """
     if settings.OFFLINE.value():
         offline.check_path(root)
-    with errors_explained(root):  # some connect at once
+    with gcs.errors_explained(root, CacheError):  # some connect at once
         files = gcs.file_system_of(root, *settings.google_storage())
     return _KINDS.get(root.partition("://")[0], Objects)(root, files)
 
 
-@contextlib.contextmanager
-def errors_explained(root: str) -> Iterator[None]:
-    """Turns what a file system raises into a `CacheError` that says what to do."""
-    try:
-        yield
-    except ResolveError:
-        raise
-    except Exception as error:  # file systems have errors of many kinds
-        shown = redact(root)
-        raise CacheError(
-            f"Could not use the cache {shown}: {gcs.reason(error)}. {gcs.remedy(shown, error)}"
-        ) from error
-
-
 def _listed(info: Mapping[str, Any]) -> Listed:
-    """An object as fsspec's file systems list it, each with names of its own."""
-    written = 0.0
-    for key in "LastModified", "last_modified", "mtime", "created":
-        value = info.get(key)
-        if isinstance(value, datetime.datetime):
-            value = value.timestamp()
-        if isinstance(value, float):
-            written = value
-            break
-    return Listed(int(info["size"]), written, str(info.get("ETag") or info.get("etag") or ""))
+    """An object as Google and fsspec's file systems list it, each with names of its own."""
+    keys = "updated", "LastModified", "last_modified", "mtime", "created"
+    written = next((info[key] for key in keys if info.get(key)), 0.0)
+    if isinstance(written, str):
+        written = datetime.datetime.fromisoformat(written.replace("Z", "+00:00"))
+    if isinstance(written, datetime.datetime):
+        written = written.timestamp()
+    version = info.get("generation") or info.get("ETag") or info.get("etag") or ""
+    return Listed(int(info["size"]), float(written), str(version))
 
 
 def _timestamp(date: str) -> float:

@@ -11,52 +11,50 @@ import io
 from collections import deque
 from typing import Any, BinaryIO, cast
 
-import google_crc32c
+from tfhub_cache.store.bucket.objects import AT_ONCE, Objects
 
-from tfhub_cache.store.bucket.objects import AT_ONCE, Objects, errors_explained
-
-BLOCK = 8 << 20
-"""A larger file is sent in parts of so many bytes."""
+_SMALL = 8 << 20
+"""Bytes of a file that is sent in one request."""
 _IN_FLIGHT = 24 << 20
 """Bytes of small files that may be on their way. While it is sent, gcsfs has a copy of each."""
+_PART = 33 << 18
+"""Bytes of a part of a larger file. gcsfs compares no file whose last part is empty, so this is a
+size of which files are hardly ever multiples."""
 
 
 class Uploads:
-    """What a process is putting below one prefix.
-
-    Attributes:
-        names: the objects that were begun.
-    """
+    """What a process is putting below one prefix."""
 
     def __init__(self, objects: Objects) -> None:
-        self.objects = objects
-        self.names: list[str] = []
-        self._pending: deque[tuple[concurrent.futures.Future[Any], int]] = deque()
-        self._bytes = 0
+        self._objects = objects
+        self._names: list[str] = []
+        self._pending: deque[tuple[str, concurrent.futures.Future[Any], int]] = deque()
 
     def open(self, name: str, size: int) -> BinaryIO:
         """A file that is uploaded, at the latest when it is closed.
 
         Raises:
-            Exception: if an earlier upload failed; no other is begun then.
+            CacheError: if an earlier upload failed; no other is begun then.
         """
-        self.names.append(name)
-        if size > BLOCK:
-            return cast(BinaryIO, _Large(self.objects, name))
-        while self._pending and (len(self._pending) >= AT_ONCE or self._bytes + size > _IN_FLIGHT):
+        self._names.append(name)
+        if size > _SMALL:
+            return cast(BinaryIO, _Large(self._objects, name))
+        while self._pending and (
+            len(self._pending) >= AT_ONCE
+            or size + sum(size for _, _, size in self._pending) > _IN_FLIGHT
+        ):
             self._wait_for_oldest()
         return cast(BinaryIO, _Small(self, name))
 
     def send(self, name: str, content: bytes) -> None:
         """Uploads a file in the background."""
-        self._bytes += len(content)
-        self._pending.append((self.objects.upload(name, content), len(content)))
+        self._pending.append((name, self._objects.upload(name, content), len(content)))
 
     def finish(self) -> None:
         """Waits for all uploads.
 
         Raises:
-            Exception: if one of them failed.
+            CacheError: if one of them failed.
         """
         while self._pending:
             self._wait_for_oldest()
@@ -70,17 +68,15 @@ class Uploads:
 
     def discard(self) -> None:
         """Gives up what is on its way, and removes what was put."""
-        for future, _ in self._pending:
+        for _, future, _ in self._pending:
             future.cancel()
         self._pending.clear()
-        self._bytes = 0
-        names, self.names = self.names, []
-        self.objects.remove(names)
+        names, self._names = self._names, []
+        self._objects.remove(names)
 
     def _wait_for_oldest(self) -> None:
-        future, size = self._pending.popleft()
-        self._bytes -= size
-        future.result()
+        name, future, _ = self._pending.popleft()
+        self._objects.results([(name, future)])
 
 
 class _Small(io.BytesIO):
@@ -102,13 +98,10 @@ class _Large:
 
     def __init__(self, objects: Objects, name: str) -> None:
         self._objects = objects
-        self._name = name
-        self._crc32c = 0
-        self._file = objects.files.open(objects.full(name), "wb", block_size=BLOCK)
+        self._file = objects.create(name, _PART)
 
     def write(self, data: bytes) -> int:
-        self._crc32c = google_crc32c.extend(self._crc32c, data)
-        with errors_explained(self._objects.root):
+        with self._objects.errors_explained():
             return int(self._file.write(data))
 
     def __enter__(self) -> _Large:
@@ -116,9 +109,8 @@ class _Large:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
-            with errors_explained(self._objects.root):
+            with self._objects.errors_explained():
                 self._file.close()
-                self._objects.check_upload(self._name, self._crc32c)
             return
         with contextlib.suppress(Exception):
             self._file.discard()  # or parts would stay, which no listing shows
