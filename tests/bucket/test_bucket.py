@@ -569,6 +569,23 @@ def test_a_model_that_another_machine_publishes_first_stays(
     objects.check_whole(handle, FILES)
 
 
+def test_a_download_that_began_and_ended_since_this_one_looked_is_not_repeated(
+    storage: Storage, host: Host, handle: str, objects: Bucket
+) -> None:
+    """Promise 6: also if the answer to the first look was long under way."""
+    theirs: list[str] = []
+
+    def be_faster(_: Call) -> None:
+        as_another_process()
+        theirs.append(hub.resolve(handle))
+        threading.Event().wait(0.2)
+
+    storage.fault(lambda call: call.kind == "list", be_faster, times=1, late=True)
+    assert [hub.resolve(handle).rpartition("/")[2]] == [path.rpartition("/")[2] for path in theirs]
+    assert len(host.requests) == 1
+    objects.check_whole(handle, FILES)
+
+
 # What it costs.
 
 
@@ -576,14 +593,20 @@ def kinds(storage: Storage) -> dict[str, int]:
     return dict(Counter(call.kind for call in storage.calls))
 
 
-def test_forty_files_take_one_request_each_many_at_a_time_and_five_more(
+def filled(files: int) -> list[dict[str, int]]:
+    """What a download may cost: where time has passed since the first look, there is another."""
+    rest = {"write": files + 2, "delete": 1}
+    return [{"list": count, "read": count, **rest} for count in (1, 2)]
+
+
+def test_forty_files_take_one_request_each_many_at_a_time_and_five_to_seven_more(
     storage: Storage, host: Host
 ) -> None:
     storage.latency = 0.1
     handle = host.publish("/many/1", models.pack_files(MANY))
     hub.resolve(handle)
     assert storage.most_at_once["uploads"] >= 8
-    assert kinds(storage) == {"list": 1, "read": 1, "write": len(MANY) + 2, "delete": 1}
+    assert kinds(storage) in filled(len(MANY))
 
 
 @pytest.mark.parametrize("page", ["/demo/model/2", "/demo/latest"])
@@ -653,7 +676,8 @@ def test_a_limit_on_the_cache_costs_a_download_one_request_as_long_as_it_holds(
     monkeypatch.setenv("TFHUB_CACHE_MAX_SIZE", "1GB")
     storage.forget()
     hub.resolve(host.publish("/demo/2", models.pack_files(FILES)))
-    assert kinds(storage) == {"list": 2, "read": 1, "write": len(FILES) + 2, "delete": 1}
+    with_limit = [{**cost, "list": cost["list"] + 1} for cost in filled(len(FILES))]
+    assert kinds(storage) in with_limit
 
 
 def test_the_last_use_is_recorded_with_one_request_an_hour_by_the_stores_clock(

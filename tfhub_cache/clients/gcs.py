@@ -11,8 +11,7 @@ import functools
 import logging
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tfhub_cache.clients.gcs_errors import StorageError
 from tfhub_cache.errors import CacheError, DownloadError, ResolveError
@@ -21,6 +20,8 @@ from tfhub_cache.urls import redact
 if TYPE_CHECKING:
     import fsspec
 
+Access: TypeAlias = tuple[str | None, float, str | None]
+"""How Google Cloud Storage is reached: what `file_system` takes."""
 _KNOWN_TO_WORK = (
     "A cache can be a folder, gs://bucket/folder, s3://bucket/folder (pip install s3fs), "
     "az://container/folder (pip install adlfs), sftp://host/folder (pip install sshfs) or "
@@ -28,23 +29,19 @@ _KNOWN_TO_WORK = (
 )
 
 
-def file_system_of(
-    url: str, emulator: str | None, timeout: float, key_file: str | None = None
-) -> fsspec.AbstractFileSystem:
+def file_system_of(url: str, access: Access) -> fsspec.AbstractFileSystem:
     """The file system behind a URL: this module's for gs://, otherwise fsspec's for its scheme.
 
     Args:
         url: where it is.
-        emulator: see `file_system`.
-        timeout: see `file_system`.
-        key_file: see `file_system`.
+        access: what `file_system` takes.
 
     Raises:
         CacheError: if there is none for its scheme, or its package is not installed.
         StorageError: if the key file can't be used.
     """
     if url.startswith("gs://"):
-        return file_system(emulator, timeout, key_file)
+        return file_system(*access)
     import fsspec.core
 
     options: dict[str, Any] = {"use_listings_cache": False}
@@ -60,10 +57,11 @@ def file_system_of(
     return found
 
 
+@functools.lru_cache(maxsize=4)
 def file_system(
     emulator: str | None, timeout: float, key_file: str | None = None
 ) -> fsspec.AbstractFileSystem:
-    """The file system behind gs:// paths.
+    """The file system behind gs:// paths, one for each process.
 
     Args:
         emulator: the URL of an emulator, which needs no credentials; None: Google's service.
@@ -74,24 +72,16 @@ def file_system(
     Raises:
         StorageError: if the key file can't be used.
     """
-    return _file_system(emulator, timeout, key_file, os.getpid())
-
-
-@functools.lru_cache(maxsize=4)
-def _file_system(
-    emulator: str | None, timeout: float, key_file: str | None, pid: int
-) -> fsspec.AbstractFileSystem:
-    """One for each process, as a forked child can't use its parent's."""
     from tfhub_cache.clients.gcs_file_system import FileSystem
 
     logging.getLogger("gcsfs").addFilter(_is_no_repetition)
-    if emulator:
-        return FileSystem("anon", timeout)  # to look for credentials can take seconds
+    # To look for credentials can take seconds. Without a method, gcsfs would take others, or none,
+    # in the place of a key file that is no use.
+    method = "anon" if emulator else "google_default" if key_file else None
     try:
-        # Otherwise gcsfs would take others, or none, in the place of a key file that is no use.
-        return FileSystem("google_default" if key_file else None, timeout)
+        return FileSystem(method, timeout)
     except Exception as error:  # of many kinds, as files may hold anything
-        if key_file is None:
+        if emulator or key_file is None:
             raise
         raise StorageError(
             f"the key file {key_file} can't be used: {reason(error)}",
@@ -99,26 +89,8 @@ def _file_system(
         ) from None
 
 
-def write_if(
-    file_system: fsspec.AbstractFileSystem, path: str, content: bytes, generation: int
-) -> None:
-    """Writes an object if its generation is the given one, where 0 means that there is no object.
-
-    gcsfs offers this for 0 only. See https://cloud.google.com/storage/docs/request-preconditions
-
-    Raises:
-        FileExistsError: if its generation is another one.
-    """
-    bucket, key, _ = file_system.split_path(path)
-    file_system.call(
-        "POST",
-        f"{file_system._location}/upload/storage/v1/b/{quote(bucket)}/o",
-        uploadType="media",
-        name=key,
-        ifGenerationMatch=str(generation),
-        headers={"Content-Type": "application/octet-stream"},
-        data=content,
-    )
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=file_system.cache_clear)  # it can't use its parent's
 
 
 @contextlib.contextmanager

@@ -25,8 +25,8 @@ from tfhub_cache.transfer.spool import Identity
 
 _PATIENCE = 3600.0
 """Seconds after which a process no longer waits for others."""
-_FRESH = 0.02
-"""Seconds: who has looked longer ago may have missed a whole download of another process."""
+_FRESH = 0.1
+"""Seconds: who began to look longer ago may have missed a whole download of another process."""
 _HEARTBEAT = 5.0
 
 

@@ -44,6 +44,7 @@ class Look:
             tensorflow_hub has it.
         files: the model's files, by their paths.
         manifest: the manifest, if there is a valid one.
+        began: when it was looked for, by this machine's clock that only runs forward.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Look:
         listed: dict[str, Listed],
         contents: Mapping[str, bytes],
     ) -> None:
+        self.began = time.monotonic()
         self.objects = objects
         self.key = key
         self.listed = listed
@@ -184,12 +186,15 @@ def _is_filling(holder: str, top: str) -> bool:
 def look_at(objects: Objects, key: str) -> Look:
     """One entry, also if there is nothing of it: its manifest is read beside the listing."""
     manifest, lock = f"{key}.manifest.json", f"{key}.lock"
+    began = time.monotonic()
     reading = objects.start("cat_file", manifest, start=0, end=MOST_BYTES + 1)
     listed = objects.list(key)
     contents = objects.read(listed, lock)
     if manifest not in listed or listed[manifest].size:  # of nothing, no range can be read
         contents.update(objects.results([(manifest, reading)]))
-    return Look(objects, key, listed, contents)
+    look = Look(objects, key, listed, contents)
+    look.began = began
+    return look
 
 
 def all_looks(objects: Objects) -> list[Look]:
@@ -213,13 +218,13 @@ class Looks:
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self._found: dict[str, tuple[float, Look]] = {}
+        self._found: dict[str, Look] = {}
         self._changes = 0
         self._complained = False
 
     def recent(self, key: str) -> Look:
         """An entry as it was found within a minute, if it is intact and can't change."""
-        _, look = self._found.get(key, (0.0, None))
+        look = self._found.get(key)
         if look is None or look.flaw is not None:
             return self.now(key)
         is_fixed = look.manifest is not None and is_versioned(look.manifest.handle)
@@ -231,14 +236,14 @@ class Looks:
 
     def now(self, key: str, seconds: float = _MOMENT) -> Look:
         """An entry as it was found within so many seconds."""
-        at, look = self._found.get(key, (0.0, None))
-        if look is None or time.monotonic() - at >= seconds:
+        look = self._found.get(key)
+        if look is None or time.monotonic() - look.began >= seconds:
             changes, objects = self._changes, open_objects(self.root)
             look = look_at(objects, key)
             if look.is_doubtful:
                 look = look_at(objects, key)
             if changes == self._changes:  # or this may be what has just been replaced
-                self._found[key] = time.monotonic(), look
+                self._found[key] = look
         return look
 
     def remember(self, key: str, look: Look | None = None) -> None:
@@ -246,7 +251,8 @@ class Looks:
         self._changes += 1
         self._found.pop(key, None)
         if look is not None:
-            self._found[key] = time.monotonic() - _MOMENT, look
+            look.began -= _MOMENT
+            self._found[key] = look
 
     def complain(self, error: BaseException) -> None:
         """Warns, once, that what is no longer needed can't be removed."""

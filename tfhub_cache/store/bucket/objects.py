@@ -7,17 +7,16 @@ still a given version, to check what has arrived, and the store's clock.
 from __future__ import annotations
 
 import asyncio
-import base64
 import concurrent.futures
 import contextlib
 import datetime
 import email.utils
-import hashlib
 import json
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple, cast
+from urllib.parse import quote
 
 from fsspec.spec import AbstractBufferedFile
 
@@ -187,8 +186,18 @@ class Objects:
         return time.time()
 
     def _write(self, path: str, content: bytes, version: str | None) -> None:
-        mode = "create" if version == "" else "overwrite"
-        self.files.pipe_file(path, content, mode=mode)
+        condition = {"mode": "create"} if version == "" else {}
+        condition |= self._if_still(version) if version else {}
+        try:
+            self.files.pipe_file(path, content, **condition)
+        except Exception as error:
+            if version is not None and _status_of(error) in (404, 409, 412):
+                raise FileExistsError(path) from error
+            raise
+
+    def _if_still(self, version: str) -> dict[str, Any]:
+        """What makes `pipe_file` replace only that version."""
+        return {}
 
 
 class GoogleObjects(Objects):
@@ -215,54 +224,40 @@ class GoogleObjects(Objects):
         return found
 
     def _write(self, path: str, content: bytes, version: str | None) -> None:
-        if version is None:
-            super()._write(path, content, None)
-        else:
-            gcs.write_if(self.files, path, content, int(version or 0))
+        if not version:
+            super()._write(path, content, version)
+            return
+        # gcsfs has a condition for creations only.
+        bucket, name, _ = self.files.split_path(path)
+        self.files.call(
+            *("POST", f"{self.files._location}/upload/storage/v1/b/{quote(bucket)}/o"),
+            uploadType="media",
+            name=name,
+            ifGenerationMatch=version,
+            headers={"Content-Type": "application/octet-stream"},
+            data=content,
+        )
 
 
 class S3Objects(Objects):
     """S3 and what speaks its protocol: versions are ETags."""
+
+    def _if_still(self, version: str) -> dict[str, Any]:
+        return {"IfMatch": version}
 
     def _ask_time(self) -> float:
         bucket, _, _ = self.files.split_path(self._prefix)
         answer = self.files.call_s3("head_bucket", Bucket=bucket)
         return _timestamp(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
 
-    def _write(self, path: str, content: bytes, version: str | None) -> None:
-        try:
-            if version:
-                self.files.pipe_file(path, content, IfMatch=version)
-            else:
-                super()._write(path, content, version)
-        except OSError as error:
-            answer: Any = getattr(error.__cause__, "response", None) or {}
-            if answer.get("Error", {}).get("Code") in _S3_CONFLICTS and version is not None:
-                raise FileExistsError(path) from error
-            raise
-
-    def upload(self, name: str, content: bytes) -> concurrent.futures.Future[Any]:
-        digest = hashlib.md5(content, usedforsecurity=False).digest()
-        return self.start("pipe_file", name, content, ContentMD5=base64.b64encode(digest).decode())
-
-
-_S3_CONFLICTS = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey")
-
 
 class AzureObjects(Objects):
     """Azure Blob Storage: versions are ETags."""
 
-    def _write(self, path: str, content: bytes, version: str | None) -> None:
-        if not version:
-            super()._write(path, content, version)
-            return
-        from azure.core import MatchConditions, exceptions  # adlfs depends on it
+    def _if_still(self, version: str) -> dict[str, Any]:
+        from azure.core import MatchConditions  # adlfs depends on it
 
-        condition = {"etag": version, "match_condition": MatchConditions.IfNotModified}
-        try:
-            self.files.pipe_file(path, content, **condition)
-        except exceptions.ResourceModifiedError as error:
-            raise FileExistsError(path) from error
+        return {"etag": version, "match_condition": MatchConditions.IfNotModified}
 
     def _ask_time(self) -> float:
         container, _, _ = self.files.split_path(self._prefix)
@@ -297,7 +292,7 @@ def open_objects(root: str) -> Objects:
     if settings.OFFLINE.value():
         offline.check_path(root)
     with gcs.errors_explained(root, CacheError):  # some connect at once
-        files = gcs.file_system_of(root, *settings.google_storage())
+        files = gcs.file_system_of(root, settings.google_storage())
     return _KINDS.get(root.partition("://")[0], Objects)(root, files)
 
 
@@ -311,6 +306,14 @@ def _listed(info: Mapping[str, Any]) -> Listed:
         written = written.timestamp()
     version = info.get("generation") or info.get("ETag") or info.get("etag") or ""
     return Listed(int(info["size"]), float(written), str(version))
+
+
+def _status_of(error: Exception) -> object:
+    """The HTTP status of an error of adlfs or s3fs, if it has one."""
+    answer = getattr(error.__cause__, "response", None)
+    if isinstance(answer, dict):
+        return answer["ResponseMetadata"]["HTTPStatusCode"]
+    return getattr(error, "status_code", None)
 
 
 def _timestamp(date: str) -> float:

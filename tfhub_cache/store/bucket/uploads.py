@@ -61,9 +61,7 @@ class Uploads:
 
     def clear(self) -> None:
         """Removes what was put, after waiting for it, so that it replaces nothing that follows."""
-        while self._pending:
-            with contextlib.suppress(Exception):
-                self._wait_for_oldest()
+        concurrent.futures.wait([future for _, future, _ in self._pending])
         self.discard()
 
     def discard(self) -> None:
@@ -75,8 +73,7 @@ class Uploads:
         self._objects.remove(names)
 
     def _wait_for_oldest(self) -> None:
-        name, future, _ = self._pending.popleft()
-        self._objects.results([(name, future)])
+        self._objects.results([self._pending.popleft()[:2]])
 
 
 class _Small(io.BytesIO):
