@@ -15,6 +15,7 @@ import pytest
 from entries import key_of
 from other_stores import azure_server, sftp_server
 from servers import Host, Request, archive, s3_server
+from waiting import SOON, in_background
 
 import tfhub_cache as hub
 from tfhub_cache.errors import CacheError
@@ -133,6 +134,16 @@ def test_at_azure_a_model_that_another_machine_repairs_first_stays(
     assert hub.resolve(handle) == path
     assert files.cat_file(manifest) == intact
     assert len(host.requests) == 2
+
+
+def test_a_container_at_azure_that_does_not_exist_is_an_error_that_says_so(
+    host: Host, handle: str, azure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", azure)
+    monkeypatch.setenv("TFHUB_CACHE_DIR", "az://no-such-container/cache")
+    with pytest.raises(CacheError, match=r"az://no-such-container/cache.*container does not exist"):
+        in_background(hub.resolve, handle).result(SOON)
+    assert host.requests == []
 
 
 def test_azure_without_an_account_is_an_error_that_names_what_is_missing(

@@ -191,7 +191,9 @@ class Objects:
         try:
             self.files.pipe_file(path, content, **condition)
         except Exception as error:
-            if version is not None and _status_of(error) in (404, 409, 412):
+            # Where nothing must be there, 404 means that there is no bucket.
+            conflicts = (404, 409, 412) if version else (409, 412)
+            if version is not None and _status_of(error) in conflicts:
                 raise FileExistsError(path) from error
             raise
 
