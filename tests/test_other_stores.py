@@ -8,11 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, ClassVar
 
 import fsspec
 import models
 import pytest
 from entries import key_of
+from fsspec.implementations.memory import MemoryFileSystem
 from other_stores import azure_server, sftp_server
 from servers import Host, Request, archive, s3_server
 from waiting import SOON, in_background
@@ -171,3 +173,27 @@ def test_a_bucket_of_s3_that_does_not_exist_is_named(
             hub.resolve(handle)
     s3fs.S3FileSystem.clear_instance_cache()
     assert host.requests == []
+
+
+def test_an_upload_whose_place_is_gone_is_an_error_and_nothing_is_published(
+    host: Host, handle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(MemoryFileSystem):
+        protocol = "failing"
+        store: ClassVar[dict[str, Any]] = {}
+        pseudo_dirs: ClassVar[list[str]] = [""]
+
+        @classmethod
+        def _strip_protocol(cls, path: str) -> str:
+            return "/" + path.removeprefix("failing://").strip("/")
+
+        def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kw: Any) -> None:
+            if "/assets/" in path:
+                raise FileNotFoundError(path)
+            super().pipe_file(path, value, mode=mode, **kw)
+
+    fsspec.register_implementation("failing", Failing, clobber=True)
+    monkeypatch.setenv("TFHUB_CACHE_DIR", "failing://shared/models")
+    with pytest.raises(CacheError, match=r"failing://shared/models.*there is no .*/assets/"):
+        hub.resolve(handle)
+    assert Failing.store == {}

@@ -28,7 +28,7 @@ class Uploads:
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
         self._names: list[str] = []
-        self._pending: deque[tuple[str, concurrent.futures.Future[Any], int]] = deque()
+        self._pending: deque[tuple[concurrent.futures.Future[Any], int]] = deque()
 
     def open(self, name: str, size: int) -> BinaryIO:
         """A file that is uploaded, at the latest when it is closed.
@@ -41,14 +41,14 @@ class Uploads:
             return cast(BinaryIO, _Large(self._objects, name))
         while self._pending and (
             len(self._pending) >= AT_ONCE
-            or size + sum(size for _, _, size in self._pending) > _IN_FLIGHT
+            or size + sum(size for _, size in self._pending) > _IN_FLIGHT
         ):
             self._wait_for_oldest()
         return cast(BinaryIO, _Small(self, name))
 
     def send(self, name: str, content: bytes) -> None:
         """Uploads a file in the background."""
-        self._pending.append((name, self._objects.upload(name, content), len(content)))
+        self._pending.append((self._objects.upload(name, content), len(content)))
 
     def finish(self) -> None:
         """Waits for all uploads.
@@ -61,19 +61,21 @@ class Uploads:
 
     def clear(self) -> None:
         """Removes what was put, after waiting for it, so that it replaces nothing that follows."""
-        concurrent.futures.wait([future for _, future, _ in self._pending])
+        concurrent.futures.wait([future for future, _ in self._pending])
         self.discard()
 
     def discard(self) -> None:
         """Gives up what is on its way, and removes what was put."""
-        for _, future, _ in self._pending:
+        for future, _ in self._pending:
             future.cancel()
         self._pending.clear()
         names, self._names = self._names, []
         self._objects.remove(names)
 
     def _wait_for_oldest(self) -> None:
-        self._objects.results([self._pending.popleft()[:2]])
+        future, _ = self._pending.popleft()
+        with self._objects.errors_explained():
+            future.result()
 
 
 class _Small(io.BytesIO):
