@@ -396,6 +396,16 @@ def test_a_removal_that_ends_half_way_leaves_nothing_that_looks_like_a_model_of_
     assert objects.names() == set()
 
 
+def test_what_an_earlier_version_left_unfinished_is_no_model(
+    host: Host, handle: str, objects: Bucket
+) -> None:
+    """Promise 1."""
+    objects.put(key_of(handle), FILES)
+    objects[f"{key_of(handle)}.unfinished"] = b"being filled\n"
+    hub.resolve(handle)
+    assert len(host.requests) == 1
+
+
 @pytest.mark.parametrize("lost", ["saved_model.pb", "variables/variables.index", SHARD])
 def test_a_model_of_tensorflow_hub_that_lost_a_file_is_downloaded(
     handle: str, objects: Bucket, lost: str

@@ -75,7 +75,7 @@ class Look:
     def flaw(self) -> Flaw | None:
         """Why the entry can't be used."""
         manifest = self.manifest
-        if not self.files or (manifest is None and self._is_moved_by_tensorflow_hub):
+        if not self.files or (manifest is None and self._is_unfinished):
             return ABSENT
         if (
             manifest is None
@@ -98,10 +98,11 @@ class Look:
         return None
 
     @property
-    def _is_moved_by_tensorflow_hub(self) -> bool:
-        """Whether a model of tensorflow_hub's may not be complete."""
+    def _is_unfinished(self) -> bool:
+        """Whether what looks like a model of tensorflow_hub's is not complete."""
         owner = Owner.parse(self.lock or "")
-        return self.lock is not None and (owner is None or not owner.is_ours)
+        is_theirs = self.lock is not None and (owner is None or not owner.is_ours)
+        return is_theirs or f"{self.key}.unfinished" in self.listed
 
     def holder(self, lock_timeout: float) -> str:
         """Which process has the lock, by our system or by the store's clock; empty: none."""
