@@ -168,6 +168,18 @@ def is_versioned(handle: str) -> bool:
     return re.search(r"/[0-9]+(\.tar|\.tgz|\.tar\.gz)?/?$", handle.partition("?")[0]) is not None
 
 
+def names_by_key(names: Iterable[str]) -> dict[str, list[str]]:
+    """The names at the top of a cache by the entry that they belong to; others are not ours."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        if _OF_AN_ENTRY.fullmatch(name):
+            found.setdefault(name[:40], []).append(name)
+    return found
+
+
+_OF_AN_ENTRY = re.compile(r"[0-9a-f]{40}(\..*)?", re.DOTALL)
+
+
 def _parse_time(text: str) -> datetime.datetime | None:
     """A time in ISO's form; tensorflow_hub writes the local one, without a zone."""
     try:

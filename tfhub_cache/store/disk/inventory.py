@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-from collections import defaultdict
 from collections.abc import Iterable
 
 from tfhub_cache.manifest import MOST_BYTES, Manifest
@@ -20,11 +18,10 @@ from tfhub_cache.store.entry import (
     Entry,
     InUse,
     describe,
+    names_by_key,
     removable,
 )
 from tfhub_cache.store.flaw import ABSENT
-
-_OF_AN_ENTRY = re.compile(r"[0-9a-f]{40}(\..*)?", re.DOTALL)
 
 
 def entries(store: Store, root: str, lock_timeout: float, key: str = "") -> list[Entry]:
@@ -116,14 +113,10 @@ def _entry(store: Store, root: str, key: str, names: Iterable[str], holder: str 
     )
 
 
-def _listed(root: str, key: str) -> dict[str, list[str]]:
-    """The names at the top of a cache by the entry that they belong to; others are not ours."""
-    found = defaultdict(list)
+def _listed(root: str, prefix: str) -> dict[str, list[str]]:
     with contextlib.suppress(FileNotFoundError):
-        for name in os.listdir(root):
-            if name.startswith(key) and _OF_AN_ENTRY.fullmatch(name):
-                found[name[:40]].append(name)
-    return found
+        return names_by_key(name for name in os.listdir(root) if name.startswith(prefix))
+    return {}
 
 
 def _sizes_below(folder: str) -> list[int]:
