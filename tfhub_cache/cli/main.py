@@ -20,7 +20,7 @@ from absl import logging as absl_logging
 
 from tfhub_cache import settings
 from tfhub_cache.cli import dir as folder
-from tfhub_cache.cli import env, info, lock, ls, output, prune, resolve, rm, run, verify
+from tfhub_cache.cli import env, info, lock, ls, output, prune, resolve, rm, run, stand_in, verify
 from tfhub_cache.cli.arguments import Options, Parser, add_command, common_options
 from tfhub_cache.version import __version__
 
@@ -34,7 +34,7 @@ def build_parser() -> Parser:
     parser = Parser(prog="tfhub-cache", description=__doc__, parents=[common])
     parser.add_argument("--version", action="version", version=f"tfhub-cache {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (resolve, lock, ls, info, verify, rm, prune, folder, env, run):
+    for module in (resolve, lock, ls, info, verify, rm, prune, folder, env, run, stand_in):
         add_command(commands, module, common)
     return parser
 
