@@ -7,7 +7,7 @@ AZURITE := azurite@3.35.0
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types docs unit coverage interpreters bench fuzz clean
+.PHONY: help demo test lint format types docs unit coverage interpreters engines bench fuzz clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ coverage: .venv/dev  ## run them and measure what they cover, which takes half a
 
 interpreters: .venv/dev  ## run the part without TensorFlow on the newest Python, and on the oldest with the oldest libraries
 	$(BIN)/nox
+
+engines: .venv/dev  ## install Beam, Ray and Spark in an environment of their own, and run the tests with them
+	$(BIN)/nox -s engines
 
 bench: .venv/bench  ## measure, side by side with tensorflow_hub; ARGS="--quick", ARGS="--help"
 	$(BIN)/python -m benchmarks $(ARGS)

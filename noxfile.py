@@ -3,6 +3,7 @@
 `nox` alone runs, on the newest interpreter of this machine, those that say something of an
 interpreter, and all on the oldest one with the oldest libraries that are admitted.
 `nox -s light` runs all on each interpreter of this machine.
+`nox -s engines` runs those that need Beam, Ray and Spark.
 """
 
 import os
@@ -58,6 +59,16 @@ def lowest(session: nox.Session) -> None:
     session.run(*compiled, *lowest, "--output-file", oldest)
     session.install("--quiet", "--editable", ".", "--group", "test", "--constraint", oldest)
     _run_tests(session, "not tensorflow and not once")
+
+
+@nox.session(venv_backend="uv")
+def engines(session: nox.Session) -> None:
+    """Runs the tests with engines, in an environment in which the package stands in."""
+    groups = ("--group", "test", "--group", "engines")
+    session.install("--quiet", "--editable", ".", *groups)
+    session.install("--quiet", "--no-deps", "--group", "engines-text")
+    session.run("tfhub-cache", "stand-in", "enable")
+    session.run("pytest", "-m", "engine", *session.posargs)
 
 
 def _run_tests(session: nox.Session, which: str) -> None:

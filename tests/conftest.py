@@ -30,6 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("at any speed")
     config.addinivalue_line("markers", "tensorflow: needs TensorFlow; skipped where there is none")
     config.addinivalue_line("markers", "once: runs on the default interpreter only")
+    config.addinivalue_line("markers", "engine: needs an engine, which `make engines` installs")
     config.addinivalue_line("markers", "libraries: depends on libraries rather than on Python")
     # Read by google-auth when it is imported: there is no machine of Google's to ask.
     os.environ["NO_GCE_CHECK"] = "true"
