@@ -262,7 +262,9 @@ def test_without_tensorflow_resolve_works(run_python, host: Host, cache_dir: Pat
     assert models.read_files(path) == files
 
 
-@pytest.mark.parametrize("around", ["{}\n", "  {}", "\t{}\r\n", "\n{} ", "\u3000{}\xa0"])
+@pytest.mark.parametrize(
+    "around", ["{}\n", "  {}", "\t{}\r\n", "\n{} ", "\u3000{}\xa0", "\ufeff{}\u200b\n"]
+)
 def test_white_space_around_a_handle_makes_no_other_model(
     host: Host, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, around: str
 ) -> None:

@@ -23,6 +23,7 @@ _HOST = r"(?:[\w.-]+|\[[\da-f:.]+\])"
 _PLAIN_AUTHORITY = re.compile(rf"{_HOST}(?::\d{{0,5}})?", re.ASCII | re.IGNORECASE)
 _END_OF_AUTHORITY = re.compile(r"[/\\?#]")
 _NEVER_IN_A_URL = re.compile("[\0- \x7f-\x9f\ud800-\udfff\\\\]")
+_INVISIBLE = "\u200b\u2060\ufeff"
 _LABELS = re.compile(r"[^.]{1,63}(?:\.[^.]{1,63})*\.*")
 
 
@@ -105,13 +106,18 @@ def key_of(handle: str) -> str:
     return hashlib.sha1(handle.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
 
 
+def stripped(text: str) -> str:
+    """`text` without white space around it, and without what web pages have there unseen."""
+    return text.strip().strip(_INVISIBLE).strip()
+
+
 def as_meant(handle: str) -> str:
     """`handle` without white space around it, as the end of a line that was read from a file.
 
     A path on a disk stays as it is, since names of folders may end in a blank. The scheme of a
     file system gets lower case, since TensorFlow's are told apart by case.
     """
-    meant = handle.strip()
+    meant = stripped(handle)
     scheme, separator, rest = meant.partition("://")
     if separator and scheme.lower() == "file":
         return with_plain_scheme(handle)

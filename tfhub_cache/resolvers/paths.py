@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 
 from tfhub_cache import offline, settings
 from tfhub_cache.errors import ResolveError
 from tfhub_cache.resolver import Resolver
-from tfhub_cache.urls import redact
+from tfhub_cache.urls import printable, redact, stripped
 
+_SCHEMES = ("https", "http", "gs", "file")
+"""Those for which others are taken that are nearly the same."""
 _SCHEME = re.compile("[a-zA-Z][a-zA-Z0-9+.-]*")
+_URL = re.compile(r"(?:https?|gs|file)://(?P<rest>[^\s\"'`<>()\[\]]+)", re.IGNORECASE)
+"""A URL in quotes, say."""
+_LIKE_A_URL = re.compile(
+    r"(?P<typed>(?P<word>[a-zA-Z]+)\s*(?:[:;][/\\\s]*|[/\\]+))(?P<rest>[^\s/\\]\S*)"
+)
+_LIKE_A_HOST = re.compile(r"(?P<typed>/{2,}|)(?P<rest>[\w-]+(?:\.[\w-]+)+/[^:]*)")
+_OF_TFHUB = re.compile(r"(?:[a-z][\w.-]*/){2,5}\d+/?", re.ASCII | re.IGNORECASE)
+_OF_KAGGLE = re.compile(
+    r"(?:models/)?([\w-]+/[\w-]+/(?:frameworks/)?(?:tensorflow[12]|tflite|tfjs|keras|jax|pytorch)/"
+    r"(?:variations/)?[\w.-]+(?:/(?:versions/)?\d+)?)/?",
+    re.ASCII | re.IGNORECASE,
+)
 
 
 class PathResolver(Resolver):
@@ -20,22 +35,48 @@ class PathResolver(Resolver):
         return True
 
     def __call__(self, handle: str) -> str:
-        if not exists(handle):
-            shown = redact(handle)
-            raise ResolveError(f"{shown} does not exist.{_hint(handle)}", handle=shown)
-        return handle
+        plain = stripped(handle)
+        for path in dict.fromkeys((handle, plain)):  # a folder's name may end in a blank
+            if exists(path):
+                return path
+        raise _absent(plain)
 
 
-def _hint(handle: str) -> str:
-    """What the user may have meant."""
-    if not handle or handle != handle.strip():
-        return " There is white space around it." if handle else " It is empty."
-    if handle.startswith("~"):
-        return f" '~' is not expanded in a handle: write {os.path.expanduser(handle)}."
-    host, slash, _ = handle.partition("/")
-    if slash and "." in host.strip(".") and ":" not in host:
-        return f" If it is a web address, write https://{handle}."
-    return ""
+def _absent(handle: str) -> ResolveError:
+    """The error for a handle at which there is nothing, with what the user may have meant."""
+    shown, hint = redact(handle), ""
+    if meant := _url_meant(handle):
+        typed, url = meant
+        hint = f" If it is a URL, write {redact(url)}."
+        has_secrets = redact(url) != url
+        shown = printable(typed + redact(url).partition("://")[2] if has_secrets else handle)
+    elif not handle:
+        hint = " It is empty."
+    elif handle.startswith("~"):
+        hint = f" '~' is not expanded in a handle: write {os.path.expanduser(handle)}."
+    elif match := _OF_KAGGLE.fullmatch(handle):
+        hint = f" If it is a model of Kaggle, write https://www.kaggle.com/models/{match[1]}."
+    elif _OF_TFHUB.fullmatch(handle):
+        hint = f" If it is a model of tfhub.dev, write https://tfhub.dev/{handle}."
+    return ResolveError(f"{shown} does not exist.{hint}", handle=shown)
+
+
+def _url_meant(handle: str) -> tuple[str, str] | None:
+    """The URL that a handle with a typing error is meant as, and what is written for its scheme.
+
+    None if it is no such handle.
+    """
+    if match := _URL.search(handle):
+        return (handle[: match.start("rest")], match[0]) if match.start() else None
+    if match := _LIKE_A_URL.fullmatch(handle):
+        word = match["word"].lower()
+        [scheme] = difflib.get_close_matches(word, _SCHEMES, n=1, cutoff=0.7) or [""]
+        is_alone = match["typed"] == f"{match['word']}/"  # as the first folder of a path
+        if scheme and not (is_alone and word not in ("http", "https")):
+            rest = match["rest"].replace("\\", "/")
+            return match["typed"], f"{scheme}:{'///' if scheme == 'file' else '//'}{rest}"
+    match = _LIKE_A_HOST.fullmatch(handle)
+    return (match["typed"], f"https://{match['rest']}") if match else None
 
 
 def exists(path: str) -> bool:
@@ -51,6 +92,8 @@ def exists(path: str) -> bool:
         return os.path.exists(path)
     if scheme == "file":
         return os.path.exists(rest)
+    if _url_meant(path):
+        raise _absent(path)
     if settings.OFFLINE.value():
         offline.check_path(path)
     if scheme == "gs":
