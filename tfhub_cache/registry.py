@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from absl import logging
+
+from tfhub_cache.errors import ProtocolError, ResolveError, UnsafeArchiveError
 from tfhub_cache.resolvers.archives import (
     GcsArchiveResolver,
     HttpArchiveResolver,
@@ -73,11 +76,7 @@ class Registry(MultiImplRegister):
             RuntimeError: if no resolver supports the handle; the message lists the resolvers.
             OSError, ValueError: see `tfhub_cache.resolve`.
         """
-        meant = as_meant(handle)
-        resolver = self._supporting(meant)
-        as_written = None if meant == handle else cached_as_written(resolver, handle)
-        path: str = as_written or resolver(meant)
-        return path
+        return self._resolve(handle)
 
     def refresh(self, handle: str) -> str:
         """Resolves `handle`, and downloads the model again even if it is in the cache.
@@ -93,11 +92,24 @@ class Registry(MultiImplRegister):
             RuntimeError: if no resolver supports the handle.
             OSError: if the download fails. The cached model stays usable.
         """
+        return self._resolve(handle, refresh=True)
+
+    def _resolve(self, handle: str, *, refresh: bool = False) -> str:
         meant = as_meant(handle)
         resolver = self._supporting(meant)
-        # Resolvers written for tensorflow_hub don't have the method.
-        path: str = getattr(resolver, "refresh", resolver)(meant)
-        return path
+        try:
+            path: str | None = None
+            if refresh:  # resolvers written for tensorflow_hub don't have the method
+                resolver = getattr(resolver, "refresh", resolver)
+            elif meant != handle:
+                path = cached_as_written(resolver, handle)
+            return path or resolver(meant)
+        except (ResolveError, UnsafeArchiveError, ProtocolError) as error:
+            # Its text says all. The stacks would be some fifty lines above it, in a notebook 130.
+            logging.debug("Resolving a handle failed.", exc_info=True)
+            if cause := error.__cause__:
+                cause.__cause__ = cause.__context__ = cause.__traceback__ = None
+            raise error.with_traceback(None) from cause
 
 
 resolver = Registry(
