@@ -58,6 +58,10 @@ class ArchiveError(ResolveError):
     """What was downloaded is not an archive, or not all of it."""
 
 
+class OtherFileError(ArchiveError):
+    """What was downloaded is a file of another kind, such as a TensorFlow Lite model."""
+
+
 class CacheError(ResolveError):
     """The cache could not be read or written."""
 

@@ -16,7 +16,13 @@ from collections.abc import Sequence
 from absl import logging
 
 from tfhub_cache import settings
-from tfhub_cache.errors import ArchiveError, DownloadError, LockfileError, UnsafeArchiveError
+from tfhub_cache.errors import (
+    ArchiveError,
+    DownloadError,
+    LockfileError,
+    OtherFileError,
+    UnsafeArchiveError,
+)
 from tfhub_cache.fetching import interruption
 from tfhub_cache.fetching.progress import Progress
 from tfhub_cache.manifest import Manifest, Origin
@@ -29,6 +35,13 @@ from tfhub_cache.unpacking.archive import Limits, SizeExceeded, unpack
 from tfhub_cache.urls import redact
 from tfhub_cache.version import __version__
 
+_ADVICE = {
+    ArchiveError: "The download may be damaged or the handle may not name a model; try again.",
+    OtherFileError: (
+        "The server sent a web page: open the handle in a browser; the model may need a login, or "
+        "the handle may lack its version."
+    ),
+}
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -97,8 +110,9 @@ def _is_worth_repeating(error: OSError, transfer: Transfer) -> bool:
         return transfer.takes_room
     if isinstance(error, LockfileError):
         return transfer.resumed  # what another server sent before may be to blame
-    is_damaged = isinstance(error, ArchiveError | DownloadError)
-    return is_damaged and error is not transfer.failure and not transfer.download.is_web_page
+    if error is transfer.failure or isinstance(error, OtherFileError):
+        return False
+    return isinstance(error, ArchiveError | DownloadError)
 
 
 def _receive(
@@ -108,27 +122,22 @@ def _receive(
     try:
         files = unpack(transfer, claim, limits, download.size)
     except ArchiveError as error:
-        advice = "The download may be damaged or the handle may not name a model; try again."
-        if download.is_web_page:
-            advice = (
-                "The server sent a web page: open the handle in a browser; the model may need a "
-                "login, or the handle may lack its version."
-            )
-        raise ArchiveError(
+        kind = OtherFileError if download.is_web_page else type(error)
+        raise kind(
             f"{download.url} does not appear to be a valid module. Resolving {redact(handle)} "
             f"failed",
-            cause=str(error),
-            advice=advice,
+            cause=error.what,
+            advice=error.advice or _ADVICE[kind],
             handle=redact(handle),
             url=download.url,
-        ) from error
-    except SizeExceeded as error:
+        ) from None
+    except SizeExceeded:
         assert locked is not None
-        raise locked.refusal(handle, download.url, "more") from error
+        raise locked.refusal(handle, download.url, "more") from None
     except UnsafeArchiveError as error:
         raise UnsafeArchiveError(
             f"{redact(handle)} is not unpacked, and nothing of it is kept. {error}"
-        ) from error
+        ) from None
     manifest = Manifest(
         handle=handle,
         url=download.url,

@@ -15,8 +15,9 @@ from typing import Any
 
 from isal import igzip_lib
 
-from tfhub_cache.errors import ArchiveError, ResolveError
+from tfhub_cache.errors import ArchiveError, OtherFileError, ResolveError
 from tfhub_cache.source.contract import ByteStream
+from tfhub_cache.unpacking.kinds import LONGEST_MAGIC, kind_of
 
 _SMALLEST, _LARGEST = 64 << 10, 512 << 10
 """Bytes that are decompressed at once. They double as a stream is read, as large ones cost less,
@@ -36,13 +37,21 @@ class PlainStream:
     Attributes:
         is_compressed: whether it is compressed.
         received: how many bytes of the stream have been used.
+
+    Raises:
+        OtherFileError: if it is known what the stream is, and that is no archive.
     """
 
     def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
         self._head = b""
-        while len(self._head) < 6 and (more := stream.read(6 - len(self._head))):
+        while (missing := LONGEST_MAGIC - len(self._head)) and (more := stream.read(missing)):
             self._head += more
+        if kind := kind_of(self._head):
+            raise OtherFileError(
+                f"it is {kind.name}, not a SavedModel in a .tar.gz archive",
+                advice=kind.use and f"Download the file with a browser or curl -L, and {kind.use}.",
+            )
         self._new = None
         for magic, new in _DECOMPRESSORS.items():
             if self._head.startswith(magic):
