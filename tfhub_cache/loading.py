@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import importlib.util
+import sys
 from collections.abc import Collection
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -10,22 +11,14 @@ from typing import TYPE_CHECKING, Any
 from absl import logging
 
 from tfhub_cache import registry
+from tfhub_cache.advice import SAVED_MODEL_FILES, note_on, what_is_not_loaded
 from tfhub_cache.errors import ResolveError
-from tfhub_cache.resolvers.kaggle import use_of
 from tfhub_cache.resolvers.paths import exists
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 _TF1_HUB_FORMAT = "tfhub_module.pb"
-_SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
-_WORKER_NOTE = """\
-The model is in {path} on this machine, but the worker that loads it (a TPU in Colab, say) can't \
-read this machine's disk. Two ways out:
-  1. let the worker read a bucket: set TFHUB_MODEL_LOAD_FORMAT=UNCOMPRESSED, or \
-TFHUB_CACHE_DIR=gs://your-bucket/folder;
-  2. read through this machine: \
-hub.load(handle, options=tf.saved_model.LoadOptions(experimental_io_device="/job:localhost"))."""
 _SCHEME_MESSAGE = """\
 {path} can't be loaded: this build of TensorFlow can't read {scheme}:// (on Windows none can read \
 gs://). Download the model instead: set TFHUB_MODEL_LOAD_FORMAT=COMPRESSED, and TFHUB_CACHE_DIR to \
@@ -109,53 +102,46 @@ def load(
     """
     if not isinstance(handle, str):
         raise ValueError(f"Expected a string, got {handle!r}")
+    check_tensorflow("Loading a model")
+    path = resolve(handle)  # before TensorFlow is imported, as that takes long
     tf = import_tensorflow("Loading a model")
-    path = resolve(handle)
     folder = path.rstrip("/")
     is_hub_module_v1 = exists(f"{folder}/{_TF1_HUB_FORMAT}")
     if tags is None and is_hub_module_v1:
         tags = []
-    if not any(exists(f"{folder}/{name}") for name in _SAVED_MODEL_FILES):
-        raise ValueError(
-            f"Trying to load a model of incompatible/unknown type. '{path}' contains neither "
-            f"'{_SAVED_MODEL_FILES[0]}' nor '{_SAVED_MODEL_FILES[1]}'.{use_of(handle)}"
-        )
+    if not any(exists(f"{folder}/{name}") for name in SAVED_MODEL_FILES):
+        raise ValueError(what_is_not_loaded(handle, path))
     try:
         model = tf.compat.v1.saved_model.load_v2(path, tags=tags, options=options)
     except Exception as error:
         scheme = path.partition("://")[0]
         if f"File system scheme '{scheme}' not implemented" in str(error):
-            raise ResolveError(_SCHEME_MESSAGE.format(path=path, scheme=scheme)) from error
-        if _is_unseen_by_worker(folder, error):
-            _add_note(error, _WORKER_NOTE.format(path=path))
+            raise ResolveError(_SCHEME_MESSAGE.format(path=path, scheme=scheme)) from None
+        if note := note_on(error, handle, path):
+            _add_note(error, note)
         raise
     model._is_hub_module_v1 = is_hub_module_v1
     return model
 
 
-def import_tensorflow(purpose: str) -> ModuleType:
-    """Import TensorFlow, or raise an ImportError that says what to install for this purpose."""
-    try:
-        import tensorflow as tf
-    except ModuleNotFoundError as error:
-        if error.name != "tensorflow":
-            raise
+def check_tensorflow(purpose: str) -> None:
+    """Raise an ImportError that says what to install for this purpose, if there is no TensorFlow.
+
+    It is not imported.
+    """
+    if not (sys.modules.get("tensorflow") or importlib.util.find_spec("tensorflow")):
         raise ImportError(
             f"{purpose} needs TensorFlow, which is not installed. Install it with: "
             "pip install 'tfhub-cache[tensorflow]' (or tensorflow-cpu, or tf-nightly)."
-        ) from error
+        )
+
+
+def import_tensorflow(purpose: str) -> ModuleType:
+    """Import TensorFlow; or see `check_tensorflow`."""
+    check_tensorflow(purpose)
+    import tensorflow as tf
+
     return tf  # type: ignore[no-any-return]
-
-
-def _is_unseen_by_worker(folder: str, error: Exception) -> bool:
-    """Whether loading failed because a worker can't read a folder that this machine can read."""
-    message = str(error)
-    if "File system scheme '[local]' not implemented" in message:
-        return True
-    local = folder.removeprefix("file://")
-    return "Failed to find any matching files" in message and os.path.exists(
-        f"{local}/variables/variables.index"
-    )
 
 
 def _add_note(error: Exception, note: str) -> None:
