@@ -118,6 +118,34 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
         hub.Keraslayer  # noqa: B018
 
 
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("Module", "hub.load"),
+        ("load_module_spec", "hub.load"),
+        ("text_embedding_column", "hub.KerasLayer"),
+        ("image_embedding_column", "hub.KerasLayer"),
+        ("create_module_spec", "tf.saved_model.save"),
+        ("LatestModuleExporter", "model.export"),
+        ("native_module", "tf.saved_model.save"),
+        ("get_expected_image_size", "the model's page"),
+    ],
+)
+def test_a_name_of_old_is_an_attribute_error_that_says_what_to_write(
+    name: str, instead: str
+) -> None:
+    with pytest.raises(AttributeError) as error:
+        getattr(hub, name)
+    assert f"tensorflow_hub has had no {name} since 0.16.0. Use " in str(error.value)
+    assert instead in str(error.value)
+    assert not hasattr(hub, name)
+
+
+def test_python_suggests_the_name_that_is_nearest(run_python) -> None:
+    done = run_python("import tfhub_cache as hub; hub.resolv")
+    assert "Did you mean: 'resolve'?" in done.stderr
+
+
 @pytest.mark.tensorflow
 def test_the_layer_is_listed_without_being_imported(imported_by) -> None:
     names = "{'KerasLayer', 'keras_layer'}"

@@ -370,7 +370,7 @@ for name in "ModelLoadFormat", "PathResolver":
     [
         ("import tensorflow_hub.tf_v1", "ModuleNotFoundError: No module named 'tensorflow_hub."),
         ("from tensorflow_hub.tools import search", "No module named 'tensorflow_hub.tools'. tf"),
-        ("tensorflow_hub.Module", "AttributeError: module 'tensorflow_hub' has no attribute 'Mod"),
+        ("tensorflow_hub.Modul", "AttributeError: module 'tensorflow_hub' has no attribute 'Mod"),
     ],
 )
 def test_what_is_not_there_is_an_error_that_says_whose_it_is_and_what_to_do(
@@ -381,6 +381,25 @@ def test_what_is_not_there_is_an_error_that_says_whose_it_is_and_what_to_do(
     assert message in last_line
     assert "tfhub_cache stands in for tensorflow_hub here" in last_line
     assert "leave out install_as_tensorflow_hub()" in last_line
+
+
+@pytest.mark.parametrize(
+    ("statement", "kind"),
+    [
+        ("tensorflow_hub.Module", "AttributeError"),
+        ("tensorflow_hub.text_embedding_column", "AttributeError"),
+        ("import tensorflow_hub.feature_column", "ModuleNotFoundError"),
+        ("from tensorflow_hub.native_module import add_signature", "ModuleNotFoundError"),
+    ],
+)
+def test_what_no_recent_tensorflow_hub_has_is_an_error_that_says_what_to_write_instead(
+    run_python, statement: str, kind: str
+) -> None:
+    done = run_python(INSTALL + f"import tensorflow_hub\n{statement}")
+    last_line = done.stderr.splitlines()[-1]
+    assert last_line.startswith(kind)
+    assert "since 0.16.0. Use " in last_line
+    assert "tensorflow_hub itself" not in last_line
 
 
 def test_programs_that_try_for_a_name_of_old_do_without_it(run_python) -> None:

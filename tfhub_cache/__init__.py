@@ -15,7 +15,7 @@ import importlib.util
 import sys
 from typing import TYPE_CHECKING, Any
 
-from tfhub_cache import errors, keras_registration, registry, resolver
+from tfhub_cache import errors, former, keras_registration, registry, resolver
 from tfhub_cache.loading import load, resolve
 from tfhub_cache.stand_in import install_as_tensorflow_hub
 from tfhub_cache.version import __version__
@@ -46,7 +46,8 @@ def __getattr__(name: str) -> Any:
         return keras_layer if name == "keras_layer" else keras_layer.KerasLayer
     if name == "cache":  # a program that only resolves does not pay for it
         return importlib.import_module("tfhub_cache.cache")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    message = f"module {__name__!r} has no attribute {name!r}. {former.advice(name) or ''}".rstrip()
+    raise AttributeError(message, name=name, obj=sys.modules[__name__])  # to suggest another
 
 
 def __dir__() -> list[str]:
