@@ -33,6 +33,15 @@ from tfhub_cache.urls import as_meant, key_of, printable, redact
 
 _CHUNK = 1 << 20
 _LONG_WAIT = 10.0
+_LIMITS = (errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_AT_A_LIMIT = (
+    "This process or machine is at a limit of threads, open files or memory: end what is not "
+    "needed, or raise the limit (ulimit -a shows it)."
+)
+_NOT_WRITTEN = (
+    "Check the folder's permissions and free space, or set TFHUB_CACHE_DIR to a folder that can be "
+    "written."
+)
 
 
 _spared: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar(
@@ -191,8 +200,7 @@ class Cache:
             error = CacheError(
                 f"Could not keep {shown} in the cache {self.root}",
                 cause=reason(error),
-                advice="Check the folder's permissions and free space, or set TFHUB_CACHE_DIR to "
-                "a folder that can be written.",
+                advice=_AT_A_LIMIT if error.errno in _LIMITS else _NOT_WRITTEN,
             )
         error.handle = error.handle or shown
         if flaw is not None and flaw != ABSENT:
