@@ -32,6 +32,43 @@ def test_the_default_cache_is_in_the_temporary_folder() -> None:
     assert settings.cache_dir() == os.path.join(tempfile.gettempdir(), "tfhub_modules")
 
 
+def test_without_a_temporary_folder_the_error_says_what_to_set(run_python) -> None:
+    code = """
+import resource
+import tfhub_cache as hub
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # as on a full disk
+for resolve in hub.resolve, hub.cache.refresh, hub.cache.find:
+    try:
+        resolve("https://example.invalid/m/1")
+    except hub.errors.CacheError as error:
+        print(error)
+"""
+    for line in run_python(code).check().stdout.splitlines():
+        assert line.startswith("There is no cache: No usable temporary directory")
+        assert line.endswith("Set TFHUB_CACHE_DIR, or TMPDIR, to a folder that can be written.")
+
+
+@pytest.mark.parametrize("path", ["~/models", "~no-such-user/models"])
+def test_a_home_folder_that_is_not_there_is_an_error_and_no_folder_of_that_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str
+) -> None:
+    def no_such_user(_: object) -> None:
+        raise KeyError("no such user")
+
+    monkeypatch.setattr("pwd.getpwuid", no_such_user)
+    monkeypatch.delenv("HOME")
+    monkeypatch.chdir(tmp_path)
+    for name in "TFHUB_CACHE_DIR", "TFHUB_LOCKFILE":
+        with monkeypatch.context() as patched:
+            patched.setenv("TFHUB_CACHE_DIR", str(tmp_path / "cache"))
+            patched.setenv(name, path)
+            with pytest.raises(ValueError, match=f"{name}: invalid path '{path}'.*HOME"):
+                hub.resolve("https://example.invalid/m/1")
+    with pytest.raises(ValueError, match="HOME is not set"):
+        hub.cache.lock([], path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_option_comes_before_the_environment_that_before_the_flag_that_before_the_default(
     monkeypatch: pytest.MonkeyPatch, flag
 ) -> None:

@@ -7,6 +7,7 @@ that quotes the text and says what is allowed.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Sequence
 
@@ -115,6 +116,22 @@ def parse_boolean(text: str) -> bool:
 def is_not_no(text: str) -> bool:
     """Whether the text is anything but one of the words for no."""
     return text.strip().lower() not in _NO
+
+
+def parse_path(text: str) -> str:
+    """Read a path on this machine, in which `~` is the home folder.
+
+    Raises:
+        ValueError: if there is no such home folder.
+    """
+    path = os.path.expanduser(text)
+    if path.startswith("~"):
+        home = path.partition("/")[0]
+        raise ValueError(
+            f"invalid path {text!r}: there is no home folder {home!r} here (HOME is not set, or "
+            "there is no such user); write the path without it"
+        )
+    return path
 
 
 def parse_mirrors(text: str) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from typing import Any, Generic, NoReturn, TypeVar, cast
 from absl import flags
 
 from tfhub_cache import notation
+from tfhub_cache.errors import CacheError, reason
 from tfhub_cache.urls import with_plain_scheme
 
 
@@ -123,7 +124,7 @@ def _parsed(parse: Callable[[str], object], text: str) -> object:
 
 
 def _folder(text: str) -> str:
-    return with_plain_scheme(text) if "://" in text else os.path.expanduser(text)
+    return with_plain_scheme(text) if "://" in text else notation.parse_path(text)
 
 
 def _connections(text: str) -> int:
@@ -182,7 +183,7 @@ OFFLINE = Setting("TFHUB_OFFLINE", "no", notation.parse_boolean, flag="tfhub_off
 MIRROR = Setting("TFHUB_MIRROR", notation.DIRECT, notation.parse_mirrors)
 """Which servers are asked for models of the public hosts, in order: URLs and `direct`, such as
 `https://hub.example.com,direct`."""
-LOCKFILE = Setting[str | None]("TFHUB_LOCKFILE", "", os.path.expanduser, flag="tfhub_lockfile")
+LOCKFILE = Setting[str | None]("TFHUB_LOCKFILE", "", notation.parse_path, flag="tfhub_lockfile")
 """A lock file: only what it names may be used. `tfhub-cache lock` writes it."""
 TRUSTED_HANDLES = Setting[tuple[re.Pattern[str], ...] | None](
     "TFHUB_TRUSTED_HANDLES", "", notation.parse_patterns
@@ -228,8 +229,23 @@ for _setting in SETTINGS:
 
 
 def cache_dir() -> str:
-    """The cache folder as the user wrote it, with `~` expanded: a path or a URL."""
-    return CACHE_DIR.value() or os.path.join(tempfile.gettempdir(), "tfhub_modules")
+    """The cache folder as the user wrote it, with `~` expanded: a path or a URL.
+
+    Raises:
+        ValueError: if it is invalid.
+        CacheError: if none is set, and there is no temporary folder.
+    """
+    folder = CACHE_DIR.value()
+    if folder is None:
+        try:
+            folder = os.path.join(tempfile.gettempdir(), "tfhub_modules")
+        except OSError as error:
+            raise CacheError(
+                "There is no cache",
+                cause=reason(error),
+                advice="Set TFHUB_CACHE_DIR, or TMPDIR, to a folder that can be written.",
+            ) from None
+    return folder
 
 
 def google_storage() -> tuple[str | None, float, str | None]:

@@ -9,7 +9,7 @@ from functools import partial
 
 from absl import logging
 
-from tfhub_cache import pins
+from tfhub_cache import notation, pins
 from tfhub_cache.cache.listing import with_patterns
 from tfhub_cache.cache.resolving import each
 from tfhub_cache.errors import LockfileError
@@ -55,7 +55,7 @@ def lock(
         hub.cache.lock(["https://tfhub.dev/google/nnlm-en-dim128/2"], "models.lock")
         ```
     """
-    file = os.path.expanduser(os.fspath(file))
+    file = notation.parse_path(os.fspath(file))
     pins.check_writable(file)
     found: dict[str, Pin] = {}
     failures: list[Exception] = []

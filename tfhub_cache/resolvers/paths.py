@@ -52,7 +52,7 @@ def _absent(handle: str) -> ResolveError:
         shown = printable(typed + redact(url).partition("://")[2] if has_secrets else handle)
     elif not handle:
         hint = " It is empty."
-    elif handle.startswith("~"):
+    elif os.path.expanduser(handle) != handle:
         hint = f" '~' is not expanded in a handle: write {os.path.expanduser(handle)}."
     elif match := _OF_KAGGLE.fullmatch(handle):
         hint = f" If it is a model of Kaggle, write https://www.kaggle.com/models/{match[1]}."
