@@ -182,6 +182,14 @@ def which_keras(folder):
             use(wrong)
         except TypeError as error:
             errors.append(str(error))
+    for first, second in (keras, tf_keras), (tf_keras, keras):
+        wrong = layer()
+        first.Sequential([wrong])
+        for use in second.Sequential([]).add, lambda one: one(second.Input((8, 8, 3))):  # noqa: B023
+            try:
+                use(wrong)
+            except TypeError as error:
+                errors.append(str(error))
     return seen | {"errors": errors}
 
 
@@ -252,9 +260,10 @@ def dtypes_of_inputs(folder):
     for name, inputs in {
         "sentences": tf.keras.Input(()),
         "token_ids": {name: tf.keras.Input((3,)) for name in names},
+        "images": tf.keras.Input((8, 8, 3), dtype="int32"),
     }.items():
         try:
-            hub.KerasLayer(str(folder / name))(inputs)
+            hub.KerasLayer(str(folder / name), name=f"of_{name}")(inputs)
         except TypeError as error:
             seen[name] = str(error)
     return seen

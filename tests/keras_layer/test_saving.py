@@ -113,8 +113,11 @@ def test_a_layer_is_of_the_keras_that_asks_for_it_and_what_tensorflow_hub_saved_
         "inside": [6, True],
         "a module beside both": [6, 6],
     }
-    assert len(errors) == 2
-    for error in errors:
+    of_keras_3, of_tf_keras = ("Keras 3", "tf_keras"), ("tf_keras", "Keras 3")
+    assert len(errors) == 6
+    for error, (mine, other) in zip(errors, [of_keras_3] * 4 + [of_tf_keras] * 2, strict=True):
+        assert f"is a layer of {mine}, and {other} asks for it" in error
+        assert f"make another for {other}." in error
         assert "hub.keras_layer.keras2.KerasLayer" in error
         assert "TF_USE_LEGACY_KERAS=1" in error
     assert seen[1] == {"model.h5": near(ran[THEIRS].value("saving_a_text_model"))}
@@ -146,8 +149,9 @@ def test_what_keras_3_exports_can_be_trained_in_a_wrapper_and_may_take_integers(
     assert dtypes["answers"] == dtypes["served"] == dtypes["of its function"]
     assert dtypes["of an export"].startswith("Expected a string, got ")
     assert "loaded.serve, loaded.signatures['serve']" in dtypes["of an export"]
-    for name, dtype in ("sentences", "string"), ("token_ids", "int32"):
-        assert f"{name} takes {dtype}" in dtypes[name]
+    for name, dtype in ("sentences", "string"), ("token_ids", "int32"), ("images", "float32"):
+        assert dtypes[name].startswith(f"The layer 'of_{name}' of ")
+        assert f"{name} takes '{dtype}', and its input is " in dtypes[name]
         assert f"Pass dtype='{dtype}' to keras.Input" in dtypes[name]
     assert seen["before"] == near(ran[KERAS_3].value("saving_a_text_model"))
     assert seen["after"] != near(seen["before"])

@@ -27,10 +27,10 @@ from tfhub_cache.loading import import_tensorflow
 
 KERAS_2, KERAS_3 = _BASES = {"tf_keras": "keras2", "keras": "keras3"}
 """The packages, and the modules here that hold the base class of layers for them."""
-OTHER_WAYS = (
-    "A program that uses tf_keras can say so: hub.keras_layer.keras2.KerasLayer is always a layer "
-    "of tf_keras, and so is hub.KerasLayer if TF_USE_LEGACY_KERAS=1 is set before TensorFlow is "
-    "imported."
+_OF_THE_OTHER = (
+    "This hub.KerasLayer is a layer of {mine}, and {other} asks for it. A layer is of one Keras: "
+    "make another for {other}. hub.keras_layer.keras2.KerasLayer is always a layer of tf_keras, "
+    "and so is hub.KerasLayer if TF_USE_LEGACY_KERAS=1 is set before TensorFlow is imported."
 )
 
 
@@ -73,6 +73,18 @@ def class_for(layer: Any, base: Any) -> Any:
 def derived(kind: Any) -> Any:
     """A class that is derived from a class, and looks like it."""
     return type(kind.__name__, (kind,), dict(vars(kind)))
+
+
+def refuse_the_other(mine: str, other: str | None) -> None:
+    """Raises a TypeError with the way out if another Keras than a layer's own asks for it."""
+    if other not in (None, mine):
+        names = {KERAS_2: "tf_keras", KERAS_3: "Keras 3"}
+        raise TypeError(_OF_THE_OTHER.format(mine=names[mine], other=names[other]))
+
+
+def adding(frame: FrameType) -> str | None:
+    """The Keras that asks whether a layer can be added to a model."""
+    return running(frame) if frame.f_code.co_name == "add" else None
 
 
 def stack(frame: FrameType | None) -> Iterator[FrameType]:

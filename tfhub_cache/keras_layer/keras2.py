@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import tensorflow as tf
@@ -41,6 +42,16 @@ class Base(keras.layers.Layer):  # type: ignore[misc]
 
     def _training_by_default(self) -> Any:
         return keras.backend.learning_phase()
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        choosing.refuse_the_other(self._keras, choosing.adding(sys._getframe(1)))
+        return type(self)
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        values = tf.nest.flatten([inputs, args, kwargs])
+        choosing.refuse_the_other(self._keras, choosing.of_values(values))
+        return super().__call__(inputs, *args, **kwargs)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """The shape of the output: the argument `output_shape`, or what tracing the model finds."""

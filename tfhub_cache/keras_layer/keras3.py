@@ -21,9 +21,6 @@ if keras.backend.backend() != "tensorflow":
         f"its backend, and this Keras runs on {keras.backend.backend()!r}. Set "
         "KERAS_BACKEND=tensorflow before Keras is imported."
     )
-_OF_TF_KERAS = (
-    f"This hub.KerasLayer is a layer of Keras 3, and tf_keras asks for it. {choosing.OTHER_WAYS}"
-)
 
 
 class Base(keras.layers.Layer):  # type: ignore[misc]
@@ -116,8 +113,8 @@ class Base(keras.layers.Layer):  # type: ignore[misc]
         asker = sys._getframe(1)
         if choosing.is_tensorflow(asker, "python.module.module"):
             return tf.Module  # one around the layer then finds `_found_by_modules`
-        if self.__dict__.get("_is_guess") and choosing.running(asker) == choosing.KERAS_2:
-            raise TypeError(_OF_TF_KERAS)
+        ask = choosing.running if self.__dict__.get("_is_guess") else choosing.adding
+        choosing.refuse_the_other(self._keras, ask(asker))
         return type(self)
 
     @property
@@ -131,27 +128,31 @@ class Base(keras.layers.Layer):  # type: ignore[misc]
         return self._batch_input_shape
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        if choosing.of_values(tree.flatten([inputs, args, kwargs])) == choosing.KERAS_2:
-            raise TypeError(_OF_TF_KERAS)
+        values = tree.flatten([inputs, args, kwargs])
+        choosing.refuse_the_other(self._keras, choosing.of_values(values))
         # Keras 3 takes only tensors, but programs for tensorflow_hub also pass strings and lists.
-        inputs = as_tensors(inputs)
-        dtypes = self._model.input_dtypes
-        (dtype,) = dtypes if len(dtypes) == 1 else [tf.float32]
-        if not dtype.is_floating:
-            inputs = tree.map_structure(lambda value: self._as(dtype, value), inputs)
+        inputs = tree.map_structure(self._accepted, as_tensors(inputs))
         return super().__call__(inputs, *args, **kwargs)
 
-    def _as(self, dtype: tf.DType, value: Any) -> Any:
-        """Refuses or converts an input of float32 for a model that takes only another dtype."""
-        if getattr(value, "dtype", None) not in ("float32", tf.float32):
-            return value
+    def _accepted(self, value: Any) -> Any:
+        """An input as the model takes it; a TypeError if it is one of Keras, and it does not."""
+        taken = self._model.input_dtypes
         if isinstance(value, keras.KerasTensor):
-            raise TypeError(
-                f"{self._model.name} takes {dtype.name}, and keras.Input makes an input of float32."
-                f" Pass dtype={dtype.name!r} to keras.Input."
-            )
+            dtype = tf.as_dtype(value.dtype)
+            is_cast = dtype.is_floating and any(one.is_floating for one in taken)  # by Keras
+            if taken and dtype not in taken and not is_cast:
+                names = " or ".join(sorted(repr(one.name) for one in taken))
+                raise TypeError(
+                    f"The layer {self.name!r} of {self._model.name} takes {names}, and its input "
+                    f"is {dtype.name!r}. Pass dtype={names} to keras.Input, which otherwise makes "
+                    "an input of float32."
+                )
+            return value
         # When Keras saves a subclassed model, it calls it with float32 in place of all dtypes.
-        return tf.cast(value, dtype) if dtype.is_integer and not tf.executing_eagerly() else value
+        is_spurious = tf.is_tensor(value) and value.dtype == tf.float32
+        if is_spurious and taken in ({tf.int32}, {tf.int64}) and not tf.executing_eagerly():
+            return tf.cast(value, *taken)
+        return value
 
     def compute_output_spec(self, inputs: Any, training: Any = None) -> Any:
         """The outputs as Keras tensors: their shapes, dtypes, and which are ragged or sparse."""
