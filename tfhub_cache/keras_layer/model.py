@@ -166,11 +166,13 @@ class HubModel:
             shapes = tf.nest.map_structure(lambda shape: tuple(shape.as_list()), self.shape)
             config["output_shape"] = shapes
         for key, value in self.arguments.items():
-            if not _is_json(value):
+            try:
+                json.dumps(value)
+            except (TypeError, ValueError):
                 raise ValueError(
                     "`hub.KerasLayer(..., arguments)` contains non json-serializable values in "
                     f"key: {key}. Pass numbers, strings, lists and dicts, not {value!r}."
-                )
+                ) from None
         rest = {
             "arguments": self.arguments,
             "tags": self.tags if not self.tags or isinstance(self.tags, str) else sorted(self.tags),
@@ -312,11 +314,3 @@ def _to_shapes(nest: Any) -> Any:
     raise TypeError(
         f"output_shape must be a shape, or lists, tuples and dicts of shapes, and not {nest!r}."
     )
-
-
-def _is_json(value: Any) -> bool:
-    try:
-        json.dumps(value)
-    except (TypeError, ValueError):
-        return False
-    return True

@@ -70,8 +70,7 @@ class Base(tf.Module):  # type: ignore[misc]
         if hasattr(type(self), "build"):  # of a subclass, which expects a Keras to call it
             return self._guess(sys._getframe())(inputs, *args, **kwargs)
         # Another thread may make it a layer meanwhile.
-        dtype = self.__dict__.get("_arguments_of_layer", {}).get("dtype")
-        cast = functools.partial(_cast, _dtype_of(dtype))
+        cast = functools.partial(_cast, self.__dict__.get("_arguments_of_layer", {}).get("dtype"))
         return self.call(tf.nest.map_structure(cast, as_tensors(inputs)), *args, **kwargs)
 
     def _training_by_default(self) -> bool:
@@ -195,16 +194,14 @@ class Base(tf.Module):  # type: ignore[misc]
                 setattr(layer, name, value)
 
 
-def _dtype_of(dtype: Any) -> tf.DType:
-    try:
-        return tf.as_dtype(dtype or tf.float32)
-    except TypeError:  # a policy of Keras
-        return tf.float32
-
-
-def _cast(dtype: tf.DType, value: Any) -> Any:
+def _cast(dtype: Any, value: Any) -> Any:
     """Converts arrays, and casts numbers with a fraction, as layers of Keras do."""
     if isinstance(value, np.ndarray):
         value = tf.convert_to_tensor(value)
-    is_cast = tf.is_tensor(value) and value.dtype.is_floating and dtype.is_floating
-    return tf.cast(value, dtype) if is_cast else value
+    if not tf.is_tensor(value) or not value.dtype.is_floating:
+        return value
+    try:
+        to = tf.as_dtype(dtype or tf.float32)
+    except TypeError:  # a policy of Keras
+        to = tf.float32
+    return tf.cast(value, to) if to.is_floating else value

@@ -157,8 +157,7 @@ def pin_of(handle: str, *, refresh: bool = False) -> Pin:
     """
     cache = open_cache(settings.cache_dir())
     if refresh or cache.lookup(handle) is None:
-        resolver = GcsArchiveResolver() if handle.startswith("gs://") else HttpArchiveResolver()
-        resolver.fetch(handle, None, refresh=refresh)
+        (_resolver_of(handle) or HttpArchiveResolver()).fetch(handle, None, refresh=refresh)
     shown = redact(handle)
     try:
         if cache.lookup(handle) is None:
