@@ -621,7 +621,7 @@ def test_what_tensorflow_hub_has_put_into_a_bucket_is_read_once_and_not_download
     host: Host, handle: str, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TFHUB_CACHE_DIR", "memory://locked")
-    storage = gcs.file_system_of("memory://locked", None, 60)
+    storage = gcs.file_system_of("memory://locked", (None, 60, None))
     for name, data in MODEL.items():
         storage.pipe_file(f"/locked/{key_of(handle)}/{name}", data)
     assert hub.cache.lock([handle], file) == {handle: pin(MODEL)}
