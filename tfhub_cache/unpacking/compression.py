@@ -47,15 +47,15 @@ class PlainStream:
         self._head = b""
         while (missing := LONGEST_MAGIC - len(self._head)) and (more := stream.read(missing)):
             self._head += more
-        if kind := kind_of(self._head):
-            raise OtherFileError(
-                f"it is {kind.name}, not a SavedModel in a .tar.gz archive",
-                advice=kind.use and f"Download the file with a browser or curl -L, and {kind.use}.",
-            )
         self._new = None
         for magic, new in _DECOMPRESSORS.items():
             if self._head.startswith(magic):
                 self._new = new
+        if self._new is None and (kind := kind_of(self._head)):
+            raise OtherFileError(
+                f"it is {kind.name}, not a SavedModel in a .tar.gz archive",
+                advice=kind.use and f"Download the file with a browser or curl -L, and {kind.use}.",
+            )
         self._decompressor: Any = None
         self._is_empty = True  # the stream that is being decompressed, so far
         self._empty_streams = 0
