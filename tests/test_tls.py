@@ -33,6 +33,7 @@ from tfhub_cache.clients import session
 sys.platform = sys.argv[2]
 print(hub.resolve(sys.argv[1]))
 """
+DEBIANS = "/etc/ssl/certs/ca-certificates.crt"
 SYSTEM = ssl.get_default_verify_paths().cafile
 
 
@@ -130,9 +131,15 @@ def resolve_where() -> Callable[..., subprocess.CompletedProcess[str]]:
         pytest.skip("this system, or its rights, allow no mount namespace")
 
     def run(
-        file: str, content: Path, handle: str, platform: str = sys.platform
+        file: str,
+        content: Path,
+        handle: str,
+        platform: str = sys.platform,
+        also: tuple[str, Path] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        covered = f'mount --bind "{content}" "{os.path.realpath(file)}" && exec "$@"'
+        covers = [(os.path.realpath(file), content), *([also] if also else [])]
+        mounts = [f'mount --bind "{other}" "{covered}"' for covered, other in covers]
+        covered = " && ".join([*mounts, 'exec "$@"'])
         return subprocess.run(
             [
                 *("unshare", "--mount", "sh", "-c", covered, "sh"),
@@ -174,6 +181,42 @@ def test_a_ca_that_the_system_trusts_counts(
         monkeypatch.setenv("SSL_CERT_FILE", str(other_pem))
         done = resolve_where(SYSTEM, ca_pem, f"{handle}?again", platform)
         assert "CERTIFICATE_VERIFY_FAILED" in done.stderr
+
+
+@pytest.mark.skipif(SYSTEM is None, reason="the system's certificates are not in one file")
+@pytest.mark.parametrize("named", ["", "/no/such/file.pem"])
+def test_an_ssl_cert_file_that_is_not_there_does_not_hide_what_the_system_trusts(
+    handle: str,
+    ca_pem: Path,
+    resolve_where: Callable[..., subprocess.CompletedProcess[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    named: str,
+) -> None:
+    assert SYSTEM is not None
+    monkeypatch.setenv("SSL_CERT_FILE", named)
+    done = resolve_where(SYSTEM, ca_pem, handle)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(
+    SYSTEM is None or os.path.realpath(SYSTEM) != DEBIANS, reason="this system is not a Debian"
+)
+def test_a_python_with_an_openssl_of_its_own_trusts_what_the_system_trusts(
+    handle: str, ca_pem: Path, tmp_path: Path, resolve_where
+) -> None:
+    """Python of conda or uv looks for certificates elsewhere: here in a folder without any."""
+    (tmp_path / "empty").mkdir()
+    also = (os.path.dirname(ssl.get_default_verify_paths().openssl_cafile), tmp_path / "empty")
+    done = resolve_where(DEBIANS, ca_pem, handle, also=also)
+    assert done.returncode == 0, done.stderr
+
+
+def test_certifis_certificates_that_the_environment_names_count_alone(
+    handle: str, ca_pem: Path, resolve_where, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", certifi.where())
+    done = resolve_where(SYSTEM, ca_pem, handle)
+    assert "CERTIFICATE_VERIFY_FAILED" in done.stderr
 
 
 @pytest.mark.parametrize("platform", [sys.platform, "darwin"], ids=["OpenSSL", "truststore"])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.client
 import io
 import math
+import os
 import ssl
 import sys
 import time
@@ -29,6 +31,13 @@ OURS = "X-Tfhub-Cache"
 """A header for the connections below, which don't send it: the least rate in bytes per second, for
 how many seconds it is measured, and the target."""
 
+_SYSTEM_FILES = (
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/ca-bundle.pem",
+)
+"""Where distributions of Linux keep the CA certificates that the system trusts."""
 _INTERIM = frozenset(range(100, 200)) - {101}  # which switches to another protocol
 _USER_AGENT = f"tfhub-cache/{__version__} {requests.utils.default_user_agent()}"
 
@@ -160,15 +169,21 @@ class _HTTPConnection(_Connection, urllib3.connection.HTTPConnection):  # type: 
 
 class _HTTPSConnection(_Connection, urllib3.connection.HTTPSConnection):  # type: ignore[misc]
     def connect(self) -> None:
-        if self.ca_certs == DEFAULT_CA_BUNDLE_PATH:  # no other one is named
-            self.ssl_context = _system_context()
-            if self.proxy_config is not None:
-                self.proxy_config = self.proxy_config._replace(ssl_context=self.ssl_context)
-            self.ca_certs = None  # which would be loaded for each connection
         super().connect()
         # `http` warns once if it is not. urllib3 would warn at each request, which can only be
         # turned off for the whole process.
         self.is_verified = True
+
+
+class _TrustingConnection(_HTTPSConnection):
+    """A connection for which the user has named no CA certificates."""
+
+    def connect(self) -> None:
+        self.ssl_context = _system_context()
+        if self.proxy_config is not None:
+            self.proxy_config = self.proxy_config._replace(ssl_context=self.ssl_context)
+        self.ca_certs = None  # which would be loaded for each connection
+        super().connect()
 
 
 def _system_context() -> ssl.SSLContext:
@@ -188,14 +203,23 @@ def _system_context() -> ssl.SSLContext:
 def _context_of_openssl() -> ssl.SSLContext:
     """The context where OpenSSL knows the system's store. It takes long to load."""
     context = ssl.create_default_context()
-    context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
+    known = ssl.get_default_verify_paths()
+    # The system's is not known where Python has an OpenSSL of its own, as that of conda and uv, or
+    # where SSL_CERT_FILE is empty or names a file that is not there.
+    files = {DEFAULT_CA_BUNDLE_PATH, known.openssl_cafile, *_SYSTEM_FILES}
+    for file in {*map(os.path.realpath, files)} - {os.path.realpath(known.cafile or "")}:
+        with contextlib.suppress(OSError):
+            context.load_verify_locations(file)
     return context
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
     """requests' adapter with the connections above, with and without a proxy."""
 
-    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
-        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
-        pool.ConnectionCls = _HTTPSConnection if pool.scheme == "https" else _HTTPConnection
+    def get_connection_with_tls_context(
+        self, request: Any, verify: bool | str | None, *args: Any, **kwargs: Any
+    ) -> Any:
+        pool: Any = super().get_connection_with_tls_context(request, verify, *args, **kwargs)
+        https = _TrustingConnection if verify is True else _HTTPSConnection
+        pool.ConnectionCls = https if pool.scheme == "https" else _HTTPConnection
         return pool
