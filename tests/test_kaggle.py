@@ -115,6 +115,17 @@ def test_a_model_of_tfhub_dev_that_needs_a_login_is_served_by_the_api(
     assert kaggle.site.requests[0].headers["Authorization"] is None
 
 
+def test_a_page_to_which_tfhub_dev_leads_and_that_leads_to_a_login_is_served_by_the_api(
+    kaggle: KaggleSite, token: str
+) -> None:
+    kaggle.site.route("/google/nnlm-en-dim128/2", redirect(f"{LONG}/versions/2?from=tfhub"))
+    kaggle.site.route(f"{LONG.removeprefix(SITE)}/versions/2", redirect("/account/login"))
+    kaggle.site.route("/account/login", web_page("Log in"))
+    kaggle.needs = "login"
+    assert read_files(hub.resolve("https://tfhub.dev/google/nnlm-en-dim128/2")) == CONTENT
+    assert kaggle.asked[-1] == DOWNLOAD
+
+
 def test_names_that_lead_elsewhere_are_no_models(kaggle: KaggleSite, token: str) -> None:
     kaggle.page = status(403)
     for odd in f"{SITE}/models/../a/b/c/1", f"{SITE}/models/a/%2e%2e/b/c/1", f"{SITE}/models/a/b/c":
@@ -257,8 +268,32 @@ def test_credentials_that_kaggle_refuses_are_named_and_not_shown(
     monkeypatch.setenv("KAGGLE_KEY", "0ld5ec2e7")
     said = refusal(kaggle)
     assert "Kaggle answered 401" in said
-    assert "found in KAGGLE_USERNAME and KAGGLE_KEY" in said
+    assert "found in KAGGLE_USERNAME and KAGGLE_KEY are wrong or revoked: create a token" in said
     assert "0ld5ec2e7" not in said
+
+
+def test_a_login_page_of_the_api_is_a_refusal(kaggle: KaggleSite, token: str) -> None:
+    kaggle.api = web_page("Log in")
+    kaggle.page = status(403)
+    with pytest.raises(DownloadError, match=r"Kaggle answered 200 \(a web page\)\. Log in at"):
+        hub.resolve(HANDLE)
+
+
+def test_credentials_that_are_revoked_during_a_download_are_named(
+    kaggle: KaggleSite, token: str
+) -> None:
+    kaggle.api = in_turn(redirect(kaggle.signed), status(401))
+    kaggle.storage = in_turn(cut(ARCHIVE, len(ARCHIVE) // 2), status(403))
+    assert "credentials found in KAGGLE_API_TOKEN are wrong or revoked" in refusal(kaggle)
+
+
+def test_a_refusal_of_the_storage_is_not_said_to_be_of_kaggle(
+    kaggle: KaggleSite, token: str
+) -> None:
+    """As where a company blocks it: no login at Kaggle helps."""
+    kaggle.page, kaggle.storage = status(403), status(403, body='{"message": "consent at x.com"}')
+    with pytest.raises(DownloadError, match=r"storage.googleapis.com.*the server answered 403"):
+        hub.resolve(HANDLE)
 
 
 def test_a_model_that_is_not_there_says_so(kaggle: KaggleSite) -> None:

@@ -61,6 +61,7 @@ class Answer:
     Attributes:
         status: the status code.
         address: where it came from.
+        way: the URLs that were asked for it, the last of which is that of `address`.
         shown: where it came from, as it may be shown.
         headers: the header fields as the server sent them.
         response: what requests has received.
@@ -71,6 +72,7 @@ class Answer:
         self.response = response
         self.status = response.status_code
         self.address = Address(url, response.request.headers.get("Authorization"))
+        self.way = [url]
         self.shown = redact(url)
         self.headers: Mapping[str, str] = response.headers
 
@@ -174,10 +176,12 @@ def get(
         _warn_of_no_verification()
     url, authorization = address if isinstance(address, Address) else (address, None)
     url, asked = _checked(handle, url, "")
+    way: list[str] = []
     for _ in range(MAX_REDIRECTS):
         fields = {**(headers or {}), **({"Authorization": authorization} if authorization else {})}
         fields[OURS] = f"{access.min_rate} {_TIMEOUTS * access.timeout} {request_target(url)}"
         answer = _send(handle, url, fields, access, pause)
+        answer.way[:0] = way
         location = answer.headers.get("Location")
         if answer.status not in redirects or location is None:
             try:
@@ -200,6 +204,7 @@ def get(
         # requests sets Authorization from the URL and netrc, for each host on its own. What came
         # from the URL of this host has to be carried along by hand, and only to the same one.
         authorization = answer.address.authorization if asked == next_asked else None
+        way.append(url)
         url, asked = target, next_asked
     raise failure(handle, url, f"it was redirected more than {MAX_REDIRECTS} times")
 

@@ -48,9 +48,9 @@ class KaggleArchive(HttpArchive):
         """
         super().__init__(handle, url, access)
         self._handle = handle
-        self._page = self._start
         self._find_credentials = credentials
         self._found: str | None = None
+        self._model: Model | None = None  # once the API is asked for it
 
     def _ask(
         self,
@@ -59,14 +59,16 @@ class KaggleArchive(HttpArchive):
         pause: Callable[[float], object] | None,
     ) -> http.Answer:
         answer = super()._ask(stack, headers, pause)
-        is_served = answer.status not in _REFUSALS and answer.media_type != "text/html"
-        # tfhub.dev redirects to a page, and a page may redirect to a login.
-        model = model_of(answer.address.url) or model_of(self._page.url)
-        if not is_served and model is not None and self._start == self._page:
-            self._start, self._known = self._api(model, pause), None
-            answer = super()._ask(stack, headers, pause)
-            if answer.status in _REFUSALS:
-                raise self._refusal(model, answer)
+        if self._model is None and _is_refusal(answer):
+            # tfhub.dev redirects to a page, and a page may redirect to a login.
+            model = next(filter(None, map(model_of, answer.way)), None)
+            if model is not None:
+                self._start, self._known = self._api(model, pause), None
+                self._model = model
+                answer = super()._ask(stack, headers, pause)
+        is_of_kaggle = answer.address.url.startswith(f"{SITE}/")  # and not of its storage
+        if self._model is not None and is_of_kaggle and _is_refusal(answer):
+            raise self._refusal(self._model, answer)
         return answer
 
     def _api(self, model: Model, pause: Callable[[float], object] | None) -> http.Address:
@@ -80,7 +82,7 @@ class KaggleArchive(HttpArchive):
         version = model.version
         if version is None:
             with self._get(http.Address(f"{api}/get", authorization), pause=pause) as answer:
-                if answer.status in _REFUSALS:
+                if _is_refusal(answer):
                     raise self._refusal(model, answer)
                 try:
                     version = str(bounded_json.number(_json(answer)["versionNumber"]))
@@ -94,7 +96,7 @@ class KaggleArchive(HttpArchive):
         try:
             said = bounded_json.text(_json(answer)["message"]).rstrip(".")[:300]
         except (ValueError, KeyError, TypeError, DownloadError):
-            said = ""
+            said = "a web page" if answer.media_type == "text/html" else ""
         if answer.status == 404:
             advice = f"Check the model and its version at {page}"
         elif "consent" in said.lower():
@@ -103,10 +105,17 @@ class KaggleArchive(HttpArchive):
             advice = f"Log in at {page}, and see whether it asks for your consent"
         if self._found is None:
             advice += f". If it is private or needs your consent, {_TOKEN}"
+        elif answer.status == 401:
+            advice = f"The credentials found in {self._found} are wrong or revoked: {_TOKEN}"
         else:
             advice += f". The credentials found in {self._found} may be revoked or of another user"
         reply = f"Kaggle answered {answer.status}{said and f' ({said})'}"
         return answer.failure(f"{reply}. {advice}")
+
+
+def _is_refusal(answer: http.Answer) -> bool:
+    """Whether it is not the model: a page for people, as to log in, has the status of a success."""
+    return answer.status in _REFUSALS or answer.media_type == "text/html"
 
 
 def _json(answer: http.Answer) -> Any:
