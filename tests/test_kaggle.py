@@ -324,6 +324,18 @@ def test_credentials_of_no_use_are_named_and_not_shown(
 # Credentials.
 
 
+def test_files_that_notepad_of_windows_has_written_are_read(home: Path) -> None:
+    folder = home / ".kaggle"
+    folder.mkdir()
+    login = json.dumps({"username": "me", "key": "k"})
+    (folder / "kaggle.json").write_text(login, encoding="utf-8-sig")
+    assert find_credentials({}, False) is not None
+    (folder / "access_token").write_text(f"{TOKEN}\r\n", encoding="utf-8-sig")
+    found = find_credentials({}, False)
+    assert found is not None
+    assert found.authorization == f"Bearer {TOKEN}"
+
+
 @needs_kagglehub
 def test_credentials_are_found_where_kagglehub_finds_them_in_its_order(
     home: Path, tmp_path: Path, run_python, monkeypatch: pytest.MonkeyPatch

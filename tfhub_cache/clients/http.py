@@ -223,7 +223,7 @@ def _send(
             response = _send_once(url, headers, access)
         except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:
             # requests' errors are OSErrors; so is a CA bundle that is not there.
-            broken = failure(handle, url, diagnosis(error))
+            broken = failure(handle, url, diagnosis(error, access.verify))
             silences += 1
             seconds = pause_after(silences, _SILENT_ATTEMPTS) if is_passing(error) else None
             if seconds is None or pause is None:

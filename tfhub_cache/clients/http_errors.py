@@ -71,8 +71,13 @@ def is_passing(error: Exception) -> bool:
     return isinstance(error, requests.exceptions.ConnectionError | requests.exceptions.Timeout)
 
 
-def diagnosis(error: Exception) -> str:
-    """What went wrong before there was an answer, and the way out."""
+def diagnosis(error: Exception, verify: bool | str) -> str:
+    """What went wrong before there was an answer, and the way out.
+
+    Args:
+        error: what was raised.
+        verify: see `Access`.
+    """
     detail, root = reason(error), _root(error)
     if isinstance(error, requests.exceptions.ProxyError | requests.exceptions.InvalidProxyURL):
         advice = _PROXY_LOGIN if " 407 " in detail else "Check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
@@ -80,8 +85,10 @@ def diagnosis(error: Exception) -> str:
     if "SOCKS" in detail:
         return "the proxy needs SOCKS. Install it with: pip install 'requests[socks]'"
     if isinstance(error, requests.exceptions.SSLError):
+        is_alone = isinstance(verify, str)
+        alone = f"Of CA certificates only those in {verify} count. " if is_alone else ""
         return (
-            f"TLS failed: {detail}. Check that the host speaks https at this port. Behind a "
+            f"TLS failed: {detail}. {alone}Check that the host speaks https at this port. Behind a "
             "company's proxy, let the system trust its CA certificate, or point SSL_CERT_FILE or "
             "REQUESTS_CA_BUNDLE to a file with it"
         )

@@ -136,7 +136,7 @@ def _known_to_kagglehub() -> Any:
 
 def _read(file: str) -> str:
     try:
-        with open(file, encoding="utf-8") as stream:
+        with open(file, encoding="utf-8-sig") as stream:  # Notepad writes a signature
             return stream.read(_LONGEST_FILE)
     except (FileNotFoundError, NotADirectoryError):
         return ""
