@@ -6,7 +6,6 @@ https://github.com/Kaggle/kagglehub#authenticate
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
 import re
@@ -18,13 +17,13 @@ from tfhub_cache import bounded_json
 
 SITE = "https://www.kaggle.com"
 _NAME = r"([\w-][\w.-]*)"
-_PAGE = re.compile(
-    rf"(?i:https?://(?:www\.)?kaggle\.com)/models/{_NAME}/{_NAME}/(?:frameworks/)?{_NAME}/"
-    rf"(?:variations/)?{_NAME}(?:/(?:versions/)?(\d{{1,9}}))?/?(?:[?#].*)?",
-    re.ASCII,
+# They are compiled at their first use, which is a download: programs wait for imports.
+_PAGE = (
+    rf"(?a)(?i:https?://(?:www\.)?kaggle\.com)/models/{_NAME}/{_NAME}/(?:frameworks/)?{_NAME}/"
+    rf"(?:variations/)?{_NAME}(?:/(?:versions/)?(\d{{1,9}}))?/?(?:[?#].*)?"
 )
-_LONG = re.compile(r"/frameworks/([^/]+)/variations/([^/?#]+)(?:/versions)?")
-_TFHUB = re.compile(r"https?://(?:www\.)?tfhub\.dev/", re.IGNORECASE)
+_LONG = r"/frameworks/([^/]+)/variations/([^/?#]+)(?:/versions)?"
+_TFHUB = r"(?i)https?://(?:www\.)?tfhub\.dev/"
 _LONGEST_FILE = 1 << 16
 
 
@@ -53,18 +52,18 @@ class Model(NamedTuple):
 
 def model_of(handle: str) -> Model | None:
     """The model that a handle of kaggle.com names, in any of the forms that the site writes."""
-    match = _PAGE.fullmatch(handle)
+    match = re.fullmatch(_PAGE, handle)
     return None if match is None else Model(*match.groups())
 
 
 def page_of(handle: str) -> str:
     """A handle with a long address of kaggle.com in the short form, which serves archives."""
-    return _LONG.sub(r"/\1/\2", handle, count=1) if model_of(handle) else handle
+    return re.sub(_LONG, r"/\1/\2", handle, count=1) if model_of(handle) else handle
 
 
 def leads_to_kaggle(handle: str) -> bool:
     """Whether a handle names a model of Kaggle, or one of tfhub.dev, which are there now."""
-    return bool(_PAGE.fullmatch(handle) or _TFHUB.match(handle))
+    return bool(re.fullmatch(_PAGE, handle) or re.match(_TFHUB, handle))
 
 
 class Credentials(NamedTuple):
@@ -92,6 +91,8 @@ def find_credentials(environment: Mapping[str, str], in_notebook: bool) -> Crede
     for found, user, secret in _candidates(environment, in_notebook):
         secret = secret.strip()
         if user and secret:
+            import base64  # which is not needed before
+
             login = base64.b64encode(f"{user.strip()}:{secret}".encode()).decode()
             return Credentials(found, f"Basic {login}")
         if secret and user is None:
