@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import trustme
-from kaggle_site import LOGIN, MODEL, NO_CONSENT, PAGE, TOKEN, KaggleSite
+from kaggle_site import LOGIN, LOOKALIKES, MODEL, NO_CONSENT, PAGE, TOKEN, KaggleSite
 from models import fake_model, pack_files, read_files
 from servers import SIGNED_QUERY, Host, archive, cut, in_turn, redirect, status, web_page
 
@@ -132,6 +132,33 @@ def test_names_that_lead_elsewhere_are_no_models(kaggle: KaggleSite, token: str)
         with pytest.raises(DownloadError, match="404"):
             hub.resolve(odd)
     assert not any(request.headers["Authorization"] for request in kaggle.site.requests)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [*LOOKALIKES, "www.kaggle.com@evilkaggle.com", "evilkaggle.com?https://www.kaggle.com"],
+)
+def test_hosts_that_look_like_kaggles_are_not_kaggle(
+    kaggle: KaggleSite, token: str, host: str
+) -> None:
+    kaggle.page = status(403)
+    with pytest.raises(DownloadError, match=r"the server answered 40[34]"):
+        hub.resolve(f"https://{host}/models/{MODEL}/2")
+    assert DOWNLOAD not in kaggle.asked
+
+
+@pytest.mark.parametrize("is_mirror", [False, True])
+def test_a_host_that_redirects_to_kaggle_gets_no_model_with_the_users_credentials(
+    kaggle: KaggleSite, token: str, host: Host, monkeypatch: pytest.MonkeyPatch, is_mirror: bool
+) -> None:
+    handle = host.route(f"/models/{MODEL}/2", redirect(HANDLE))
+    if is_mirror:
+        handle = HANDLE
+        monkeypatch.setenv("TFHUB_MIRROR", host.url)
+    kaggle.page = status(403)
+    with pytest.raises(DownloadError, match="the server answered 403"):
+        hub.resolve(handle)
+    assert DOWNLOAD not in kaggle.asked
 
 
 def test_a_public_model_that_no_page_serves_needs_no_credentials(kaggle: KaggleSite) -> None:

@@ -220,13 +220,20 @@ def test_certifis_certificates_that_the_environment_names_count_alone(
 
 
 @pytest.mark.parametrize("platform", [sys.platform, "darwin"], ids=["OpenSSL", "truststore"])
+@pytest.mark.parametrize("way", ["direct", "https proxy"])
 def test_a_ca_of_certifi_counts_where_the_system_does_not_know_it(
     handle: str,
+    ca: trustme.CA,
     ca_pem: Path,
     resolve_where: Callable[..., subprocess.CompletedProcess[str]],
+    monkeypatch: pytest.MonkeyPatch,
     platform: str,
+    way: str,
 ) -> None:
-    done = resolve_where(certifi.where(), ca_pem, handle, platform)
+    with Proxy(tls=ca) as proxy:
+        if way != "direct":
+            monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        done = resolve_where(certifi.where(), ca_pem, handle, platform)
     assert done.returncode == 0, done.stderr
     assert read_files(done.stdout.strip()) == MODEL
 

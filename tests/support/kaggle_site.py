@@ -20,7 +20,8 @@ LOGIN = ("me", "5ec2e7key")
 MODEL = "google/nnlm/tensorFlow2/en-dim128"
 PAGE = f"https://www.kaggle.com/models/{MODEL}"
 NO_CONSENT = "User has not consented to terms of use."
-_NAMES = ("www.kaggle.com", "kaggle.com", "api.kaggle.com", "tfhub.dev")
+LOOKALIKES = ("evilkaggle.com", "www.kaggle.com.evil.com", "www-kaggle.com")
+_NAMES = ("www.kaggle.com", "kaggle.com", "api.kaggle.com", "tfhub.dev", *LOOKALIKES)
 _NEWEST = json.dumps({"versionNumber": 2})
 _ACCEPTED = (
     f"Bearer {TOKEN}",
