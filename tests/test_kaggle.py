@@ -17,7 +17,7 @@ from servers import SIGNED_QUERY, Host, archive, cut, in_turn, redirect, status,
 
 import tfhub_cache as hub
 from tfhub_cache.clients.kaggle import find_credentials
-from tfhub_cache.errors import DownloadError, OfflineError
+from tfhub_cache.errors import ArchiveError, DownloadError, OfflineError
 
 CONTENT = fake_model()
 ARCHIVE = pack_files(CONTENT)
@@ -321,6 +321,15 @@ def test_a_refusal_of_the_storage_is_not_said_to_be_of_kaggle(
     kaggle.page, kaggle.storage = status(403), status(403, body='{"message": "consent at x.com"}')
     with pytest.raises(DownloadError, match=r"storage.googleapis.com.*the server answered 403"):
         hub.resolve(HANDLE)
+
+
+def test_the_address_of_a_model_without_its_variation_says_what_it_lacks(
+    kaggle: KaggleSite,
+) -> None:
+    handle = f"{SITE}/models/google/nnlm"
+    kaggle.site.route("/models/google/nnlm", web_page("Choose a variation"))
+    with pytest.raises(ArchiveError, match="at Kaggle, its framework and variation"):
+        hub.resolve(handle)
 
 
 def test_a_model_that_is_not_there_says_so(kaggle: KaggleSite) -> None:

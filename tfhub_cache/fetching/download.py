@@ -39,7 +39,7 @@ _ADVICE = {
     ArchiveError: "The download may be damaged or the handle may not name a model; try again.",
     OtherFileError: (
         "The server sent a web page: open the handle in a browser; the model may need a login, or "
-        "the handle may lack its version."
+        "the handle may lack its version; at Kaggle, its framework and variation."
     ),
 }
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
