@@ -471,7 +471,7 @@ TRICKLES = {
 def test_a_server_that_trickles_for_ever_is_given_up(
     host: Host, monkeypatch: pytest.MonkeyPatch, what: str, impatient
 ) -> None:
-    monkeypatch.setenv("TFHUB_HTTP_TIMEOUT", "0.2")
+    monkeypatch.setenv("TFHUB_HTTP_TIMEOUT", "0.5")
     start, drop = TRICKLES[what]
 
     def answer(request: Request) -> None:
