@@ -12,7 +12,6 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from tfhub_cache import settings
-from tfhub_cache.clients.access import Access
 from tfhub_cache.settings import ModelLoadFormat
 
 if TYPE_CHECKING:
@@ -117,19 +116,6 @@ class HttpResolverBase(Resolver):
         import urllib.request
 
         return urllib.request.urlopen(request, context=self._context)  # noqa: S310
-
-
-def access(resolver: HttpResolverBase) -> Access:
-    """How servers are asked, by the settings and by the TLS context that a program has set."""
-    context = vars(resolver).get("_context")  # without making one
-    is_unchecked = settings.DISABLE_CERT_VALIDATION.value() or (
-        getattr(context, "verify_mode", 1) == 0
-    )
-    return Access(
-        settings.HTTP_TIMEOUT.value(),
-        settings.HTTP_MIN_RATE.value(),
-        not is_unchecked and (settings.ca_bundle() or True),
-    )
 
 
 def tfhub_cache_dir(default_cache_dir: str | None = None, use_temp: bool = False) -> str | None:

@@ -27,6 +27,7 @@ from typing import Any, Generic, NoReturn, TypeVar, cast
 from absl import flags
 
 from tfhub_cache import notation
+from tfhub_cache.clients.access import Access
 from tfhub_cache.errors import CacheError, reason
 from tfhub_cache.urls import with_plain_scheme
 
@@ -255,6 +256,18 @@ def google_storage() -> tuple[str | None, float, str | None]:
         HTTP_TIMEOUT.value(),
         GOOGLE_APPLICATION_CREDENTIALS.value(),
     )
+
+
+def access(context: Any) -> Access:
+    """How HTTP servers are asked.
+
+    Args:
+        context: the TLS context that a program has set, or None. If it checks no certificates,
+            none are checked.
+    """
+    is_unchecked = DISABLE_CERT_VALIDATION.value() or getattr(context, "verify_mode", 1) == 0
+    verify = not is_unchecked and (ca_bundle() or True)
+    return Access(HTTP_TIMEOUT.value(), HTTP_MIN_RATE.value(), verify)
 
 
 def ca_bundle() -> str | None:

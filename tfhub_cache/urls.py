@@ -76,6 +76,14 @@ def origin(url: str) -> Origin:
     return Origin(parts.scheme, host, parts.port or _DEFAULT_PORTS[parts.scheme])
 
 
+def host_of(url: str) -> str:
+    """The host of an http(s) URL, in lower case; empty if it can't be asked."""
+    try:
+        return origin(url).host
+    except ValueError:
+        return ""
+
+
 def append_query(url: str, name: str, value: str) -> str:
     """`url` with a parameter after those it has; a fragment, which servers never see, goes."""
     url = url.partition("#")[0]

@@ -23,7 +23,6 @@ _PAGE = (
     rf"(?:variations/)?{_NAME}(?:/(?:versions/)?(\d{{1,9}}))?/?(?:[?#].*)?"
 )
 _LONG = r"/frameworks/([^/]+)/variations/([^/?#]+)(?:/versions)?"
-_TFHUB = r"(?i)https?://(?:www\.)?tfhub\.dev/"
 _LONGEST_FILE = 1 << 16
 
 
@@ -59,11 +58,6 @@ def model_of(handle: str) -> Model | None:
 def page_of(handle: str) -> str:
     """A handle with a long address of kaggle.com in the short form, which serves archives."""
     return re.sub(_LONG, r"/\1/\2", handle, count=1) if model_of(handle) else handle
-
-
-def leads_to_kaggle(handle: str) -> bool:
-    """Whether a handle names a model of Kaggle, or one of tfhub.dev, which are there now."""
-    return bool(re.fullmatch(_PAGE, handle) or re.match(_TFHUB, handle))
 
 
 class Credentials(NamedTuple):

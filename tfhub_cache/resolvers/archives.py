@@ -11,15 +11,24 @@ import contextlib
 from collections.abc import Sequence
 
 from tfhub_cache import pins, settings
-from tfhub_cache.clients.kaggle import leads_to_kaggle, page_of
-from tfhub_cache.errors import CacheError, ResolveError, reason
+from tfhub_cache.clients.kaggle import page_of
+from tfhub_cache.errors import CacheError, DownloadError, ResolveError, reason
 from tfhub_cache.fetching.lookup import open_cache
 from tfhub_cache.pins import Locked, Pin
-from tfhub_cache.resolver import HttpResolverBase, Resolver, access
+from tfhub_cache.resolver import HttpResolverBase, Resolver
 from tfhub_cache.resolvers import kaggle
 from tfhub_cache.source.contract import Source
 from tfhub_cache.source.mirrors import addresses
-from tfhub_cache.urls import Origin, append_query, as_meant, key_of, origin, redact, request_target
+from tfhub_cache.urls import (
+    Origin,
+    append_query,
+    as_meant,
+    host_of,
+    key_of,
+    origin,
+    redact,
+    request_target,
+)
 
 _CN_PAGES = Origin("https", "hub.tensorflow.google.cn", 443)
 _CN_ARCHIVES = "https://gcs.tensorflow.google.cn/tfhub-modules"
@@ -33,7 +42,9 @@ class _ArchiveResolver(Resolver):
     def __call__(self, handle: str) -> str:
         locked = _locked(handle)
         cache = open_cache(settings.cache_dir())
-        found = cache.lookup(handle, locked) or kaggle.attached(handle)
+        found = cache.lookup(handle, locked)
+        if found is None and settings.is_in_kaggle_notebook():
+            found = kaggle.attached(handle)
         return found or self.fetch(handle, locked)
 
     def refresh(self, handle: str) -> str:
@@ -55,8 +66,12 @@ class _ArchiveResolver(Resolver):
             UnsafeArchiveError: if the archive must not be unpacked.
         """
         sources = [] if settings.OFFLINE.value() else self._sources(handle)
-        with kaggle.explained(handle):
+        try:
             return open_cache(settings.cache_dir()).fetch(handle, sources, locked, refresh=refresh)
+        except DownloadError as error:
+            if settings.is_in_kaggle_notebook():
+                kaggle.explain(error, handle)
+            raise
 
     @abc.abstractmethod
     def _sources(self, handle: str) -> Sequence[Source]:
@@ -83,11 +98,12 @@ class HttpArchiveResolver(_ArchiveResolver, HttpResolverBase):
         from tfhub_cache.source.http import HttpArchive
         from tfhub_cache.source.kaggle import KaggleArchive
 
-        is_on_kaggle = leads_to_kaggle(handle)
+        access = settings.access(vars(self).get("_context"))
+        is_on_kaggle = host_of(handle) in kaggle.HOSTS
         return [
-            KaggleArchive(handle, address.url, kaggle.credentials, access(self))
+            KaggleArchive(handle, address.url, kaggle.credentials, access)
             if is_on_kaggle and not address.is_mirror
-            else HttpArchive(handle, address.url, access(self), address.is_mirror)
+            else HttpArchive(handle, address.url, access, address.is_mirror)
             for address in addresses(
                 handle, archive_url(handle), "compressed", settings.MIRROR.value()
             )
@@ -139,7 +155,8 @@ def archive_url(handle: str) -> str:
     with contextlib.suppress(ValueError):  # one that can't be asked is refused where it is asked
         if origin(handle) == _CN_PAGES:
             return f"{_CN_ARCHIVES}{request_target(handle)}.tar.gz"
-    return append_query(page_of(handle), "tf-hub-format", "compressed")
+    page = page_of(handle) if host_of(handle) in kaggle.HOSTS else handle
+    return append_query(page, "tf-hub-format", "compressed")
 
 
 def pin_of(handle: str, *, refresh: bool = False) -> Pin:

@@ -12,7 +12,7 @@ from tfhub_cache import offline, settings
 from tfhub_cache.clients.access import Access
 from tfhub_cache.errors import LockfileError, ProtocolError
 from tfhub_cache.fetching import interruption
-from tfhub_cache.resolver import HttpResolverBase, access
+from tfhub_cache.resolver import HttpResolverBase
 from tfhub_cache.resolvers.paths import PathResolver
 from tfhub_cache.source.mirrors import addresses, first_that_serves
 from tfhub_cache.urls import append_query, redact
@@ -48,10 +48,11 @@ class HttpFolderResolver(HttpResolverBase):
             "uncompressed",
             settings.MIRROR.value(),
         )
+        access = settings.access(vars(self).get("_context"))
         return first_that_serves(
             handle,
             places,
-            lambda place: PathResolver()(_ask_for_folder(handle, place.url, access(self))),
+            lambda place: PathResolver()(_ask_for_folder(handle, place.url, access)),
         )
 
 

@@ -6,16 +6,16 @@ checking what is locked, so it is not asked.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 from absl import logging
 
 from tfhub_cache import settings
-from tfhub_cache.clients.kaggle import Credentials, find_credentials, leads_to_kaggle, model_of
+from tfhub_cache.clients.kaggle import Credentials, find_credentials, model_of
 from tfhub_cache.errors import DownloadError
 from tfhub_cache.notation import DIRECT
-from tfhub_cache.urls import redact
+from tfhub_cache.urls import host_of, redact
+
+HOSTS = ("kaggle.com", "www.kaggle.com", "tfhub.dev", "www.tfhub.dev")
+"""Those whose models are on Kaggle."""
 
 
 def attached(handle: str) -> str | None:
@@ -27,7 +27,6 @@ def attached(handle: str) -> str | None:
     model = model_of(handle)
     if (
         model is None
-        or not settings.is_in_kaggle_notebook()
         or settings.OFFLINE.value()
         or settings.LOCKFILE.value()
         or any(mirror != DIRECT for mirror in settings.MIRROR.value())
@@ -45,23 +44,17 @@ def attached(handle: str) -> str | None:
         return None
 
 
-@contextlib.contextmanager
-def explained(handle: str) -> Iterator[None]:
+def explain(error: DownloadError, handle: str) -> None:
     """Adds to the error of a download what to do in a notebook of Kaggle without a network."""
-    try:
-        yield
-    except DownloadError as error:
-        is_unanswered = error.status is None and leads_to_kaggle(handle)
-        if is_unanswered and settings.is_in_kaggle_notebook():
-            shown, model = redact(handle), "this model"
-            if model_of(handle) is None:
-                model = f"the model of Kaggle to which {shown} leads in a browser"
-            advice = (
-                "If this notebook has no internet, turn it on in its settings, or attach "
-                f"{model} (Add Input) and use the address of its page as the handle."
-            )
-            error.advice = f"{error.advice} {advice}".strip()
-        raise
+    if error.status is None and host_of(handle) in HOSTS:
+        shown, model = redact(handle), "this model"
+        if model_of(handle) is None:
+            model = f"the model of Kaggle to which {shown} leads in a browser"
+        advice = (
+            "If this notebook has no internet, turn it on in its settings, or attach "
+            f"{model} (Add Input) and use the address of its page as the handle."
+        )
+        error.advice = f"{error.advice} {advice}".strip()
 
 
 def use_of(handle: str) -> str:

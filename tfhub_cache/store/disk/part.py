@@ -30,7 +30,8 @@ from tfhub_cache.store.disk.aside import remove
 from tfhub_cache.transfer.spool import Identity, Spool, note
 
 _FORMAT = 4
-_ENDS = ".part", ".part.json"
+PART = ".part"
+_ENDS = PART, f"{PART}.json"
 _LONGEST = 4 << 20
 """Bytes of a journal that are read: of an archive of a few hundred GB."""
 _LINE = re.compile(rb"^\[([0-9]{1,9}), ([0-9]{1,10})\]$", re.MULTILINE)

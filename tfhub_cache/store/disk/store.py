@@ -18,7 +18,7 @@ from tfhub_cache.store.contract import Claim, Store
 from tfhub_cache.store.disk import files, inventory
 from tfhub_cache.store.disk.aside import check_replaceable, discard, move_aside
 from tfhub_cache.store.disk.lock import Lock
-from tfhub_cache.store.disk.part import discard_part, look_at_part, open_part
+from tfhub_cache.store.disk.part import PART, discard_part, look_at_part, open_part
 from tfhub_cache.store.entry import RECORD_SECONDS, Condition, Entry
 from tfhub_cache.store.flaw import ABSENT, Flaw, FlawKind, flaw_without_manifest
 from tfhub_cache.transfer.spool import Identity, Spool
@@ -262,8 +262,9 @@ class _LocalClaim(Claim):
                 discard(finished)
             os.replace(unfinished, finished)
         os.rename(self._staging, self._entry)
-        with contextlib.suppress(OSError):
-            discard_part(self._entry)  # of an earlier version, of which nothing could be used
+        if os.path.lexists(self._entry + PART):  # of an earlier version, which was of no use
+            with contextlib.suppress(OSError):
+                discard_part(self._entry)
 
     def _take_back(self) -> None:
         """Takes back our manifest, and what was moved aside, if the entry was not published."""
