@@ -8,10 +8,8 @@ import tfhub_cache as hub
 from tfhub_cache import stand_in
 
 ROOT = Path(__file__).resolve().parent.parent
-REPOSITORY = dict(
-    url.split(", ", 1)
-    for url in importlib.metadata.metadata("tfhub-cache").get_all("Project-URL") or []
-)["Repository"]
+PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+REPOSITORY = re.findall('^Repository = "(.*)"$', PROJECT, re.MULTILINE)[0]
 
 
 def test_the_address_of_the_repository_is_the_same_everywhere() -> None:
@@ -20,6 +18,7 @@ def test_the_address_of_the_repository_is_the_same_everywhere() -> None:
     texts = [
         *ROOT.glob("*.md"),
         *ROOT.glob("*.cff"),
+        ROOT / "mkdocs.yml",
         *(ROOT / "docs").glob("*.md"),
         *(ROOT / "docs").glob("*.in"),
         *(ROOT / ".github").rglob("*.*"),
