@@ -134,7 +134,7 @@ def test_a_pattern_names_cached_models_for_resolve_and_lock(
 
 @pytest.mark.parametrize(
     ("word", "meant"),
-    [("lst", "list"), ("resolv", "resolve"), ("verfy", "verify"), ("removes", "remove")],
+    [("lst", "list"), ("resolv", "resolve"), ("verif", "verify"), ("removes", "remove")],
 )
 def test_an_unknown_command_gets_the_one_that_was_meant(word: str, meant: str) -> None:
     done = run(word)
