@@ -69,7 +69,6 @@ def test_ls_lists_the_models_that_words_and_patterns_mean(
         ("spize", "Did you mean spice?"),
         ("spice/2", "Did you mean spice/1"),
         ("something-else", "`tfhub-cache ls` shows what is."),
-        ("", "`tfhub-cache ls` shows what is."),
         ("0" * 40, "`tfhub-cache ls` shows what is."),
         ("https://tfhub.dev/none/*", "`tfhub-cache ls` shows what is."),
         ("https://tfhub.dev/google/spice", "`tfhub-cache resolve https://tfhub.dev/google/spice`"),
@@ -85,6 +84,16 @@ def test_a_word_that_means_no_model_is_an_error_that_helps(
     assert said in done.stderr
     assert said.startswith("`tfhub-cache resolve") or "resolve" not in done.stderr
     assert len(hub.cache.entries()) == 5
+
+
+@pytest.mark.parametrize(
+    "command", ["ls", "rm", "verify", "info", "prune --keep", "resolve", "lock"]
+)
+@pytest.mark.parametrize("word", ["", " "])
+def test_an_empty_word_as_of_an_unset_variable_is_refused(command: str, word: str) -> None:
+    done = run(*command.split(), word)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith(": it is empty\n")
 
 
 def test_rm_and_info_take_a_word_that_means_one_model_only(several: Path) -> None:
@@ -147,6 +156,7 @@ def test_without_a_command_the_help_says_which_there_are() -> None:
     done = run()
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == run("--help").check().stdout
+    assert run("--cache-dir", "elsewhere").stderr == done.stderr
 
 
 def test_an_unknown_option_gets_the_one_of_the_command_that_was_meant() -> None:
@@ -155,6 +165,7 @@ def test_an_unknown_option_gets_the_one_of_the_command_that_was_meant() -> None:
     assert done.stderr.startswith("usage: tfhub-cache prune ")
     assert done.stderr.endswith("--dryrun --maximum=0. Did you mean --dry-run?\n")
     assert "Did you mean" not in run("ls", "--colourful").stderr
+    assert run("--versoin").stderr.endswith("--versoin. Did you mean --version?\n")
 
 
 def test_list_and_remove_are_other_names_of_commands(cache_dir: Path) -> None:

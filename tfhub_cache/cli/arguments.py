@@ -80,8 +80,8 @@ def common_options() -> Parser:
 
 def add_option(
     command: Any, spelling: str, parse: Callable[[str], object], text: str, **more: Any
-) -> None:
-    """Adds an option with a value, such as `--jobs N`. Errors of `parse` say what is wrong."""
+) -> Any:
+    """Adds what has a value, such as `--jobs N`. Errors of `parse` say what is wrong."""
 
     def parsed(value: str) -> object:
         try:
@@ -90,7 +90,7 @@ def add_option(
             raise argparse.ArgumentTypeError(str(error)) from None
 
     name, metavar = spelling.split()
-    command.add_argument(name, metavar=metavar, type=parsed, help=text, **more)
+    return command.add_argument(name, metavar=metavar, type=parsed, help=text, **more)
 
 
 def add_flag(command: Any, names: str, text: str) -> None:
@@ -125,7 +125,7 @@ def add_removal(command: Parser) -> None:
 def add_wanted(command: Parser) -> None:
     """Adds handles, which `wanted` reads, and how they are downloaded."""
     text = "what `hub.resolve` takes, or a pattern of handles in the cache: * is any text"
-    command.add_argument("handles", metavar="HANDLE", nargs="*", help=text)
+    add_option(command, "handles HANDLE", not_empty, text, nargs="*")
     text = "read handles from FILE, one a line, with comments after #; - is stdin; may be repeated"
     add_option(command, "-r FILE", str, text, dest="files", action="append", default=[])
     add_jobs(command, "how many models are downloaded at a time")
@@ -158,7 +158,7 @@ def _read(file: str) -> Iterator[str]:
 def add_models(command: Parser, name: str, **more: Any) -> None:
     """Adds models in the cache, as `cache.find` takes them, which a shell can complete."""
     text = "a handle, a part of one, a pattern (* is any text), or a folder's name in the cache"
-    action: Any = command.add_argument(name, metavar="MODEL", help=text, **more)
+    action = add_option(command, f"{name} MODEL", not_empty, text, **more)
     action.completer = _cached_handles  # for argcomplete
 
 
@@ -170,6 +170,6 @@ def _cached_handles(parsed_args: argparse.Namespace, **_: Any) -> Iterable[str]:
 
 def not_empty(text: str) -> str:
     """Refuses an empty value, as an unset variable of a shell must not mean the default."""
-    if not text:
+    if not text.strip():
         raise ValueError("it is empty")
     return text

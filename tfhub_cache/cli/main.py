@@ -32,8 +32,9 @@ def build_parser() -> Parser:
     """The parser of the whole command line, from which docs/command-line.md is made."""
     common = common_options()
     parser = Parser(prog="tfhub-cache", description=__doc__, parents=[common])
+    parser.set_defaults(command=parser)
     parser.add_argument("--version", action="version", version=f"tfhub-cache {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for module in (resolve, lock, ls, info, verify, rm, prune, folder, env, run, stand_in):
         add_command(commands, module, common)
     return parser
@@ -61,12 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         argcomplete.autocomplete(parser)
     output.set_up()
-    if not arguments:
-        parser.print_help(sys.stderr)
-        return 2
     options, unknown = parser.parse_known_args(arguments, Options())
     if unknown:
         options.command.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if "run" not in options:
+        parser.print_help(sys.stderr)
+        return 2
     expected = () if options.debug else _EXPECTED
     try:
         status = _run(options, expected)

@@ -26,7 +26,8 @@ def add_arguments(command: arguments.Parser) -> None:
     age = "remove what was not used for so long, such as 30d or 12h"
     arguments.add_option(command, "--unused-for AGE", parse_duration, age)
     text = "models that stay: a handle, a part of one or a pattern; may be repeated"
-    arguments.add_option(command, "--keep MODEL", str, text, action="append", default=[])
+    parse = arguments.not_empty
+    arguments.add_option(command, "--keep MODEL", parse, text, action="append", default=[])
     arguments.add_removal(command)
 
 
