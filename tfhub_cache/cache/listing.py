@@ -164,7 +164,7 @@ def _meant(model: str, listed: Callable[[], list[Entry]], if_several: str = "") 
         is_handle = "://" in model and "*" not in model
         found = [] if is_key or is_handle else _matching(model, listed())
         if if_several and len(found) > 1:
-            names = abridged([redact(entry.handle or entry.key) for entry in found])
+            names = abridged([entry.name for entry in found])
             what = f"{redact(model)} means {len(found)} models. {if_several}"
             raise CacheError("\n  ".join([what, *names]))
         if found:

@@ -10,7 +10,7 @@ from functools import partial
 from tfhub_cache import settings
 from tfhub_cache.cache.listing import chosen, reading
 from tfhub_cache.errors import CacheError, reason
-from tfhub_cache.fetching.eviction import AT_ONCE, name_of
+from tfhub_cache.fetching.eviction import AT_ONCE
 from tfhub_cache.fetching.progress import counted
 from tfhub_cache.store.contract import Store
 from tfhub_cache.store.entry import Entry, InUse
@@ -89,12 +89,11 @@ def _remove(store: Store, entry: Entry) -> CacheError | None:
 
 def removal_error(entry: Entry, error: OSError) -> CacheError:
     """Why an entry could not be removed, and what to do."""
-    name = name_of(entry)
     cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
     return CacheError(
-        f"{name} is not removed, or not all of it",
+        f"{entry.name} is not removed, or not all of it",
         cause=reason(cause),
         advice="Try again when no process is downloading it. Otherwise check the permissions of "
         f"{redact(entry.path)}, and whether a program has its files open.",
-        handle=name,
+        handle=entry.name,
     )

@@ -52,7 +52,7 @@ def _rows(known: cache.Info) -> Iterator[tuple[str, ...]]:
     """Names, and the parts of what they name."""
     entry, manifest = known.entry, known.entry.manifest
     version = " (no version)" if entry.is_versioned is False else ""
-    yield "handle", output.name_of(entry) + version
+    yield "handle", entry.name + version
     yield "state", entry.state, f": {entry.flaw}" if entry.flaw and entry.is_there else ""
     yield "path", without_secrets(entry.path)
     if entry.is_there:

@@ -98,7 +98,7 @@ def _row(entry: cache.Entry) -> tuple[str, ...]:
         str(entry.files),
         output.moment(entry.downloaded),
         output.moment(entry.used),
-        output.name_of(entry),
+        entry.name,
         _note(entry),
     )
 

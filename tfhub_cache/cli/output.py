@@ -18,7 +18,7 @@ from absl import logging as absl_logging
 from tfhub_cache import cache, settings
 from tfhub_cache.errors import CacheError
 from tfhub_cache.notation import abridged, format_age, format_size, shorten
-from tfhub_cache.urls import argument, printable, redact, without_secrets
+from tfhub_cache.urls import argument, printable, without_secrets
 
 _WIDE = 100
 _LEAST_ROOM = 24
@@ -112,6 +112,11 @@ class Report:
         elif parts:
             self.note(*parts)
 
+    def add_removed(self, verb: str, entry: cache.Entry) -> None:
+        """Reports a model that was removed, or would be."""
+        data = entry_json(entry)
+        self.add(f"{verb} {about(entry)}", word=word_of(entry), **data, error=None)
+
     def note(self, *parts: str) -> None:
         """Writes a line of these parts for people."""
         if not (self._json or self._quiet):
@@ -163,14 +168,6 @@ def _shown(part: str) -> str:
     return printable(part)
 
 
-def name_of(entry: cache.Entry) -> str:
-    """An entry's handle without secrets; where it is not known, the name of its folder."""
-    if entry.handle is None:
-        return entry.key
-    shown = redact(entry.handle)
-    return f"{shown}?..." if "?" in entry.handle else shown
-
-
 def word_of(entry: cache.Entry) -> str:
     """What a command takes for an entry, as one word: its handle, or the name of its folder."""
     handle = entry.handle
@@ -186,14 +183,9 @@ def no_models() -> str:
     return f"There is no cache at {root()} yet: the first download makes it."
 
 
-def removing(options: Any) -> str:
-    """How what is removed is reported."""
-    return "Would remove" if options.dry_run else "Removed"
-
-
 def about(entry: cache.Entry) -> str:
     """An entry's name, and what a person decides by whether it goes."""
-    return f"{name_of(entry)} ({format_size(size_of(entry))}, used {moment(entry.used)})"
+    return f"{entry.name} ({format_size(size_of(entry))}, used {moment(entry.used)})"
 
 
 def size_of(entry: cache.Entry) -> int:

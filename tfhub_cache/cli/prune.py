@@ -41,17 +41,15 @@ def run(options: arguments.Options) -> arguments.Problems:
         confirm=lambda plan: output.confirm(plan.removed, options),
     )
     report = output.Report(options)
-    verb = output.removing(options)
+    verb, done = ("Would remove", "Would free") if options.dry_run else ("Removed", "Freed")
     for name, size in sorted(pruned.leftovers.items()):
         report.note(f"{verb} what a crashed process left: {name} ({format_size(size)})")
     for entry in pruned.removed:
-        text = f"{verb} {output.about(entry)}"
-        report.add(text, word=output.word_of(entry), **output.entry_json(entry))
+        report.add_removed(verb, entry)
     for entry in pruned.kept:
-        output.complain(f"{output.name_of(entry)} stays, as it is in use.")
+        output.complain(f"{entry.name} stays, as it is in use.")
     yield from pruned.errors
     freed, left = format_size(pruned.freed), format_size(pruned.size)
-    done = "Would free" if options.dry_run else "Freed"
     report.end(
         f"{done} {freed}; the models that stay have {left}."
         if cache.exists()

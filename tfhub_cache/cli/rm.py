@@ -40,15 +40,14 @@ def run(options: arguments.Options) -> arguments.Problems:
         output.confirm(going, options)
         plan = [one for one in plan if one.error] + cache.remove(going)
     report = output.Report(options)
-    verb = output.removing(options)
+    verb = "Would remove" if options.dry_run else "Removed"
     gone = []
     for one in plan:
-        data = output.entry_json(one.entry) if one.entry else {"handle": one.handle}
         if one.error is None and one.entry is not None:
             gone.append(one.entry)
-            text = f"{verb} {output.about(one.entry)}"
-            report.add(text, word=output.word_of(one.entry), **data, error=None)
+            report.add_removed(verb, one.entry)
         else:
+            data = output.entry_json(one.entry) if one.entry else {"handle": one.handle}
             report.add(**data, error=str(one.error))
             yield one.error
     freed = sum(map(output.size_of, gone))

@@ -53,12 +53,12 @@ def run(options: arguments.Options) -> arguments.Problems:
             error=verified.error and str(verified.error),
         )
         if entry and (options.verbose or result not in ("ok", "unverifiable")):
-            report.note(result, f"  {output.name_of(entry)}")
+            report.note(result, f"  {entry.name}")
         for problem in verified.problems:
             report.note(f"    {problem}")
         if entry and result == "differs":
             command = f"tfhub-cache verify --fix {shlex.quote(output.word_of(entry))}"
-            yield f"{output.name_of(entry)} differs. To download it again: {command}"
+            yield f"{entry.name} differs. To download it again: {command}"
         elif verified.error is not None:
             yield verified.error
     counts = ", ".join(f"{found[result]} {_WORDS[result]}" for result in _WORDS if found[result])

@@ -14,7 +14,6 @@ from tfhub_cache import settings
 from tfhub_cache.notation import format_size
 from tfhub_cache.store.contract import Store
 from tfhub_cache.store.entry import RECORD_SECONDS, Entry, InUse
-from tfhub_cache.urls import redact
 
 AT_ONCE = 16
 """How many models are removed at a time: in a bucket, each takes several requests."""
@@ -106,12 +105,12 @@ def make_room(store: Store, max_size: int, keep_used: float, keep: Collection[st
     size = sum(entry.size for entry in entries if entry.is_there)
     for entry, outcome in evict(store, entries, max_size, must_stay=must_stay):
         if isinstance(outcome, OSError):  # of another user, perhaps; there are others
-            logging.warning("Could not remove '%s' from the cache: %s", name_of(entry), outcome)
+            logging.warning("Could not remove '%s' from the cache: %s", entry.name, outcome)
         elif outcome != "kept":
             size -= entry.size
             logging.info(
                 "Removed '%s' (%s) from the cache, which may have %s.",
-                name_of(entry),
+                entry.name,
                 format_size(entry.size),
                 format_size(max_size),
             )
@@ -128,11 +127,6 @@ def last_use(entry: Entry) -> float | None:
     """When an entry was used, or at least downloaded, in seconds since 1970."""
     used = entry.used or entry.downloaded
     return None if used is None else used.timestamp()
-
-
-def name_of(entry: Entry) -> str:
-    """An entry's handle as it may be shown; where it is not known, the name of its folder."""
-    return entry.key if entry.handle is None else redact(entry.handle)
 
 
 def _take_away(store: Store, entry: Entry) -> Outcome:

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from tfhub_cache.manifest import Manifest
 from tfhub_cache.store.flaw import ABSENT, Flaw
-from tfhub_cache.urls import key_of, printable
+from tfhub_cache.urls import key_of, printable, redact
 
 State: TypeAlias = Literal["ok", "foreign", "downloading", "incomplete"]
 
@@ -64,6 +64,12 @@ class Entry:
     received: int | None = None
     expected: int | None = None
     manifest: Manifest | None = None
+
+    @property
+    def name(self) -> str:
+        """The handle as it may be shown, without its query; where it is not known, the key."""
+        shown = redact(self.handle or self.key)
+        return f"{shown}?..." if "?" in (self.handle or "") else shown
 
     @property
     def is_versioned(self) -> bool | None:
