@@ -26,7 +26,16 @@ pytestmark = [
 
 ROOT = Path(__file__).resolve().parent.parent
 WORDS = (
-    *("quickstart", "install", "resume", "authentication", "login", "proxy", "air-gapped"),
+    *(
+        "quickstart",
+        "install",
+        "troubleshooting",
+        "resume",
+        "authentication",
+        "login",
+        "proxy",
+        "air-gapped",
+    ),
     *("cleanup", "docker", "gpu", "tpu", "offline", "TFHUB_CACHE_DIR", "fine-tuning"),
 )
 """What people search for."""
