@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import itertools
 import os
 import subprocess
@@ -96,6 +97,20 @@ def run(*command: Any, **env: str) -> str:
     )
     assert done.returncode == 0, done.stdout
     return done.stdout
+
+
+def test_what_is_published_has_the_description_that_its_release_is_refused_without(
+    wheels: Path,
+) -> None:
+    """`twine check --strict` refuses a distribution that says nothing of itself."""
+    published = sorted(wheels.glob("tfhub_cache*.whl"))
+    assert len(published) == 2
+    for wheel in published:
+        (of_it,) = importlib.metadata.distributions(path=[str(wheel)])
+        assert of_it.metadata["Description-Content-Type"] == "text/markdown"
+        assert "tfhub_cache" in str(of_it.metadata.get_payload())
+        assert of_it.metadata["Author"] == "The tfhub_cache authors"
+        assert of_it.metadata.get_all("Project-URL")
 
 
 def check_it_stands_in(environment: Path) -> None:
