@@ -370,7 +370,7 @@ for name in "ModelLoadFormat", "PathResolver":
     [
         ("import tensorflow_hub.tf_v1", "ModuleNotFoundError: No module named 'tensorflow_hub."),
         ("from tensorflow_hub.tools import search", "No module named 'tensorflow_hub.tools'. tf"),
-        ("tensorflow_hub.Modul", "AttributeError: module 'tensorflow_hub' has no attribute 'Mod"),
+        ("tensorflow_hub.Modula", "AttributeError: module 'tensorflow_hub' has no attribute 'Mod"),
     ],
 )
 def test_what_is_not_there_is_an_error_that_says_whose_it_is_and_what_to_do(
