@@ -19,6 +19,7 @@ def test_the_address_of_the_repository_is_the_same_everywhere() -> None:
         *ROOT.glob("*.md"),
         *ROOT.glob("*.cff"),
         ROOT / "mkdocs.yml",
+        *(ROOT / "stand-in").glob("*.*"),
         *(ROOT / "docs").glob("*.md"),
         *(ROOT / "docs").glob("*.in"),
         *(ROOT / ".github").rglob("*.*"),
@@ -30,9 +31,11 @@ def test_the_address_of_the_repository_is_the_same_everywhere() -> None:
             assert found == f"{owner}/{name}", path
 
 
-def test_the_citation_names_this_version() -> None:
+def test_the_citation_and_the_distribution_that_stands_in_have_this_version() -> None:
     text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\nversion: {hub.__version__}\n" in text
+    text = (ROOT / "stand-in" / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'\nversion = "{hub.__version__}"\n' in text
 
 
 def test_the_changelog_has_the_form_of_keep_a_changelog() -> None:
