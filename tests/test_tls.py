@@ -33,7 +33,7 @@ from tfhub_cache.clients import session
 sys.platform = sys.argv[2]
 print(hub.resolve(sys.argv[1]))
 """
-DEBIANS = "/etc/ssl/certs/ca-certificates.crt"
+OF_DEBIAN = "/etc/ssl/certs/ca-certificates.crt"
 SYSTEM = ssl.get_default_verify_paths().cafile
 
 
@@ -199,7 +199,7 @@ def test_an_ssl_cert_file_that_is_not_there_does_not_hide_what_the_system_trusts
 
 
 @pytest.mark.skipif(
-    SYSTEM is None or os.path.realpath(SYSTEM) != DEBIANS, reason="this system is not a Debian"
+    SYSTEM is None or os.path.realpath(SYSTEM) != OF_DEBIAN, reason="this system is not a Debian"
 )
 def test_a_python_with_an_openssl_of_its_own_trusts_what_the_system_trusts(
     handle: str, ca_pem: Path, tmp_path: Path, resolve_where
@@ -207,7 +207,7 @@ def test_a_python_with_an_openssl_of_its_own_trusts_what_the_system_trusts(
     """Python of conda or uv looks for certificates elsewhere: here in a folder without any."""
     (tmp_path / "empty").mkdir()
     also = (os.path.dirname(ssl.get_default_verify_paths().openssl_cafile), tmp_path / "empty")
-    done = resolve_where(DEBIANS, ca_pem, handle, also=also)
+    done = resolve_where(OF_DEBIAN, ca_pem, handle, also=also)
     assert done.returncode == 0, done.stderr
 
 
