@@ -40,11 +40,13 @@ The model's page should name that package: import it before the model is loaded.
 
 def what_is_not_loaded(handle: str, path: str) -> str:
     """The text of the error for a path that exists and has no SavedModel, with what is there."""
-    shown = f"'{path}'" if path in (handle, handle.strip()) else f"'{redact(handle)}' in {path}"
+    # The first two sentences are tensorflow_hub's.
     message = (
-        f"Trying to load a model of incompatible/unknown type. {shown} contains neither "
+        f"Trying to load a model of incompatible/unknown type. '{path}' contains neither "
         f"'{SAVED_MODEL_FILES[0]}' nor '{SAVED_MODEL_FILES[1]}'."
     )
+    if path not in (handle, handle.strip()):
+        message = f"{message} It is the folder of {redact(handle)}."
     return f"{message}{use_of(handle)} {_what_is_there(handle, path)}".rstrip()
 
 
