@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 import subprocess
@@ -49,8 +50,9 @@ class Environment:
         )
         return Finished(done.stdout, done.stderr, done.returncode)
 
-    def stand_in(self, action: str, **environment: str | Path) -> str:
-        return self.python("-m", "tfhub_cache", "stand-in", action, **environment).check().stdout
+    def stand_in(self, *arguments: str, **environment: str | Path) -> str:
+        command = ("-m", "tfhub_cache", "stand-in", *arguments)
+        return self.python(*command, **environment).check().stdout
 
     def files(self) -> set[str]:
         return {str(path.relative_to(self.folder)) for path in self.folder.rglob("*")}
@@ -168,6 +170,26 @@ def test_the_status_says_what_is_in_force_and_which_one_is_hidden(
         f"instead of             {environment.real}",
     ]
     assert environment.stand_in("status") == environment.stand_in("enable")
+
+
+def test_programs_read_the_status_as_json(environment: Environment) -> None:
+    name = str(environment.folder)
+    assert json.loads(environment.stand_in("--json")) == {
+        "format": 1,
+        "environment": name,
+        "is_ours": False,
+        "files": [],
+        "imported": str(environment.real),
+        "hidden": str(environment.real),
+    }
+    assert json.loads(environment.stand_in("enable", "--json")) == {
+        "format": 1,
+        "environment": name,
+        "is_ours": True,
+        "files": [str(environment.site_packages / "tfhub_cache_enabled.pth")],
+        "imported": OURS.rstrip(),
+        "hidden": str(environment.real),
+    }
 
 
 def test_environments_do_not_affect_each_other(make: Callable[..., Environment]) -> None:

@@ -26,6 +26,7 @@ def add_arguments(command: arguments.Parser) -> None:
     command.add_argument(
         "action", metavar="ACTION", choices=actions, nargs="?", default="status", help=text
     )
+    arguments.add_json(command)
 
 
 def run(options: arguments.Options) -> arguments.Problems:
@@ -35,6 +36,17 @@ def run(options: arguments.Options) -> arguments.Problems:
     elif options.action == "disable":
         environment.disable()
     status = environment.status()
+    if options.json:
+        output.write_json(environment=sys.prefix, is_ours=status.is_ours, **status._asdict())
+    else:
+        _show(status)
+    if options.action == "disable" and status.files:
+        yield "the distribution tfhub-cache-stand-in still enables it; uninstall that."
+    elif status.files and not status.is_ours:
+        yield "it is enabled, but not for this tfhub-cache: enable it again."
+
+
+def _show(status: environment.Status) -> None:
     output.line(f"environment            {sys.prefix}")
     for file in status.files:
         output.line(f"enabled by             {file}")
@@ -42,7 +54,3 @@ def run(options: arguments.Options) -> arguments.Problems:
     output.line(f"import tensorflow_hub  {gives}")
     if status.is_ours and status.hidden:
         output.line(f"instead of             {status.hidden}")
-    if options.action == "disable" and status.files:
-        yield "the distribution tfhub-cache-stand-in still enables it; uninstall that."
-    elif status.files and not status.is_ours:
-        yield "it is enabled, but not for this tfhub-cache: enable it again."

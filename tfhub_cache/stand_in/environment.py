@@ -40,7 +40,7 @@ class Status(NamedTuple):
         hidden: the file that it would import otherwise; "" if there is none.
     """
 
-    files: list[Path]
+    files: list[str]
     imported: str
     hidden: str
 
@@ -85,7 +85,7 @@ def status() -> Status:
     command = [sys.executable, "-X", "utf8", "-c", _LOOK, FOLDER]
     seen = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8", check=True)  # noqa: S603
     file = _made_by_enable()
-    files = [each for each in (file, file.with_stem("tfhub_cache_stand_in")) if each.exists()]
+    files = [str(one) for one in (file, file.with_stem("tfhub_cache_stand_in")) if one.exists()]
     return Status(files, *seen.stdout.splitlines())
 
 
