@@ -28,12 +28,23 @@ def test_a_folder_is_its_own_path(tmp_path) -> None:
         ("\n", "empty"),
         ("file:///no/such/model", "does not exist.$"),
         ("file:///no/such [model]", "does not exist.$"),
+        ("outputs.2024/model/1", "does not exist.$"),
     ],
 )
 def test_a_path_where_nothing_is_is_an_error_with_a_hint(handle: str, hint: str) -> None:
     with pytest.raises(ResolveError, match=hint) as error:
         hub.resolve(handle)
     assert "does not exist." in str(error.value)
+
+
+@pytest.mark.parametrize("handle", ["my.model/2", "google/nnlm-en-dim128/2", "http/models/1"])
+def test_a_path_in_a_folder_that_is_there_is_not_taken_for_a_url(
+    tmp_path, monkeypatch: pytest.MonkeyPatch, handle: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / handle).parent.mkdir(parents=True)
+    with pytest.raises(ResolveError, match=r"does not exist\.$"):
+        hub.resolve(handle)
 
 
 @pytest.mark.parametrize(
@@ -105,3 +116,12 @@ def test_another_file_system_needs_tensorflow(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(ResolveError, match=r"pip install 'tfhub-cache\[tensorflow\]'") as error:
         hub.resolve("hdfs://host/model?token=5ec2e7")
     assert "5ec2e7" not in str(error.value)
+
+
+def test_the_file_system_of_a_plugin_is_not_taken_for_a_typing_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    for scheme in "s3", "hdfs", "viewfs", "gfs", "oss", "har", "ram":
+        with pytest.raises(ResolveError, match=f"only TensorFlow may know {scheme}://"):
+            hub.resolve(f"{scheme}://host/model")

@@ -11,16 +11,14 @@ from tfhub_cache.errors import ResolveError
 from tfhub_cache.resolver import Resolver
 from tfhub_cache.urls import printable, redact, stripped
 
-_SCHEMES = ("https", "http", "gs", "file")
+_SCHEMES = ("https", "http", "file")
 """Those for which others are taken that are nearly the same."""
 _SCHEME = re.compile("[a-zA-Z][a-zA-Z0-9+.-]*")
-_URL = re.compile(r"(?:https?|gs|file)://(?P<rest>[^\s\"'`<>()\[\]]+)", re.IGNORECASE)
+_URL = re.compile(r"(?:https?|gs|file)://[^\s\"'`<>()\[\]]+", re.IGNORECASE)
 """A URL in quotes, say."""
-_LIKE_A_URL = re.compile(
-    r"(?P<typed>(?P<word>[a-zA-Z]+)\s*(?:[:;][/\\\s]*|[/\\]+))(?P<rest>[^\s/\\]\S*)"
-)
-_LIKE_A_HOST = re.compile(r"(?P<typed>/{2,}|)(?P<rest>[\w-]+(?:\.[\w-]+)+/[^:]*)")
-_OF_TFHUB = re.compile(r"(?:[a-z][\w.-]*/){2,5}\d+/?", re.ASCII | re.IGNORECASE)
+_LIKE_A_URL = re.compile(r"([a-z]+)\s*([:;][/\\\s]*|[/\\]+)([^\s/\\]\S*)", re.IGNORECASE)
+_LIKE_A_HOST = re.compile(r"(?:/{2,})?((?:[\w-]+\.)+[a-z]{2,}/[^:]*)", re.IGNORECASE)
+_OF_TFHUB = re.compile(r"[a-z][\w-]*/(?:[a-z][\w.-]*/){1,4}\d+/?", re.ASCII | re.IGNORECASE)
 _OF_KAGGLE = re.compile(
     r"(?:models/)?([\w-]+/[\w-]+/(?:frameworks/)?(?:tensorflow[12]|tflite|tfjs|keras|jax|pytorch)/"
     r"(?:variations/)?[\w.-]+(?:/(?:versions/)?\d+)?)/?",
@@ -44,14 +42,15 @@ class PathResolver(Resolver):
 
 def _absent(handle: str) -> ResolveError:
     """The error for a handle at which there is nothing, with what the user may have meant."""
-    shown, hint = redact(handle), ""
-    if meant := _url_meant(handle):
-        typed, url = meant
-        hint = f" If it is a URL, write {redact(url)}."
-        has_secrets = redact(url) != url
-        shown = printable(typed + redact(url).partition("://")[2] if has_secrets else handle)
-    elif not handle:
+    shown, hint, url = redact(handle), "", _url_meant(handle)
+    if url:
+        shown = printable(handle) if redact(url) == url else "The handle"  # which has secrets
+    if not handle:
         hint = " It is empty."
+    elif os.path.exists(handle.partition("/")[0]):
+        pass  # a path in a folder that is there
+    elif url:
+        hint = f" If it is a URL, write {redact(url)}."
     elif os.path.expanduser(handle) != handle:
         hint = f" '~' is not expanded in a handle: write {os.path.expanduser(handle)}."
     elif match := _OF_KAGGLE.fullmatch(handle):
@@ -61,22 +60,19 @@ def _absent(handle: str) -> ResolveError:
     return ResolveError(f"{shown} does not exist.{hint}", handle=shown)
 
 
-def _url_meant(handle: str) -> tuple[str, str] | None:
-    """The URL that a handle with a typing error is meant as, and what is written for its scheme.
-
-    None if it is no such handle.
-    """
+def _url_meant(handle: str) -> str:
+    """The URL that a handle with a typing error is meant as; empty if it is no such handle."""
     if match := _URL.search(handle):
-        return (handle[: match.start("rest")], match[0]) if match.start() else None
+        return match[0] if match.start() else ""
     if match := _LIKE_A_URL.fullmatch(handle):
-        word = match["word"].lower()
+        word, separator, rest = match[1].lower(), match[2], match[3].replace("\\", "/")
+        if word in ("gs", "gcs") and separator != "/":
+            return f"gs://{rest}"
         [scheme] = difflib.get_close_matches(word, _SCHEMES, n=1, cutoff=0.7) or [""]
-        is_alone = match["typed"] == f"{match['word']}/"  # as the first folder of a path
-        if scheme and not (is_alone and word not in ("http", "https")):
-            rest = match["rest"].replace("\\", "/")
-            return match["typed"], f"{scheme}:{'///' if scheme == 'file' else '//'}{rest}"
+        if scheme and (separator != "/" or word in ("http", "https")):
+            return f"{scheme}:{'///' if scheme == 'file' else '//'}{rest}"
     match = _LIKE_A_HOST.fullmatch(handle)
-    return (match["typed"], f"https://{match['rest']}") if match else None
+    return f"https://{match[1]}" if match else ""
 
 
 def exists(path: str) -> bool:
