@@ -1,11 +1,11 @@
-"""Embeds a column of sentences with Spark, in two Python workers that share one cache.
+"""Embeds a column of sentences with Spark, in Python workers that share one cache.
 
     export TFHUB_CACHE_DIR=gs://my-bucket/tfhub-modules-cache
     python examples/spark_embeddings.py https://tfhub.dev/google/nnlm-en-dim128/2
 
 The cache need not be filled beforehand: one worker downloads the model, and the others wait for it.
-On a cluster, start it with `spark-submit --master ...`; the executors need tfhub_cache and
-TensorFlow (in their image, or by `--archives` of a packed environment).
+It runs on this machine, or on a cluster with `spark-submit --master ...`, where the executors need
+tfhub_cache and TensorFlow (in their image, or by `--archives` of a packed environment).
 """
 
 import json
@@ -18,7 +18,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.types import ArrayType, FloatType, LongType, StringType, StructField, StructType
 
 SENTENCES = ["the cat sat on a mat", "a cat", "on the mat", "a mat"] * 4
-WORKERS = 2
+PARTITIONS = 2
 SCHEMA = StructType(
     [
         StructField("sentence", StringType()),
@@ -29,7 +29,7 @@ SCHEMA = StructType(
 
 
 def main(handle: str) -> None:
-    builder = SparkSession.builder.master(f"local[{WORKERS}]")
+    builder = SparkSession.builder  # without a master, which would come before spark-submit's
     # The executors get the settings of this program, wherever they are.
     for name, value in os.environ.items():
         if name.startswith("TFHUB_"):
@@ -48,7 +48,7 @@ def main(handle: str) -> None:
             yield batch.assign(embedding=list(vectors), process=os.getpid())
 
     rows = spark.createDataFrame([(each,) for each in SENTENCES], ["sentence"])
-    for row in rows.repartition(WORKERS).mapInPandas(embed, SCHEMA).collect():
+    for row in rows.repartition(PARTITIONS).mapInPandas(embed, SCHEMA).collect():
         print(json.dumps(row.asDict()), flush=True)
     spark.stop()
 

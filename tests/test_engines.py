@@ -182,6 +182,7 @@ def test_workers_of_spark_embed_with_one_download_into_a_folder(
         PYSPARK_PYTHON=sys.executable,
         SPARK_LOCAL_IP="127.0.0.1",
         PYSPARK_SUBMIT_ARGS=(
+            "--master local[2] "
             # Each task runs in a process of its own, even where one ends before the next begins.
             "--conf spark.python.worker.reuse=false --conf spark.ui.enabled=false "
             "--driver-java-options=-XX:TieredStopAtLevel=1 "  # it starts faster
