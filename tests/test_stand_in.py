@@ -381,6 +381,7 @@ def test_what_is_not_there_is_an_error_that_says_whose_it_is_and_what_to_do(
     assert message in last_line
     assert "tfhub_cache stands in for tensorflow_hub here" in last_line
     assert "leave out install_as_tensorflow_hub()" in last_line
+    assert "`tfhub-cache stand-in disable`" in last_line
 
 
 @pytest.mark.parametrize(
