@@ -75,11 +75,11 @@ def test_of_a_saved_model_its_folder_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.tensorflow
 def test_a_local_archive_has_to_be_unpacked(tmp_path: Path) -> None:
-    with tarfile.open(tmp_path / "model.tar.gz", "w:gz"):
+    with tarfile.open(tmp_path / "my model.tar.gz", "w:gz"):
         pass
     (tmp_path / "vectors.bin").write_bytes(b"vectors")
-    with pytest.raises(ValueError, match=f"tar -xf {tmp_path}/model.tar.gz, and pass the folder"):
-        hub.load(f"{tmp_path}/model.tar.gz")
+    with pytest.raises(ValueError, match=f"tar -xf '{tmp_path}/my model.tar.gz', and pass"):
+        hub.load(f"{tmp_path}/my model.tar.gz")
     with pytest.raises(ValueError, match=r"It is a file, not a folder\.$"):
         hub.load(f"{tmp_path}/vectors.bin")
 

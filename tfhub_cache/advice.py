@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from shlex import quote
 
 from tfhub_cache.resolvers.kaggle import use_of
 from tfhub_cache.unpacking.kinds import LONGEST_MAGIC, kind_of
@@ -75,7 +76,8 @@ def _what_file(path: str) -> str:
     if os.path.basename(path) in SAVED_MODEL_FILES:
         return f"Pass its folder: {os.path.dirname(path) or '.'}."
     if path.endswith(_ARCHIVES):
-        return f"It is an archive: unpack it, such as with tar -xf {path}, and pass the folder."
+        command = f"tar -xf {quote(path)}"
+        return f"It is an archive: unpack it, such as with {command}, and pass the folder."
     with open(path, "rb") as file:
         kind = kind_of(file.read(LONGEST_MAGIC))
     return f"It is {kind.name}: {kind.use}." if kind and kind.use else "It is a file, not a folder."
