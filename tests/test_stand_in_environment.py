@@ -172,6 +172,20 @@ def test_the_status_says_what_is_in_force_and_which_one_is_hidden(
     assert environment.stand_in("status") == environment.stand_in("enable")
 
 
+def test_what_the_other_distribution_enables_is_shown_and_stays(environment: Environment) -> None:
+    source = Path(__file__).parent.parent / "stand-in" / "tfhub_cache_stand_in.pth"
+    brought = environment.site_packages / source.name
+    shutil.copy(source, brought)
+    environment.stand_in("enable")
+    done = environment.python("-m", "tfhub_cache", "stand-in", "disable")
+    assert done.returncode == 1
+    assert [line for line in done.stdout.splitlines() if line.startswith("enabled by")] == [
+        f"enabled by             {brought}"
+    ]
+    assert "import tensorflow_hub  this library" in done.stdout
+    assert "distribution tfhub-cache-stand-in still enables it" in done.stderr
+
+
 def test_programs_read_the_status_as_json(environment: Environment) -> None:
     name = str(environment.folder)
     assert json.loads(environment.stand_in("--json")) == {
