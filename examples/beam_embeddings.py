@@ -44,6 +44,7 @@ def main() -> None:
         large_model=arguments.large_model,
     )
     with (
+        # On a cluster it is a folder that all workers reach, such as gs://my-bucket/artifacts.
         tempfile.TemporaryDirectory() as artifacts,
         beam.Pipeline(options=PipelineOptions(more)) as pipeline,
     ):

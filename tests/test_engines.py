@@ -104,7 +104,7 @@ def test_workers_of_beam_embed_with_one_download_into_a_folder(
 ) -> None:
     handle = host.publish("/acme/text-embedding/1", models.pack(text_embedding))
     rows = run("beam_embeddings.py", handle, *TWO_PROCESSES, output=tmp_path / "rows")
-    check(rows)
+    assert len(check(rows)) == 2
     assert len(host.requests) == 1
 
 
@@ -124,7 +124,7 @@ def test_workers_of_beam_share_a_large_model_and_its_preprocessing_from_a_bucket
         output=tmp_path / "rows",
         **environment,
     )
-    check(rows, replaced=("cat", "mat"))
+    assert len(check(rows, replaced=("cat", "mat"))) == 2
     assert sorted(request.path for request in host.requests) == ["/acme/encoder/1", "/acme/mats/1"]
     assert loads(seen_by_tensorflow, encoder)
 
