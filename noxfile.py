@@ -45,9 +45,9 @@ def light(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def newest(session: nox.Session) -> None:
-    """Runs those of them that say more of an interpreter than of servers and libraries."""
+    """Runs those of them that say more of an interpreter than of servers, libraries and systems."""
     session.install("--quiet", "--editable", ".", "--group", "test")
-    _run_tests(session, "not tensorflow and not once and not libraries")
+    _run_tests(session, "not tensorflow and not once and not libraries", "--ignore=tests/faults")
 
 
 @nox.session(python=OLDEST)
@@ -71,7 +71,7 @@ def engines(session: nox.Session) -> None:
     session.run("pytest", "-m", "engine", *session.posargs)
 
 
-def _run_tests(session: nox.Session, which: str) -> None:
+def _run_tests(session: nox.Session, which: str, *options: str) -> None:
     """Runs twice as many tests at once as there are processors, as most of them wait."""
     workers = ("-n", str(2 * (os.cpu_count() or 1)), "--dist", "loadgroup")
-    session.run("pytest", *workers, "--quiet", "-m", which, *session.posargs)
+    session.run("pytest", *workers, "--quiet", "-m", which, *options, *session.posargs)

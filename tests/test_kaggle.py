@@ -25,6 +25,7 @@ DOWNLOAD = f"/api/v1/models/{MODEL}/2/download"
 SITE = "https://www.kaggle.com"
 HANDLE = f"{PAGE}/2"
 LONG = PAGE.replace("tensorFlow2/", "frameworks/tensorFlow2/variations/")
+pytestmark = pytest.mark.libraries
 needs_kagglehub = pytest.mark.skipif(
     importlib.util.find_spec("kagglehub") is None, reason="kagglehub is not installed"
 )

@@ -35,6 +35,7 @@ print(hub.resolve(sys.argv[1]))
 """
 OF_DEBIAN = "/etc/ssl/certs/ca-certificates.crt"
 SYSTEM = ssl.get_default_verify_paths().cafile
+pytestmark = pytest.mark.libraries
 
 
 @pytest.fixture
