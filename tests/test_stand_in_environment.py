@@ -276,37 +276,56 @@ def test_it_works_in_an_environment_over_the_packages_of_the_system(
     assert environment.python("-c", SHOW, **user).check().stdout == OURS
 
 
-# What can't be enabled.
-
-
-def test_an_environment_that_the_system_manages_is_refused(tmp_path: Path) -> None:
+@pytest.fixture
+def system(tmp_path: Path) -> Path:
+    """The standard library of an installation of Python, without packages."""
     stdlib = Path(sysconfig.get_path("stdlib"))
     home = tmp_path / "usr" / stdlib.relative_to(sys.base_prefix)
     home.mkdir(parents=True)
     for part in stdlib.iterdir():
-        if part.name != "site-packages":
+        if part.name not in ("site-packages", "EXTERNALLY-MANAGED"):
             (home / part.name).symlink_to(part)
-    (home / "EXTERNALLY-MANAGED").write_text("[externally-managed]\nError=Use apt.\n")
-    site_packages = home / "site-packages"
-    site_packages.mkdir()
+    (home / "site-packages").mkdir()
+    return home
 
+
+def enabled_in_system(tmp_path: Path, **environment: str) -> Finished:
     base = Path(sys.base_prefix, SCRIPTS, Path(sys.executable).name)
     done = subprocess.run(
         [base, "-m", "tfhub_cache", "stand-in", "enable"],
-        env={
-            **os.environ,
-            "PYTHONHOME": str(tmp_path / "usr"),
-            "PYTHONPATH": f"{PACKAGE.parent}{os.pathsep}{sysconfig.get_path('purelib')}",
-        },
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONHOME": str(tmp_path / "usr"), **environment},
         capture_output=True,
         encoding="utf-8",
         timeout=60,
         check=False,
     )
+    return Finished(done.stdout, done.stderr, done.returncode)
+
+
+def test_where_only_one_user_has_it_the_others_are_left_alone(system: Path, tmp_path: Path) -> None:
+    of_user = tmp_path / "user" / system.relative_to(tmp_path / "usr") / "site-packages"
+    of_user.mkdir(parents=True)
+    (of_user / "tfhub_cache").symlink_to(PACKAGE)
+    packages = f"{of_user}{os.pathsep}{sysconfig.get_path('purelib')}"
+    user = {"PYTHONPATH": packages, "PYTHONUSERBASE": str(tmp_path / "user")}
+    shown = enabled_in_system(tmp_path, **user).check().stdout
+    assert f"enabled by             {of_user / 'tfhub_cache_enabled.pth'}\n" in shown
+    assert "import tensorflow_hub  this library" in shown
+    assert list((system / "site-packages").iterdir()) == []
+
+
+# What can't be enabled.
+
+
+def test_an_environment_that_the_system_manages_is_refused(system: Path, tmp_path: Path) -> None:
+    (system / "EXTERNALLY-MANAGED").write_text("[externally-managed]\nError=Use apt.\n")
+    packages = f"{PACKAGE.parent}{os.pathsep}{sysconfig.get_path('purelib')}"
+    done = enabled_in_system(tmp_path, PYTHONPATH=packages)
     assert done.returncode == 1
     assert f"can't be enabled in {tmp_path / 'usr'}: the system's package manager" in done.stderr
     assert "virtual environment" in done.stderr
-    assert list(site_packages.iterdir()) == []
+    assert list((system / "site-packages").iterdir()) == []
 
 
 WITHOUT_RIGHTS_OF_ROOT = """

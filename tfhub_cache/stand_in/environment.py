@@ -8,6 +8,7 @@ nothing of this library, so Python also starts where the library was removed in 
 from __future__ import annotations
 
 import os
+import site
 import subprocess
 import sys
 import sysconfig
@@ -90,7 +91,11 @@ def status() -> Status:
 
 
 def _made_by_enable() -> Path:
-    return Path(sysconfig.get_path("purelib"), "tfhub_cache_enabled.pth")
+    """The file of `enable`, beside the packages of one user where tfhub-cache is one of them."""
+    of_user = site.getusersitepackages()
+    is_of_user = sys.prefix == sys.base_prefix and FOLDER.startswith(of_user + os.sep)
+    folder = of_user if is_of_user else sysconfig.get_path("purelib")
+    return Path(folder, "tfhub_cache_enabled.pth")
 
 
 def _refusal(reason: str) -> str:
