@@ -25,6 +25,7 @@ from typing import Literal
 import pytest
 from entries import key_of
 from models import fake_model, member, pack_files, read_files
+from processes import deny_threads
 from servers import (
     SIGNED_QUERY,
     Handler,
@@ -815,20 +816,6 @@ def test_a_server_that_sends_a_byte_at_a_time_costs_no_memory() -> None:
     while len(data) < 1 << 20:
         data += spool.read(len(data), 1000)
     assert data == b"x" * (1 << 20)
-
-
-def deny_threads(monkeypatch: pytest.MonkeyPatch, target: str, after: int = 0) -> Iterator[int]:
-    """Lets no threads start that run a function, but for the first ones; counts who asks."""
-    start, counted = threading.Thread.start, itertools.count()
-
-    def start_if_allowed(thread: threading.Thread) -> None:
-        name = thread._target.__qualname__  # type: ignore[attr-defined]
-        if name == target and next(counted) >= after:
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", start_if_allowed)
-    return counted
 
 
 def test_a_machine_without_more_threads_goes_on_with_those_it_has(

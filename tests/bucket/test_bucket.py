@@ -24,7 +24,7 @@ import pytest
 from buckets import FILES, HERE, LONG, ROOT, SHARD, Bucket, is_upload_of
 from entries import as_another_process, key_of
 from logs import warnings
-from processes import dead_pid
+from processes import dead_pid, deny_threads
 from servers import Host, archive, in_turn, stall, status
 from storage import Call, Storage
 from waiting import SOON, in_background, press_ctrl_c, until
@@ -236,6 +236,20 @@ def test_what_others_upload_during_a_long_download_is_no_garbage_after_it(
     assert {name for name in objects.names() if name.startswith(f"{other}/")} == {
         f"{other}/{name}" for name in [*FILES, "later"]
     }
+
+
+def test_a_machine_without_threads_gives_its_lock_back_and_says_so(
+    host: Host, objects: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = host.publish("/demo/model/1", models.pack_files(FILES))
+    with monkeypatch.context() as patched:
+        deny_threads(patched, "BucketClaim._beat")
+        with pytest.raises(CacheError, match="can't start new thread") as error:
+            hub.resolve(handle)
+    assert "permissions" not in str(error.value)
+    assert not [name for name in objects.names() if name.startswith(key_of(handle))]
+    hub.resolve(handle)
+    objects.check_whole(handle, FILES)
 
 
 def test_what_a_process_is_uploading_is_no_garbage_and_can_not_be_removed(

@@ -1,10 +1,15 @@
-"""Child processes of tests."""
+"""Child processes of tests, and threads that can't be started."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,3 +44,17 @@ def dead_pid() -> int:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
     return process.pid
+
+
+def deny_threads(monkeypatch: pytest.MonkeyPatch, target: str, after: int = 0) -> Iterator[int]:
+    """Lets no threads start that run a function, but for the first ones; counts who asks."""
+    start, counted = threading.Thread.start, itertools.count()
+
+    def start_if_allowed(thread: threading.Thread) -> None:
+        name = thread._target.__qualname__  # type: ignore[attr-defined]
+        if name == target and next(counted) >= after:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_if_allowed)
+    return counted

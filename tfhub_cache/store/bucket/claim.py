@@ -137,7 +137,11 @@ class BucketClaim(Claim):
         self._look.lock = str(self._owner)
         self._look.listed[f"{self._key}.lock"] = Listed(0, float("inf"), "")
         self._begun = time.time()
-        self._heartbeat.start()
+        try:
+            self._heartbeat.start()
+        except RuntimeError as error:
+            self._quietly(self._objects.remove, [f"{self._key}.lock"])
+            raise OSError(errno.EAGAIN, f"No heartbeat: {error}") from None
         return True
 
     def _write_lock(self, version: str | None = None) -> None:
