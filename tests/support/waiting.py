@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-SOON = 20.0
+SOON = 50.0
 """Seconds within which whatever does not wait for a timeout is done, on a busy machine too."""
 
 T = TypeVar("T")
