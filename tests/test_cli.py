@@ -25,6 +25,7 @@ from entries import DAY, HOUR, SHARD, foreign, key_of, left_behind, names, ours
 from models import fake_model, pack_files, read_files
 from processes import Finished
 from servers import Host, stall, status
+from waiting import SOON
 
 import tfhub_cache as hub
 from tfhub_cache.errors import CacheError
@@ -33,7 +34,6 @@ from tfhub_cache.manifest import Manifest
 MODEL = fake_model(size=1000)
 OTHER = fake_model(size=2000, seed=1)
 A, B, C = (f"https://example.com/{name}/1" for name in "abc")
-SOON = 20.0
 COMMAND = (sys.executable, "-m", "tfhub_cache")
 
 

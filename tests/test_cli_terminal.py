@@ -23,11 +23,11 @@ from command import run_command
 from entries import DAY, HOUR, SHARD, foreign, key_of, left_behind, ours
 from models import fake_model, pack_files
 from servers import Host, archive, delayed, stall
+from waiting import SOON
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
 
 A, B, C = (f"https://example.com/{name}/1" for name in "abc")
-SOON = 20.0
 
 
 class Terminal:

@@ -30,7 +30,7 @@ from tfhub_cache.store.owner import Owner
 from tfhub_cache.transfer.spool import Spool
 from tfhub_cache.urls import key_of
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 OLD = {**fake_model(size=1000), "saved_model.pb": b"old"}
 NEW = {**fake_model(size=1000), "saved_model.pb": b"new"}  # of the same sizes

@@ -145,12 +145,12 @@ def test_a_content_encoding_is_only_a_label(host: Host) -> None:
 def test_the_rate_is_that_of_a_connection(host: Host) -> None:
     url = host.route("/m", archive(DATA[:100_000], rate=200_000))
     started = time.monotonic()
-    fetchers = [threading.Thread(target=requests.get, args=(url,)) for _ in range(20)]
+    fetchers = [threading.Thread(target=requests.get, args=(url,)) for _ in range(60)]
     for fetcher in fetchers:
         fetcher.start()
     for fetcher in fetchers:
         fetcher.join()
-    assert 0.4 < time.monotonic() - started < 8  # ten, if they shared it
+    assert 0.4 < time.monotonic() - started < 29  # thirty, if they shared it
 
 
 def test_credentials_are_asked_for_or_refused(host: Host) -> None:

@@ -24,6 +24,7 @@ from models import pack_files
 from other_stores import azure_server, sftp_server
 from servers import Host, bucket_server, s3_server, stall, status
 from storage import Storage
+from waiting import SOON
 
 import tfhub_cache as hub
 
@@ -32,7 +33,6 @@ pytestmark = pytest.mark.once
 MODEL = models.fake_model(size=20_000)
 OTHER = models.fake_model(size=20_000, seed=7)
 SHARD = "variables/variables.data-00000-of-00001"
-SOON = 30.0
 
 
 class Cache:

@@ -26,14 +26,13 @@ import requests
 from entries import key_of
 from servers import Host, archive, bucket_server, in_turn, s3_server, stall
 from storage import Storage, google_proxy
-from waiting import until
+from waiting import SOON, until
 
 pytestmark = [pytest.mark.once, pytest.mark.timeout(120), pytest.mark.xdist_group("cluster")]
 posix = pytest.mark.skipif(os.name != "posix", reason="SIGKILL and SIGSTOP are POSIX's")
 
 FOLDER = "test-bucket/models"
 LATENCY = 0.03
-SOON = 60.0
 
 PROGRAM = """
 import json, os, socket, sys, threading, time

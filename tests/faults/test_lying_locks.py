@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from checker import Checker
 from servers import Host, archive, stall
-from waiting import until
+from waiting import SOON, until
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.once]
 
@@ -26,7 +26,6 @@ print("ready", flush=True)
 sys.stdin.readline()
 print(hub.resolve(sys.argv[1]), flush=True)
 """
-SOON = 60.0
 
 
 class Process:

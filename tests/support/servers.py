@@ -38,6 +38,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from waiting import SOON
+
 if TYPE_CHECKING:
     import trustme
 
@@ -306,7 +308,7 @@ class _Service:
         """How many connections brought a request."""
         return len({request.connection for request in self.requests})
 
-    def wait_for_requests(self, count: int, seconds: float = 30.0) -> None:
+    def wait_for_requests(self, count: int, seconds: float = SOON) -> None:
         """Waits until so many requests have come in; fails if they don't."""
         with self._server.changed:
             if not self._server.changed.wait_for(
