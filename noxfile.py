@@ -1,8 +1,8 @@
 """Runs the tests that need no TensorFlow on other interpreters than the one of `make unit`.
 
 `nox` alone runs, on the newest interpreter of this machine, those that say something of an
-interpreter, and all on the oldest one with the oldest libraries that are admitted.
-`nox -s light` runs all on each interpreter of this machine.
+interpreter, and on the oldest one, with the oldest libraries that are admitted, those that say
+something of libraries as well. `nox -s light` runs all on each interpreter of this machine.
 `nox -s engines` runs those that need Beam, Ray and Spark.
 """
 
@@ -33,6 +33,9 @@ DEFAULT = f"{sys.version_info.major}.{sys.version_info.minor}"
 OTHERS = [version for version in VERSIONS if version != DEFAULT]
 NEWEST = [version for version in OTHERS if shutil.which(f"python{version}")][-1:]
 
+NO_FAULTS = "--ignore=tests/faults"
+"""Kills, full disks and locks of the system are the same to every interpreter."""
+
 nox.options.sessions = [*(f"newest-{version}" for version in NEWEST), "lowest"]
 
 
@@ -47,18 +50,21 @@ def light(session: nox.Session) -> None:
 def newest(session: nox.Session) -> None:
     """Runs those of them that say more of an interpreter than of servers, libraries and systems."""
     session.install("--quiet", "--editable", ".", "--group", "test")
-    _run_tests(session, "not tensorflow and not once and not libraries", "--ignore=tests/faults")
+    _run_tests(session, "not tensorflow and not once and not libraries", NO_FAULTS)
 
 
 @nox.session(python=OLDEST)
 def lowest(session: nox.Session) -> None:
-    """Runs them on the oldest interpreter, with the oldest of all that pyproject.toml admits."""
+    """Runs those that say more of an interpreter and of libraries than of systems.
+
+    On the oldest interpreter, with the oldest of all that pyproject.toml admits.
+    """
     oldest = os.path.join(session.create_tmp(), "oldest.txt")
     compiled = ("uv", "pip", "compile", "--quiet", "pyproject.toml", "--extra", "completion")
     lowest = ("--resolution", "lowest-direct", "--python-version", OLDEST)
     session.run(*compiled, *lowest, "--output-file", oldest)
     session.install("--quiet", "--editable", ".", "--group", "test", "--constraint", oldest)
-    _run_tests(session, "not tensorflow and not once")
+    _run_tests(session, "not tensorflow and not once", NO_FAULTS)
 
 
 @nox.session(venv_backend="uv")
@@ -68,7 +74,7 @@ def engines(session: nox.Session) -> None:
     session.install("--quiet", "--editable", ".", *groups)
     session.install("--quiet", "--no-deps", "--group", "engines-text")
     session.run("tfhub-cache", "stand-in", "enable")
-    session.run("pytest", "-m", "engine", *session.posargs)
+    session.run("pytest", "tests/test_engines.py", *session.posargs)
 
 
 def _run_tests(session: nox.Session, which: str, *options: str) -> None:

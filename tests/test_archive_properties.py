@@ -56,6 +56,8 @@ settings.register_profile(
 )
 settings.load_profile("archives")
 
+pytestmark = pytest.mark.libraries
+
 Tree = dict[str, bytes | None]
 """Files with their content, and folders as None."""
 
