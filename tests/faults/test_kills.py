@@ -390,9 +390,9 @@ def test_a_lock_of_another_host_is_respected_as_long_as_its_heart_beats(
     heart = threading.Thread(target=beat)
     heart.start()
     try:
-        waiting = child(handle, env={"TFHUB_LOCK_TIMEOUT": "1"})
+        waiting = child(handle, env={"TFHUB_LOCK_TIMEOUT": "2"})
         waiting.wait_for_waiting()
-        assert waiting.is_busy_for(2.5)
+        assert waiting.is_busy_for(4)
         assert host.requests == []
     finally:
         stopped.set()
