@@ -754,7 +754,7 @@ def test_what_is_kept_in_memory_is_little_and_a_connection_that_hangs_does_not_s
     host: Host, cache_dir: Path
 ) -> None:
     content = random.Random(0).randbytes(100_000_000)
-    slow, numbers, hangs, read, ahead = archive(content, rate=50e6), itertools.count(), [], 0, [0]
+    slow, numbers, hangs, read, ahead = archive(content, rate=25e6), itertools.count(), [], 0, [0]
 
     def answer(request: Request) -> None:
         if next(numbers) == 2:
