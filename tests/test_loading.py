@@ -339,6 +339,43 @@ def test_a_broken_tensorflow_says_itself_what_is_broken(
     assert seen_message.startswith(message)
 
 
+LOOKED_FOR = """
+import sys, types
+from importlib.machinery import ModuleSpec
+import tfhub_cache as hub
+
+looked_for = []
+
+
+class TensorFlow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "tensorflow":
+            looked_for.append(name)
+            return ModuleSpec(name, self)
+
+    def create_module(self, spec):
+        return types.ModuleType(spec.name)
+
+    def exec_module(self, module):
+        pass
+
+
+sys.meta_path.insert(0, TensorFlow())
+try:
+    hub.load(sys.argv[1])
+except ValueError as error:
+    print(error, looked_for)
+"""
+
+
+def test_load_looks_for_tensorflow_before_the_download_and_when_it_imports_it(
+    run_python, tmp_path: Path
+) -> None:
+    said = run_python(LOOKED_FOR, args=[tmp_path]).check().stdout
+    assert said.startswith("Trying to load a model of incompatible/unknown type.")
+    assert said.endswith(" ['tensorflow', 'tensorflow']\n")
+
+
 def _tf():
     import tensorflow
 

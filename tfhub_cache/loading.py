@@ -100,11 +100,10 @@ def load(
         embed(["a sentence"])
         ```
     """
-    if not isinstance(handle, str):
-        raise ValueError(f"Expected a string, got {handle!r}")
     check_tensorflow("Loading a model")
     path = resolve(handle)  # before TensorFlow is imported, as that takes long
-    tf = import_tensorflow("Loading a model")
+    import tensorflow as tf
+
     folder = path.rstrip("/")
     is_hub_module_v1 = exists(f"{folder}/{_TF1_HUB_FORMAT}")
     if tags is None and is_hub_module_v1:
