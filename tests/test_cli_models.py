@@ -221,6 +221,23 @@ def test_prune_keeps_the_models_that_are_named(cache_dir: Path) -> None:
     assert {entry.handle for entry in hub.cache.entries()} == {A, C}
 
 
+LISTINGS = """
+import os, sys
+import tfhub_cache as hub
+
+seen = []
+sys.addaudithook(lambda event, of: event == "os.listdir" and seen.append(of[0]))
+hub.cache.prune(unused_for="30d", keep=sys.argv[2:])
+print(seen.count(sys.argv[1]))
+"""
+
+
+def test_prune_lists_the_cache_once_whatever_is_kept(cache_dir: Path, run_python) -> None:
+    ours(cache_dir, A)
+    without = run_python(LISTINGS, args=[cache_dir]).check().stdout
+    assert run_python(LISTINGS, args=[cache_dir, "*/a/*"]).check().stdout == without
+
+
 # JSON: the fields that the page of the command line documents.
 
 

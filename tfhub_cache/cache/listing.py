@@ -48,9 +48,7 @@ def entries(models: Iterable[str] | None = None) -> list[Entry]:
         with reading() as cache:
             found = cache.store.entries(settings.LOCK_TIMEOUT.value())
     else:
-        listed = functools.cache(entries)
-        meant = [entry for model in models for entry in _meant(model, listed)]
-        found = [*{entry.key: entry for entry in meant}.values()]
+        found = meant(models, functools.cache(entries))
     return sorted(found, key=lambda entry: (entry.handle is None, entry.handle or "", entry.key))
 
 
@@ -93,6 +91,20 @@ def free_space() -> int | None:
     """
     with reading() as cache:
         return cache.store.free_space()
+
+
+def meant(models: Iterable[str], listed: Callable[[], list[Entry]]) -> list[Entry]:
+    """The entries, each once, that a user means who names models as `find` takes them.
+
+    Args:
+        models: what the user names; each may mean several.
+        listed: returns all entries; it is called where a name is not that of an entry.
+
+    Raises:
+        CacheError: if there is nothing that one of `models` means.
+    """
+    found = [entry for model in models for entry in _meant(model, listed)]
+    return [*{entry.key: entry for entry in found}.values()]
 
 
 Chosen: TypeAlias = tuple[str, Entry | CacheError]

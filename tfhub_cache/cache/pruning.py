@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from tfhub_cache import settings
-from tfhub_cache.cache.listing import entries
+from tfhub_cache.cache.listing import entries, meant
 from tfhub_cache.cache.removing import removal_error
 from tfhub_cache.errors import CacheError
 from tfhub_cache.fetching.eviction import AT_ONCE, Outcome, evict, last_use
@@ -87,8 +87,8 @@ def prune(
     if isinstance(unused_for, str):
         unused_for = parse_duration(unused_for)
 
-    staying = {entry.key for entry in entries(keep)}
     found = entries()
+    staying = {entry.key for entry in meant(keep, lambda: found)}
     store = open_cache(settings.cache_dir()).store
 
     def must_go(entry: Entry) -> bool:
