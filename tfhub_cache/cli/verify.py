@@ -57,8 +57,8 @@ def run(options: arguments.Options) -> arguments.Problems:
         for problem in verified.problems:
             report.note(f"    {problem}")
         if entry and result == "differs":
-            command = f"tfhub-cache verify --fix {shlex.quote(output.word_of(entry))}"
-            yield f"{entry.name} differs. To download it again: {command}"
+            word = shlex.quote(output.word_of(entry))
+            yield f"What differs is downloaded again by: tfhub-cache verify --fix {word}"
         elif verified.error is not None:
             yield verified.error
     counts = ", ".join(f"{found[result]} {_WORDS[result]}" for result in _WORDS if found[result])
