@@ -139,6 +139,9 @@ def test_a_name_of_old_is_an_attribute_error_that_says_what_to_write(
     assert f"tensorflow_hub has had no {name} since 0.16.0. Use " in str(error.value)
     assert instead in str(error.value)
     assert not hasattr(hub, name)
+    with pytest.raises(ImportError, match="cannot import name") as error:
+        exec(f"from tfhub_cache import {name}")
+    assert instead in str(error.value)
 
 
 def test_python_suggests_the_name_that_is_nearest(run_python) -> None:

@@ -389,6 +389,9 @@ def test_what_is_not_there_is_an_error_that_says_whose_it_is_and_what_to_do(
     [
         ("tensorflow_hub.Module", "AttributeError"),
         ("tensorflow_hub.text_embedding_column", "AttributeError"),
+        ("from tensorflow_hub import Module", "ImportError: cannot import name 'Module'"),
+        ("from tensorflow_hub import LatestModuleExporter, load", "ImportError"),
+        ("from tensorflow_hub import native_module", "ImportError"),
         ("import tensorflow_hub.feature_column", "ModuleNotFoundError"),
         ("from tensorflow_hub.native_module import add_signature", "ModuleNotFoundError"),
     ],

@@ -46,8 +46,7 @@ def __getattr__(name: str) -> Any:
         return keras_layer if name == "keras_layer" else keras_layer.KerasLayer
     if name == "cache":  # a program that only resolves does not pay for it
         return importlib.import_module("tfhub_cache.cache")
-    message = f"module {__name__!r} has no attribute {name!r}. {former.advice(name) or ''}".rstrip()
-    raise AttributeError(message, name=name, obj=sys.modules[__name__])  # to suggest another
+    raise former.absent(__name__, name)
 
 
 def __dir__() -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 _INSTEAD = {
     "hub.load(handle), or hub.KerasLayer(handle) in a model of Keras": (
         "Module ModuleSpec eval_function_for_module load_module_spec module module_spec"
@@ -24,9 +26,27 @@ _INSTEAD = {
 and 0.16.0 none."""
 
 
-def advice(name: str) -> str | None:
-    """What a program can write in place of a name that tensorflow_hub had, if it is one."""
+def advice(name: str) -> str:
+    """What a program can write in place of a name that tensorflow_hub had; empty for others."""
     for instead, names in _INSTEAD.items():
         if name in names.split():
             return f"tensorflow_hub has had no {name} since 0.16.0. Use {instead}."
-    return None
+    return ""
+
+
+def absent(package: str, name: str, otherwise: str = "") -> AttributeError | ImportError:
+    """The error that `__getattr__` of a package raises for a name that it does not have.
+
+    Args:
+        package: the package.
+        name: the name.
+        otherwise: what to do where tensorflow_hub never had the name.
+    """
+    module, instead = sys.modules[package], advice(name)
+    # `from package import name` replaces an AttributeError by an error without its text. Any other
+    # name may be that of a module, or one that `__import__` is given to get the package.
+    if instead and sys._getframe(2).f_code.co_name == "_handle_fromlist":
+        what = f"cannot import name {name!r} from {package!r} ({module.__file__})"
+        return ImportError(f"{what}. {instead}", name=package, path=module.__file__)
+    message = f"module {package!r} has no attribute {name!r}. {instead or otherwise}".rstrip()
+    return AttributeError(message, name=name, obj=module)  # by which Python suggests another
