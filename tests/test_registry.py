@@ -4,6 +4,7 @@ import pytest
 
 import tfhub_cache as hub
 from tfhub_cache import registry, resolver
+from tfhub_cache.errors import ResolveError
 
 
 class Prefix(resolver.Resolver):
@@ -37,6 +38,24 @@ def test_the_newest_resolver_is_asked_first(chain) -> None:
 def test_a_resolver_that_does_not_support_the_handle_is_passed_over(chain, tmp_path) -> None:
     chain.add_implementation(Prefix("team://", "/custom"))
     assert hub.resolve(str(tmp_path)) == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("handle", "shown"),
+    [
+        ("/no/such/folder", "/no/such/folder"),
+        ("https:/example.com/m/1?token=secret", "The handle"),
+        ("https://example.com/m/1?token=secret ", "https://example.com/m/1"),
+    ],
+    ids=["a path", "mistyped", "a cache that can't be used"],
+)
+def test_an_error_has_the_handle_that_could_not_be_resolved(
+    monkeypatch: pytest.MonkeyPatch, handle: str, shown: str
+) -> None:
+    monkeypatch.setenv("TFHUB_CACHE_DIR", "nothing://knows/this")
+    with pytest.raises(ResolveError) as error:
+        hub.resolve(handle)
+    assert error.value.handle == shown
 
 
 def test_a_custom_http_resolver_comes_before_the_built_in_one(chain) -> None:

@@ -18,17 +18,15 @@ def refusal(handle: str, root: str) -> OfflineError:
     """The error in place of a download into a cache."""
     return OfflineError(
         f"{redact(handle)} would have to be downloaded into the cache {redact(root)}, but "
-        f"TFHUB_OFFLINE is set. {_fetch(handle)}",
-        handle=redact(handle),
+        f"TFHUB_OFFLINE is set. {_fetch(handle)}"
     )
 
 
-def refusal_of_unreadable(handle: str, path: str) -> OfflineError:
+def refusal_of_unreadable(path: str) -> OfflineError:
     """The error for a cached model that another user owns and this one may not read."""
     return OfflineError(
         "It is not downloaded, as TFHUB_OFFLINE is set. Have its owner let others read it: "
-        f"chmod -R a+rX {shlex.quote(path)}",
-        handle=redact(handle),
+        f"chmod -R a+rX {shlex.quote(path)}"
     )
 
 
@@ -36,8 +34,7 @@ def refusal_of_uncompressed(handle: str) -> OfflineError:
     """The error in place of a request for a model's folder in UNCOMPRESSED mode."""
     return OfflineError(
         f"{redact(handle)} is read over the network in UNCOMPRESSED mode, and TFHUB_OFFLINE is "
-        f"set. Set TFHUB_MODEL_LOAD_FORMAT=COMPRESSED. {_fetch(handle)}",
-        handle=redact(handle),
+        f"set. Set TFHUB_MODEL_LOAD_FORMAT=COMPRESSED. {_fetch(handle)}"
     )
 
 
@@ -54,10 +51,8 @@ def check_path(path: str) -> None:
     """
     scheme, separator, _ = path.lower().partition("://")
     if separator and scheme not in _ON_THIS_MACHINE:
-        shown = redact(path)
         raise OfflineError(
-            f"{shown} is not on this machine, and TFHUB_OFFLINE is set. Use a copy in a local "
-            "folder. If it is the cache, set TFHUB_CACHE_DIR to a local folder and fill it "
-            "beforehand, where there is a network, with tfhub-cache resolve.",
-            handle=shown,
+            f"{redact(path)} is not on this machine, and TFHUB_OFFLINE is set. Use a copy in a "
+            "local folder. If it is the cache, set TFHUB_CACHE_DIR to a local folder and fill it "
+            "beforehand, where there is a network, with tfhub-cache resolve."
         )

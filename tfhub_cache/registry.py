@@ -18,7 +18,7 @@ from tfhub_cache.resolvers.archives import (
 )
 from tfhub_cache.resolvers.folders import HttpFolderResolver
 from tfhub_cache.resolvers.paths import PathResolver
-from tfhub_cache.urls import as_meant
+from tfhub_cache.urls import as_meant, redact
 
 
 class MultiImplRegister:
@@ -105,6 +105,8 @@ class Registry(MultiImplRegister):
                 path = cached_as_written(resolver, handle)
             return path or resolver(meant)
         except (ResolveError, UnsafeArchiveError, ProtocolError) as error:
+            if isinstance(error, ResolveError):
+                error.handle = error.handle or redact(meant)
             # Its text says all. The stacks would be some fifty lines above it, in a notebook 130.
             logging.debug("Resolving a handle failed.", exc_info=True)
             if cause := error.__cause__:

@@ -127,7 +127,7 @@ class Cache:
                 if is_put_in_place():
                     return self.store.path(key)
                 if flaw is not None and flaw.kind is FlawKind.NOT_PERMITTED:
-                    raise offline.refusal_of_unreadable(handle, self.store.path(key))
+                    raise offline.refusal_of_unreadable(self.store.path(key))
                 raise offline.refusal(handle, self.root)
             if flaw is not None and flaw != ABSENT:
                 why = flaw.summary, printable(str(flaw))

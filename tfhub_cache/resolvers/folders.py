@@ -35,12 +35,10 @@ class HttpFolderResolver(HttpResolverBase):
         if settings.OFFLINE.value():
             raise offline.refusal_of_uncompressed(handle)
         if (file := settings.LOCKFILE.value()) is not None:
-            shown = redact(handle)
             raise LockfileError(
-                f"{shown} is read from a bucket in UNCOMPRESSED mode, where nothing can be "
-                f"compared with the lock file {file}. Set TFHUB_MODEL_LOAD_FORMAT=COMPRESSED, or "
-                f"unset {settings.LOCKFILE.env}.",
-                handle=shown,
+                f"{redact(handle)} is read from a bucket in UNCOMPRESSED mode, where nothing can "
+                f"be compared with the lock file {file}. Set TFHUB_MODEL_LOAD_FORMAT=COMPRESSED, "
+                f"or unset {settings.LOCKFILE.env}."
             )
         places = addresses(
             handle,

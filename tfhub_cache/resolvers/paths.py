@@ -107,15 +107,13 @@ def _exists_for_tensorflow(scheme: str, path: str) -> bool:
     except ImportError:
         raise ResolveError(
             f"{redact(path)} can't be looked up: only TensorFlow may know {scheme}:// paths, and "
-            "it is not installed. Install it with: pip install 'tfhub-cache[tensorflow]'",
-            handle=redact(path),
+            "it is not installed. Install it with: pip install 'tfhub-cache[tensorflow]'"
         ) from None
     try:
         found: bool = tf.io.gfile.exists(path)
     except tf.errors.UnimplementedError:
         raise ResolveError(
             f"{redact(path)} can't be looked up: TensorFlow has no file system for {scheme}:// "
-            "in this build. Some need a plugin, such as tensorflow-io.",
-            handle=redact(path),
+            "in this build. Some need a plugin, such as tensorflow-io."
         ) from None
     return found

@@ -48,7 +48,6 @@ class OpenedArchive(Source):
             raise DownloadError(
                 f"Downloading {redact(self._handle)} failed",
                 cause=f"the program's own _call_urlopen raised {error}",
-                handle=redact(self._handle),
                 url=self.shown,
             ) from error
         with contextlib.closing(response):
