@@ -114,7 +114,5 @@ class Registry(MultiImplRegister):
             raise error.with_traceback(None) from cause
 
 
-resolver = Registry(
-    "resolver",
-    [PathResolver(), HttpFolderResolver(), GcsArchiveResolver(), HttpArchiveResolver()],
-)
+BUILT_IN = (PathResolver(), HttpFolderResolver(), GcsArchiveResolver(), HttpArchiveResolver())
+resolver = Registry("resolver", BUILT_IN)
