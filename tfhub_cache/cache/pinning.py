@@ -14,7 +14,7 @@ from tfhub_cache.cache.listing import with_patterns
 from tfhub_cache.cache.resolving import each
 from tfhub_cache.errors import LockfileError
 from tfhub_cache.pins import Pin
-from tfhub_cache.resolvers.archives import is_archive, pin_of
+from tfhub_cache.resolvers.archives import archive_resolver
 from tfhub_cache.resolvers.paths import PathResolver
 from tfhub_cache.urls import as_meant, redact
 
@@ -82,8 +82,8 @@ def lock(
 
 
 def _pin(handle: str, *, refresh: bool) -> Pin | None:
-    if is_archive(handle):
-        return pin_of(handle, refresh=refresh)
+    if resolver := archive_resolver(handle):
+        return resolver.pin(handle, refresh=refresh)
     if "://" not in handle:
         PathResolver()(handle)  # one that does not exist is rather a mistyped handle
     logging.warning("%s is a path, which is used where it is and not locked.", redact(handle))

@@ -170,20 +170,20 @@ def _problems(store: Store, entry: Entry, flaws: list[Future[str | None]]) -> li
 
 def _fixed(verified: Verified, entry: Entry) -> Verified:
     """Downloads again what differs."""
-    from tfhub_cache.resolvers.archives import fetch_again  # for downloads only
+    from tfhub_cache.resolvers.archives import archive_resolver  # for downloads only
 
     handle = entry.handle
     if handle is None and key_of(as_meant(verified.handle)) == entry.key:
         handle = verified.handle
+    resolver = archive_resolver(handle or "")
     try:
-        if handle is None:
+        if handle is None or resolver is None:
             raise CacheError(
-                f"{entry.key} can't be downloaded again, as its handle is not known.",
-                advice="Give the handle to `tfhub-cache verify --fix`, or remove it: "
-                f"tfhub-cache rm {entry.key}",
-                handle=entry.key,
+                f"{entry.name} can't be downloaded again",
+                cause=f"its handle is {'nothing that can be fetched' if handle else 'not known'}",
+                advice=f"Verify it by its handle, or remove it: tfhub-cache rm {entry.key}",
             )
-        fetch_again(handle)
+        resolver.refresh(handle)
     except (OSError, ValueError) as error:
         return replace(verified, error=error)
     return replace(verified, fixed=True)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from tfhub_cache import pins, settings
 from tfhub_cache.clients.kaggle import page_of
-from tfhub_cache.errors import CacheError, DownloadError, ResolveError, reason
+from tfhub_cache.errors import CacheError, DownloadError, reason
 from tfhub_cache.fetching.lookup import open_cache
 from tfhub_cache.pins import Locked, Pin
 from tfhub_cache.resolver import HttpResolverBase, Resolver
@@ -36,7 +36,7 @@ _OURS = HttpResolverBase._call_urlopen
 _ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 
 
-class _ArchiveResolver(Resolver):
+class ArchiveResolver(Resolver):
     """Serves archives from the cache."""
 
     def __call__(self, handle: str) -> str:
@@ -73,6 +73,30 @@ class _ArchiveResolver(Resolver):
                 kaggle.explain(error, handle)
             raise
 
+    def pin(self, handle: str, *, refresh: bool = False) -> Pin:
+        """What a handle's entry consists of. It is fetched if it is not in the cache.
+
+        No lock file is looked at, as this is what they are made of.
+
+        Args:
+            handle: a handle that this resolver serves.
+            refresh: whether to fetch again what is in the cache.
+
+        Raises:
+            ResolveError: if it can't be fetched.
+            UnsafeArchiveError: if its archive must not be unpacked.
+        """
+        cache = open_cache(settings.cache_dir())
+        if refresh or cache.lookup(handle) is None:
+            self.fetch(handle, None, refresh=refresh)
+        try:
+            if cache.lookup(handle) is None:
+                raise FileNotFoundError("it was removed just after it was fetched")
+            return cache.pin(key_of(handle))
+        except OSError as error:
+            what = f"The cached {redact(handle)} can't be read"
+            raise CacheError(what, cause=reason(error)) from error
+
     @abc.abstractmethod
     def _sources(self, handle: str) -> Sequence[Source]:
         """Where the archive of a handle is, in the order in which it is asked for."""
@@ -81,7 +105,7 @@ class _ArchiveResolver(Resolver):
 # The sources are imported when something is downloaded: requests and gcsfs are slow to import.
 
 
-class HttpArchiveResolver(_ArchiveResolver, HttpResolverBase):
+class HttpArchiveResolver(ArchiveResolver, HttpResolverBase):
     """Serves http(s) handles in COMPRESSED and AUTO mode."""
 
     def is_supported(self, handle: str) -> bool:
@@ -110,7 +134,7 @@ class HttpArchiveResolver(_ArchiveResolver, HttpResolverBase):
         ]
 
 
-class GcsArchiveResolver(_ArchiveResolver):
+class GcsArchiveResolver(ArchiveResolver):
     """Serves `gs://` archives, which are known by their suffix as in tensorflow_hub."""
 
     def is_supported(self, handle: str) -> bool:
@@ -120,20 +144,6 @@ class GcsArchiveResolver(_ArchiveResolver):
         from tfhub_cache.source.gcs import GcsArchive
 
         return [GcsArchive(handle, settings.google_storage())]
-
-
-def fetch_again(handle: str) -> str:
-    """Fetches a handle into the cache, whether it is there or not, in every mode.
-
-    Raises:
-        ResolveError: if the handle is not one that is cached, or it can't be fetched.
-    """
-    resolver = _resolver_of(handle)
-    if resolver is None:
-        raise ResolveError(
-            f"{redact(handle)} is nothing that can be fetched.", handle=redact(handle)
-        )
-    return resolver.refresh(handle)
 
 
 def cached_as_written(resolver: Resolver, handle: str) -> str | None:
@@ -159,38 +169,8 @@ def archive_url(handle: str) -> str:
     return append_query(page, "tf-hub-format", "compressed")
 
 
-def pin_of(handle: str, *, refresh: bool = False) -> Pin:
-    """What a handle's entry consists of. It is fetched if it is not in the cache.
-
-    No lock file is looked at, as this is what they are made of.
-
-    Args:
-        handle: a handle of which `is_archive` says that it is one.
-        refresh: whether to fetch again what is in the cache.
-
-    Raises:
-        ResolveError: if it can't be fetched.
-        UnsafeArchiveError: if its archive must not be unpacked.
-    """
-    cache = open_cache(settings.cache_dir())
-    if refresh or cache.lookup(handle) is None:
-        (_resolver_of(handle) or HttpArchiveResolver()).fetch(handle, None, refresh=refresh)
-    shown = redact(handle)
-    try:
-        if cache.lookup(handle) is None:
-            raise FileNotFoundError("it was removed just after it was fetched")
-        return cache.pin(key_of(handle))
-    except OSError as error:
-        what = f"The cached {shown} can't be read"
-        raise CacheError(what, cause=reason(error), handle=shown) from error
-
-
-def is_archive(handle: str) -> bool:
-    """Whether a handle is served from the cache: in COMPRESSED mode, if it is an http(s) one."""
-    return _resolver_of(handle) is not None
-
-
-def _resolver_of(handle: str) -> _ArchiveResolver | None:
+def archive_resolver(handle: str) -> ArchiveResolver | None:
+    """The resolver for a handle, in every mode; None if it is not served from the cache."""
     if GcsArchiveResolver().is_supported(handle):
         return GcsArchiveResolver()
     return HttpArchiveResolver() if HttpArchiveResolver().is_http_protocol(handle) else None
