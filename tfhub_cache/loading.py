@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Collection
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from absl import logging
@@ -133,14 +132,6 @@ def check_tensorflow(purpose: str) -> None:
             f"{purpose} needs TensorFlow, which is not installed. Install it with: "
             "pip install 'tfhub-cache[tensorflow]' (or tensorflow-cpu, or tf-nightly)."
         )
-
-
-def import_tensorflow(purpose: str) -> ModuleType:
-    """Import TensorFlow; or see `check_tensorflow`."""
-    check_tensorflow(purpose)
-    import tensorflow as tf
-
-    return tf  # type: ignore[no-any-return]
 
 
 def _add_note(error: Exception, note: str) -> None:

@@ -23,7 +23,7 @@ from types import FrameType, FunctionType, ModuleType
 from typing import Any, cast
 
 from tfhub_cache.keras_registration import is_keras_3
-from tfhub_cache.loading import import_tensorflow
+from tfhub_cache.loading import check_tensorflow
 
 KERAS_2, KERAS_3 = _BASES = {"tf_keras": "keras2", "keras": "keras3"}
 """The packages, and the modules here that hold the base class of layers for them."""
@@ -35,7 +35,9 @@ _OF_THE_OTHER = (
 
 
 def _of_tf() -> str:
-    tf = import_tensorflow("hub.KerasLayer")
+    check_tensorflow("hub.KerasLayer")
+    import tensorflow as tf
+
     try:
         return KERAS_3 if is_keras_3(tf.keras) else KERAS_2
     except ImportError as error:
