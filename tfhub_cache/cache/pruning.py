@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 from tfhub_cache import settings
 from tfhub_cache.cache.listing import entries, meant
@@ -98,8 +99,7 @@ def prune(
     def must_stay(entry: Entry) -> bool:
         return entry.key in staying
 
-    def going(*, dry_run: bool) -> Iterator[tuple[Entry, Outcome]]:
-        return evict(store, found, max_size, must_go=must_go, must_stay=must_stay, dry_run=dry_run)
+    going = partial(evict, store, found, max_size, must_go=must_go, must_stay=must_stay)
 
     def sweep(entry: Entry) -> OSError | None:
         try:
@@ -117,7 +117,7 @@ def prune(
         confirm(plan)
     with ThreadPoolExecutor(AT_ONCE) as threads:
         swept = list(zip(left, threads.map(sweep, left), strict=True))
-    removed = counted(going(dry_run=False), len(plan.removed), "Removing models")
+    removed = counted(going(), len(plan.removed), "Removing models")
     return _pruned(size, removed, swept)
 
 

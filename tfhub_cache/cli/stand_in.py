@@ -39,18 +39,14 @@ def run(options: arguments.Options) -> arguments.Problems:
     if options.json:
         output.write_json(environment=sys.prefix, is_ours=status.is_ours, **status._asdict())
     else:
-        _show(status)
+        output.line(f"environment            {sys.prefix}")
+        for file in status.files:
+            output.line(f"enabled by             {file}")
+        gives = "this library" if status.is_ours else status.imported or "(not installed)"
+        output.line(f"import tensorflow_hub  {gives}")
+        if status.is_ours and status.hidden:
+            output.line(f"instead of             {status.hidden}")
     if options.action == "disable" and status.files:
         yield "the distribution tfhub-cache-stand-in still enables it; uninstall that."
     elif status.files and not status.is_ours:
         yield "it is enabled, but not for this tfhub-cache: enable it again."
-
-
-def _show(status: environment.Status) -> None:
-    output.line(f"environment            {sys.prefix}")
-    for file in status.files:
-        output.line(f"enabled by             {file}")
-    gives = "this library" if status.is_ours else status.imported or "(not installed)"
-    output.line(f"import tensorflow_hub  {gives}")
-    if status.is_ours and status.hidden:
-        output.line(f"instead of             {status.hidden}")

@@ -168,10 +168,8 @@ class KerasLayer:
     def _setup_layer(self, trainable: bool = False, **kwargs: Any) -> None:
         """Initializes a layer with the weights and losses of the model."""
         super().__init__(trainable=trainable, **kwargs)  # type: ignore[call-arg]
-        for variable in self._model.trainable_variables:
-            self._add_existing_weight(variable, trainable=True)
-        for variable in self._model.other_variables:
-            self._add_existing_weight(variable, trainable=False)
+        for variable, is_trained in self._model.variables:
+            self._add_existing_weight(variable, trainable=is_trained)
         for loss in self._model.regularization_losses:
             self.add_loss(self._call_loss_if_trainable(loss))
 

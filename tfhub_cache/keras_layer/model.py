@@ -86,16 +86,12 @@ class HubModel:
         return {spec.dtype for spec in specs if isinstance(spec, tf.TypeSpec)}
 
     @property
-    def trainable_variables(self) -> list[tf.Variable]:
-        """The variables to train, if the model lists them."""
-        return list(getattr(self.resolved, "trainable_variables", ()))
-
-    @property
-    def other_variables(self) -> list[tf.Variable]:
-        """The other variables that the model lists."""
-        trainable = {id(variable) for variable in self.trainable_variables}
-        variables = getattr(self.resolved, "variables", ())
-        return [variable for variable in variables if id(variable) not in trainable]
+    def variables(self) -> list[tuple[tf.Variable, bool]]:
+        """The variables that the model lists, and whether to train them; those to train first."""
+        trained = list(getattr(self.resolved, "trainable_variables", ()))
+        known = {id(variable) for variable in trained}
+        others = [one for one in getattr(self.resolved, "variables", ()) if id(one) not in known]
+        return [*((one, True) for one in trained), *((one, False) for one in others)]
 
     @property
     def regularization_losses(self) -> Sequence[Callable[[], Any]]:
@@ -138,7 +134,11 @@ class HubModel:
                 outputs = call(training=bool(static))
         else:
             outputs = call()
-        return self._with_shapes(inputs, self._item(outputs))
+        outputs = self._item(outputs)
+        if self.shape is not None:  # which a function of a SavedModel may not know
+            shapes = self.output_shape(tf.nest.flatten(inputs)[0].shape[0])
+            tf.nest.map_structure(lambda tensor, shape: tensor.set_shape(shape), outputs, shapes)
+        return outputs
 
     def output_shape(self, batch_size: int | None) -> Any:
         """The argument `output_shape` with the batch size in front of each shape; None without."""
@@ -224,14 +224,6 @@ class HubModel:
                 f"(available: {', '.join(map(repr, outputs))})."
             )
         return outputs[self.output_key]
-
-    def _with_shapes(self, inputs: Any, outputs: Any) -> Any:
-        """Sets the output shapes, which a function of a SavedModel may not know."""
-        if self.shape is None:
-            return outputs
-        shapes = self.output_shape(tf.nest.flatten(inputs)[0].shape[0])
-        tf.nest.map_structure(lambda tensor, shape: tensor.set_shape(shape), outputs, shapes)
-        return outputs
 
 
 def as_tensors(inputs: Any) -> Any:

@@ -41,11 +41,8 @@ class ArchiveResolver(Resolver):
 
     def __call__(self, handle: str) -> str:
         locked = _locked(handle)
-        cache = open_cache(settings.cache_dir())
-        found = cache.lookup(handle, locked)
-        if found is None and settings.is_in_kaggle_notebook():
-            found = kaggle.attached(handle)
-        return found or self.fetch(handle, locked)
+        cached = open_cache(settings.cache_dir()).lookup(handle, locked)
+        return cached or kaggle.attached(handle) or self.fetch(handle, locked)
 
     def refresh(self, handle: str) -> str:
         return self.fetch(handle, _locked(handle), refresh=True)
@@ -69,8 +66,7 @@ class ArchiveResolver(Resolver):
         try:
             return open_cache(settings.cache_dir()).fetch(handle, sources, locked, refresh=refresh)
         except DownloadError as error:
-            if settings.is_in_kaggle_notebook():
-                kaggle.explain(error, handle)
+            kaggle.explain(error, handle)
             raise
 
     def pin(self, handle: str, *, refresh: bool = False) -> Pin:

@@ -19,14 +19,14 @@ HOSTS = ("kaggle.com", "www.kaggle.com", "tfhub.dev", "www.tfhub.dev")
 
 
 def attached(handle: str) -> str | None:
-    """The folder of a model that kagglehub attaches to this notebook of Kaggle, if it does.
+    """The folder of a model, where kagglehub attaches it to this notebook of Kaggle.
 
     Where the network is forbidden, or a lock file or a mirror says where models come from, it is
     not asked.
     """
-    model = model_of(handle)
     if (
-        model is None
+        not settings.is_in_kaggle_notebook()
+        or (model := model_of(handle)) is None
         or settings.OFFLINE.value()
         or settings.LOCKFILE.value()
         or any(mirror != DIRECT for mirror in settings.MIRROR.value())
@@ -46,7 +46,8 @@ def attached(handle: str) -> str | None:
 
 def explain(error: DownloadError, handle: str) -> None:
     """Adds to the error of a download what to do in a notebook of Kaggle without a network."""
-    if error.status is None and host_of(handle) in HOSTS:
+    is_unreachable = error.status is None and host_of(handle) in HOSTS
+    if is_unreachable and settings.is_in_kaggle_notebook():
         shown, model = redact(handle), "this model"
         if model_of(handle) is None:
             model = f"the model of Kaggle to which {shown} leads in a browser"
