@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 
 from tfhub_cache import settings
-from tfhub_cache.cache.listing import chosen, reading
+from tfhub_cache.cache.listing import Chosen, chosen, reading
 from tfhub_cache.errors import CacheError, reason
 from tfhub_cache.fetching.eviction import AT_ONCE
 from tfhub_cache.fetching.progress import counted
@@ -57,22 +56,20 @@ def remove(handles: Iterable[str | Entry], *, dry_run: bool = False) -> list[Rem
         hub.cache.remove(["https://tfhub.dev/google/nnlm-en-dim128/2"])
         ```
     """
-    meant = list(chosen(handles, one_each=True))
-    going = [entry for _, entry in meant if isinstance(entry, Entry)]
+
+    def remove_one(named: Chosen) -> Removed:
+        handle, found = named
+        if isinstance(found, CacheError):
+            return Removed(handle, error=found)
+        if not dry_run:
+            return Removed(handle, found, _remove(cache.store, found))
+        if found.holder is not None:
+            return Removed(handle, found, removal_error(found, InUse(found.holder)))
+        return Removed(handle, found)
+
+    wanted = list(chosen(handles, one_each=True))
     with reading() as cache, ThreadPoolExecutor(AT_ONCE) as threads:
-        remove_one = _busy if dry_run else partial(_remove, cache.store)
-        outcomes = counted(threads.map(remove_one, going), len(going), "Removing models")
-        errors = iter(list(outcomes))
-    return [
-        Removed(handle, found, next(errors))
-        if isinstance(found, Entry)
-        else Removed(handle, error=found)
-        for handle, found in meant
-    ]
-
-
-def _busy(entry: Entry) -> CacheError | None:
-    return None if entry.holder is None else removal_error(entry, InUse(entry.holder))
+        return [*counted(threads.map(remove_one, wanted), len(wanted), "Removing models")]
 
 
 def _remove(store: Store, entry: Entry) -> CacheError | None:

@@ -12,10 +12,7 @@ from __future__ import annotations
 from tfhub_cache import cache
 from tfhub_cache.cli import arguments, output
 
-
-def add_arguments(command: arguments.Parser) -> None:
-    """Adds the arguments."""
-    arguments.add_json(command)
+add_arguments = arguments.add_json
 
 
 def run(options: arguments.Options) -> arguments.Problems:
