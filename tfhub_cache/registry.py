@@ -11,11 +11,7 @@ from typing import Any
 from absl import logging
 
 from tfhub_cache.errors import ProtocolError, ResolveError, UnsafeArchiveError
-from tfhub_cache.resolvers.archives import (
-    GcsArchiveResolver,
-    HttpArchiveResolver,
-    cached_as_written,
-)
+from tfhub_cache.resolvers.archives import GcsArchiveResolver, HttpArchiveResolver
 from tfhub_cache.resolvers.folders import HttpFolderResolver
 from tfhub_cache.resolvers.paths import PathResolver
 from tfhub_cache.urls import as_meant, redact
@@ -101,8 +97,8 @@ class Registry(MultiImplRegister):
             path: str | None = None
             if refresh:  # resolvers written for tensorflow_hub don't have the method
                 resolver = getattr(resolver, "refresh", resolver)
-            elif meant != handle:
-                path = cached_as_written(resolver, handle)
+            elif meant != handle and isinstance(resolver, HttpArchiveResolver):
+                path = resolver.cached_as_written(handle)
             return path or resolver(meant)
         except (ResolveError, UnsafeArchiveError, ProtocolError) as error:
             if isinstance(error, ResolveError):

@@ -110,6 +110,13 @@ class HttpArchiveResolver(ArchiveResolver, HttpResolverBase):
             and settings.LOAD_FORMAT.value() is not settings.ModelLoadFormat.UNCOMPRESSED
         )
 
+    def cached_as_written(self, handle: str) -> str | None:
+        """The path of the entry, if any, that is named after a handle with white space around it.
+
+        tensorflow_hub takes a handle with the end of a line, and names the entry after both.
+        """
+        return open_cache(settings.cache_dir()).lookup(handle, _locked(as_meant(handle)))
+
     def _sources(self, handle: str) -> Sequence[Source]:
         if type(self)._call_urlopen is not _OURS:
             from tfhub_cache.resolvers.urlopen import OpenedArchive
@@ -140,20 +147,6 @@ class GcsArchiveResolver(ArchiveResolver):
         from tfhub_cache.source.gcs import GcsArchive
 
         return [GcsArchive(handle, settings.google_storage())]
-
-
-def cached_as_written(resolver: Resolver, handle: str) -> str | None:
-    """The path of the entry, if any, that is named after a handle with white space around it.
-
-    tensorflow_hub takes a handle with the end of a line, and names the entry after both.
-
-    Args:
-        resolver: the one that serves the handle.
-        handle: the handle as the user wrote it.
-    """
-    if not isinstance(resolver, HttpArchiveResolver):
-        return None
-    return open_cache(settings.cache_dir()).lookup(handle, _locked(as_meant(handle)))
 
 
 def archive_url(handle: str) -> str:
