@@ -48,12 +48,11 @@ class Signature:
     tags: tuple[str, ...]
 
 
-class DamagedModel(ValueError):  # noqa: N818 - it reads as what it is
-    """The file is not a SavedModel, or not a complete one."""
+class UnreadableModel(ValueError):  # noqa: N818 - it reads as what it is
+    """Why the file can't be described, as a phrase that follows its name.
 
-
-class TooLarge(ValueError):  # noqa: N818 - it reads as what it is
-    """The file has so many fields or names that reading them would take seconds."""
+    It is not a complete SavedModel, or has so many fields or names that to read them takes seconds.
+    """
 
 
 def read_signatures(file: BinaryIO) -> list[Signature]:
@@ -67,14 +66,13 @@ def read_signatures(file: BinaryIO) -> list[Signature]:
         internally.
 
     Raises:
-        DamagedModel: if it is not a SavedModel, or cut.
-        TooLarge: if it has too many fields or names.
+        UnreadableModel: if it is not a SavedModel, or cut, or has too many fields or names.
         OSError: if it can't be read.
     """
     reader = _Reader(file)
     graphs = reader.message((0, file.seek(0, os.SEEK_END)))[1][_GRAPHS]
     if not graphs:
-        raise DamagedModel("it holds no graph")
+        raise UnreadableModel("is damaged: it holds no graph")
     found = [signature for graph in graphs for signature in _signatures(reader, graph)]
     return sorted(found, key=lambda signature: (signature.tags, signature.name))
 
@@ -156,11 +154,13 @@ class _Reader:
         while place < end:
             self._fields += 1
             if self._fields > _MOST_FIELDS:
-                raise TooLarge(f"more than {_MOST_FIELDS} fields")
+                raise UnreadableModel(
+                    f"is too large to describe: it has more than {_MOST_FIELDS} fields"
+                )
             key, place = self._varint(place, end)
             number, kind = key >> 3, key & 7
             if number == 0 or kind not in (0, 1, 2, 5):
-                raise DamagedModel(f"it has a field {number} of the unknown kind {kind}")
+                raise UnreadableModel(f"is damaged: field {number} is of the unknown kind {kind}")
             value, place = (_LENGTHS[kind], place) if kind in _LENGTHS else self._varint(place, end)
             if kind == 0:
                 numbers[number] = value
@@ -168,7 +168,7 @@ class _Reader:
                 spans[number].append((place, place + value))
                 place += value
             else:
-                raise DamagedModel("it ends too early")
+                raise UnreadableModel("is damaged: it ends too early")
         return numbers, spans
 
     def entry(self, span: _Span) -> tuple[str, _Span]:
@@ -188,7 +188,9 @@ class _Reader:
         """Counts bytes of names that are kept."""
         self._names += size
         if self._names > _MOST_NAMES:
-            raise TooLarge(f"more than {_MOST_NAMES} bytes of names")
+            raise UnreadableModel(
+                f"is too large to describe: it has more than {_MOST_NAMES} bytes of names"
+            )
 
     def _varint(self, place: int, end: int) -> tuple[int, int]:
         self._file.seek(place)
@@ -197,4 +199,4 @@ class _Reader:
             value |= (byte & 0x7F) << (7 * count)
             if byte < 0x80:
                 return value & (1 << 64) - 1, place + count + 1
-        raise DamagedModel("it ends too early")
+        raise UnreadableModel("is damaged: it ends too early")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tfhub_cache import signatures
 from tfhub_cache.cache.listing import find, reading
-from tfhub_cache.signatures import DamagedModel, Signature, TooLarge
+from tfhub_cache.signatures import Signature, UnreadableModel
 from tfhub_cache.store.entry import Entry
 
 _MODEL = "saved_model.pb"
@@ -58,10 +58,8 @@ def info(handle: str) -> Info:
                 return Info(entry, signatures_error=f"there is no {_MODEL}")
             with cache.store.open_file(entry.key, _MODEL) as file:
                 return Info(entry, signatures.read_signatures(file))
-    except DamagedModel as error:
-        why = f"{_MODEL} is damaged: {error}"
-    except TooLarge as error:
-        why = f"{_MODEL} is too large to describe: it has {error}"
+    except UnreadableModel as error:
+        why = f"{_MODEL} {error}"
     except OSError as error:
         why = str(error).rstrip(".")
     return Info(entry, signatures_error=why)
