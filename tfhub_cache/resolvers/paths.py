@@ -96,8 +96,7 @@ def exists(path: str) -> bool:
         from tfhub_cache.clients import gcs  # imported for gs:// only, as gcsfs is slow to import
 
         with gcs.errors_explained(path):
-            found: bool = gcs.file_system(*settings.google_storage()).exists(path)
-        return found
+            return bool(gcs.file_system(*settings.google_storage()).exists(path))
     return _exists_for_tensorflow(scheme, path)
 
 
@@ -110,10 +109,9 @@ def _exists_for_tensorflow(scheme: str, path: str) -> bool:
             "it is not installed. Install it with: pip install 'tfhub-cache[tensorflow]'"
         ) from None
     try:
-        found: bool = tf.io.gfile.exists(path)
+        return bool(tf.io.gfile.exists(path))
     except tf.errors.UnimplementedError:
         raise ResolveError(
             f"{redact(path)} can't be looked up: TensorFlow has no file system for {scheme}:// "
             "in this build. Some need a plugin, such as tensorflow-io."
         ) from None
-    return found
