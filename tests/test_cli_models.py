@@ -168,6 +168,12 @@ def test_an_unknown_option_gets_the_one_of_the_command_that_was_meant() -> None:
     assert run("--versoin").stderr.endswith("--versoin. Did you mean --version?\n")
 
 
+def test_an_unknown_order_gets_the_one_that_was_meant() -> None:
+    done = run("ls", "--sort", "sizes:asc")
+    assert done.returncode == 2
+    assert done.stderr.endswith(" Did you mean size:asc?\n")
+
+
 def test_list_and_remove_are_other_names_of_commands(cache_dir: Path) -> None:
     ours(cache_dir, A)
     assert run("list").check().stdout == run("ls").check().stdout

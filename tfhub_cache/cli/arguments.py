@@ -34,7 +34,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         suggestion = ""
         if match := re.search("invalid choice: '(.*)' [(]choose from (.*)[)]", message):
-            suggestion = did_you_mean(match[1], re.findall(r"[\w-]+", match[2]))
+            suggestion = did_you_mean(match[1], re.findall(r"[\w:-]+", match[2]))
         elif match := re.search("unrecognized arguments: (-[^ ]*)", message):
             suggestion = did_you_mean(match[1], re.findall(r"--[\w-]+", self.format_help()))
         super().error(printable(f"{message}. {suggestion}" if suggestion else message))

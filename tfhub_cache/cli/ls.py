@@ -40,7 +40,8 @@ def add_arguments(command: arguments.Parser) -> None:
         "name, size (the largest first) or used (the last used first), also with a direction, "
         "such as size:asc (default: name)"
     )
-    arguments.add_option(command, "--sort ORDER", _order, text, default="name")
+    orders = [name + direction for name in _ORDERS for direction in ("", ":asc", ":desc")]
+    command.add_argument("--sort", metavar="ORDER", choices=orders, default="name", help=text)
     arguments.add_option(command, "--limit N", parse_count, "list the first N only")
     text = "only the handles, a line each; where one is unknown or secret, the folder's name"
     arguments.add_report(command, text)
@@ -48,7 +49,9 @@ def add_arguments(command: arguments.Parser) -> None:
 
 def run(options: arguments.Options) -> arguments.Problems:
     """Lists the cache."""
-    key, is_descending = options.sort
+    order, _, direction = options.sort.partition(":")
+    key, usual = _ORDERS[order]
+    is_descending = (direction or usual) == "desc"
     entries = sorted(cache.entries(options.models or None), key=key, reverse=is_descending)
     listed = entries[: options.limit]
     models = [entry for entry in entries if entry.is_there]
@@ -75,17 +78,6 @@ def run(options: arguments.Options) -> arguments.Problems:
     root, exists = output.root(), cache.exists()
     report.end(cache=root, exists=exists, size=size, leftovers=leftovers, free=free)
     return ()
-
-
-def _order(text: str) -> tuple[Callable[[cache.Entry], Any], bool]:
-    """By what it is sorted, and whether the largest comes first."""
-    name, _, direction = text.partition(":")
-    if name not in _ORDERS or direction not in ("", "asc", "desc"):
-        raise ValueError(
-            f"invalid order {text!r}: write name, size or used, or one of them with :asc or :desc"
-        )
-    key, default = _ORDERS[name]
-    return key, (direction or default) == "desc"
 
 
 def _row(entry: cache.Entry) -> tuple[str, ...]:
