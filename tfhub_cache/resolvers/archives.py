@@ -118,10 +118,11 @@ class HttpArchiveResolver(ArchiveResolver, HttpResolverBase):
         return open_cache(settings.cache_dir()).lookup(handle, _locked(as_meant(handle)))
 
     def _sources(self, handle: str) -> Sequence[Source]:
+        url = archive_url(handle)
         if type(self)._call_urlopen is not _OURS:
             from tfhub_cache.resolvers.urlopen import OpenedArchive
 
-            return [OpenedArchive(handle, archive_url(handle), self._call_urlopen)]
+            return [OpenedArchive(handle, url, self._call_urlopen)]
         from tfhub_cache.source.http import HttpArchive
         from tfhub_cache.source.kaggle import KaggleArchive
 
@@ -131,9 +132,7 @@ class HttpArchiveResolver(ArchiveResolver, HttpResolverBase):
             KaggleArchive(handle, address.url, kaggle.credentials, access)
             if is_on_kaggle and not address.is_mirror
             else HttpArchive(handle, address.url, access, address.is_mirror)
-            for address in addresses(
-                handle, archive_url(handle), "compressed", settings.MIRROR.value()
-            )
+            for address in addresses(handle, url, "compressed", settings.MIRROR.value())
         ]
 
 

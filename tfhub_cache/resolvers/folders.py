@@ -14,7 +14,7 @@ from tfhub_cache.errors import LockfileError, ProtocolError
 from tfhub_cache.fetching import interruption
 from tfhub_cache.resolver import HttpResolverBase
 from tfhub_cache.resolvers.paths import PathResolver
-from tfhub_cache.source.mirrors import addresses, first_that_serves
+from tfhub_cache.source.mirrors import Address, addresses, first_that_serves
 from tfhub_cache.urls import append_query, redact
 
 _SEE_OTHER = 303
@@ -40,30 +40,21 @@ class HttpFolderResolver(HttpResolverBase):
                 f"be compared with the lock file {file}. Set TFHUB_MODEL_LOAD_FORMAT=COMPRESSED, "
                 f"or unset {settings.LOCKFILE.env}."
             )
-        places = addresses(
-            handle,
-            append_query(handle, "tf-hub-format", "uncompressed"),
-            "uncompressed",
-            settings.MIRROR.value(),
-        )
+        page = append_query(handle, "tf-hub-format", "uncompressed")
+        places = addresses(handle, page, "uncompressed", settings.MIRROR.value())
         access = settings.access(vars(self).get("_context"))
-        return first_that_serves(
-            handle,
-            places,
-            lambda place: PathResolver()(_ask_for_folder(handle, place.url, access)),
-        )
+
+        def resolve(place: Address) -> str:
+            return PathResolver()(_ask_for_folder(handle, place.url, access))
+
+        return first_that_serves(handle, places, resolve)
 
 
 def _ask_for_folder(handle: str, url: str, access: Access) -> str:
     from tfhub_cache.clients import http  # requests: only when something is asked
 
-    with http.get(
-        handle,
-        url,
-        access=access,
-        pause=interruption.pause,
-        redirects=http.REDIRECTS - {_SEE_OTHER},
-    ) as answer:
+    others = http.REDIRECTS - {_SEE_OTHER}
+    with http.get(handle, url, access=access, pause=interruption.pause, redirects=others) as answer:
         if answer.status != _SEE_OTHER:
             raise ProtocolError(
                 "Expected 303 See other HTTP response but received code "
