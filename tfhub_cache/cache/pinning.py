@@ -20,11 +20,7 @@ from tfhub_cache.urls import as_meant, redact
 
 
 def lock(
-    handles: Iterable[str],
-    file: str | os.PathLike[str],
-    *,
-    jobs: int = 4,
-    refresh: bool = False,
+    handles: Iterable[str], file: str | os.PathLike[str], *, jobs: int = 4, refresh: bool = False
 ) -> dict[str, Pin]:
     """Writes a lock file: for each handle, the size and the SHA-256 of its model's files.
 
