@@ -102,6 +102,7 @@ def test_help_has_examples(command: str) -> None:
         ["ls", "--sort", "colour"],
         ["resolve"],
         ["resolve", "--jobs", "0", A],
+        ["resolve", "-r", ""],
         ["info"],
         ["rm"],
         ["rm", "--all", A],

@@ -68,7 +68,7 @@ def common_options() -> Parser:
     parser = Parser(add_help=False, argument_default=argparse.SUPPRESS)
     group = parser.add_argument_group("common options")
     text = "the cache: a folder, or gs://bucket/folder (default: TFHUB_CACHE_DIR)"
-    add_option(group, "--cache-dir DIR", not_empty, text, dest=settings.CACHE_DIR.env)
+    add_option(group, "--cache-dir DIR", text, dest=settings.CACHE_DIR.env)
     formats = [one.value for one in settings.ModelLoadFormat]
     text = "how models are reached (default: TFHUB_MODEL_LOAD_FORMAT)"
     dest = settings.LOAD_FORMAT.env
@@ -78,8 +78,15 @@ def common_options() -> Parser:
     return parser
 
 
+def _not_empty(text: str) -> str:
+    """Refuses an empty value, as an unset variable of a shell must not mean the default."""
+    if not text.strip():
+        raise ValueError("it is empty")
+    return text
+
+
 def add_option(
-    command: Any, spelling: str, parse: Callable[[str], object], text: str, **more: Any
+    command: Any, spelling: str, text: str, parse: Callable[[str], object] = _not_empty, **more: Any
 ) -> Any:
     """Adds what has a value, such as `--jobs N`. Errors of `parse` say what is wrong."""
 
@@ -101,7 +108,7 @@ def add_flag(command: Any, names: str, text: str) -> None:
 def add_jobs(command: Parser, text: str) -> None:
     """Adds `--jobs N`."""
     text += " (default: %(default)s)"
-    add_option(command, "--jobs N", notation.parse_count, text, default=4)
+    add_option(command, "--jobs N", text, notation.parse_count, default=4)
 
 
 def add_report(command: Parser, quiet: str) -> None:
@@ -125,9 +132,9 @@ def add_removal(command: Parser) -> None:
 def add_wanted(command: Parser) -> None:
     """Adds handles, which `wanted` reads, and how they are downloaded."""
     text = "what `hub.resolve` takes, or a pattern of handles in the cache: * is any text"
-    add_option(command, "handles HANDLE", not_empty, text, nargs="*")
+    add_option(command, "handles HANDLE", text, nargs="*")
     text = "read handles from FILE, one a line, with comments after #; - is stdin; may be repeated"
-    add_option(command, "-r FILE", str, text, dest="files", action="append", default=[])
+    add_option(command, "-r FILE", text, dest="files", action="append", default=[])
     add_jobs(command, "how many models are downloaded at a time")
     text = "download again what is in the cache; handles without a version mean the latest"
     add_flag(command, "--refresh", text)
@@ -158,7 +165,7 @@ def _read(file: str) -> Iterator[str]:
 def add_models(command: Parser, name: str, **more: Any) -> None:
     """Adds models in the cache, as `cache.find` takes them, which a shell can complete."""
     text = "a handle, a part of one, a pattern (* is any text), or a folder's name in the cache"
-    action = add_option(command, f"{name} MODEL", not_empty, text, **more)
+    action = add_option(command, f"{name} MODEL", text, **more)
     action.completer = _cached_handles  # for argcomplete
 
 
@@ -166,10 +173,3 @@ def _cached_handles(parsed_args: argparse.Namespace, **_: Any) -> Iterable[str]:
     with settings.overridden(vars(parsed_args)):
         # argcomplete quotes them for the shell.
         return [output.word_of(entry) for entry in cache.entries() if entry.is_there]
-
-
-def not_empty(text: str) -> str:
-    """Refuses an empty value, as an unset variable of a shell must not mean the default."""
-    if not text.strip():
-        raise ValueError("it is empty")
-    return text

@@ -21,9 +21,7 @@ def add_arguments(command: arguments.Parser) -> None:
     """Adds the arguments."""
     arguments.add_wanted(command)
     text = "the file to write (default: %(default)s)"
-    arguments.add_option(
-        command, "-o LOCKFILE", arguments.not_empty, text, dest="output", default="models.lock"
-    )
+    arguments.add_option(command, "-o LOCKFILE", text, dest="output", default="models.lock")
 
 
 def run(options: arguments.Options) -> arguments.Problems:

@@ -42,7 +42,7 @@ def add_arguments(command: arguments.Parser) -> None:
     )
     orders = [name + direction for name in _ORDERS for direction in ("", ":asc", ":desc")]
     command.add_argument("--sort", metavar="ORDER", choices=orders, default="name", help=text)
-    arguments.add_option(command, "--limit N", parse_count, "list the first N only")
+    arguments.add_option(command, "--limit N", "list the first N only", parse_count)
     text = "only the handles, a line each; where one is unknown or secret, the folder's name"
     arguments.add_report(command, text)
 

@@ -104,18 +104,16 @@ class Report:
         self._models: list[dict[str, Any]] = []
         self._key = key  # in JSON
 
-    def add(self, *parts: str, word: str = "", **data: Any) -> None:
-        """Reports a model: a line of these parts, its word for `--quiet`, its data for JSON."""
+    def add(self, word: str = "", **data: Any) -> None:
+        """Reports a model: its word for `--quiet`, and its data for JSON."""
         self._models.append(data)
         if self._quiet and word and not self._json:
             line(word)
-        elif parts:
-            self.note(*parts)
 
     def add_removed(self, verb: str, entry: cache.Entry) -> None:
         """Reports a model that was removed, or would be."""
-        data = entry_json(entry)
-        self.add(f"{verb} {about(entry)}", word=word_of(entry), **data, error=None)
+        self.add(word_of(entry), **entry_json(entry), error=None)
+        self.note(f"{verb} {about(entry)}")
 
     def note(self, *parts: str) -> None:
         """Writes a line of these parts for people."""

@@ -22,12 +22,11 @@ from tfhub_cache.notation import format_size, parse_duration, parse_size
 def add_arguments(command: arguments.Parser) -> None:
     """Adds the arguments."""
     size = "how large the models may be together, such as 20GB or 500MiB"
-    arguments.add_option(command, "--max-size SIZE", parse_size, size)
+    arguments.add_option(command, "--max-size SIZE", size, parse_size)
     age = "remove what was not used for so long, such as 30d or 12h"
-    arguments.add_option(command, "--unused-for AGE", parse_duration, age)
+    arguments.add_option(command, "--unused-for AGE", age, parse_duration)
     text = "models that stay: a handle, a part of one or a pattern; may be repeated"
-    parse = arguments.not_empty
-    arguments.add_option(command, "--keep MODEL", parse, text, action="append", default=[])
+    arguments.add_option(command, "--keep MODEL", text, action="append", default=[])
     arguments.add_removal(command)
 
 

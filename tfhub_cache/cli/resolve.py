@@ -21,9 +21,7 @@ def add_arguments(command: arguments.Parser) -> None:
     """Adds the arguments."""
     arguments.add_wanted(command)
     text = "use only what LOCKFILE names (default: TFHUB_LOCKFILE); without a HANDLE, all of it"
-    arguments.add_option(
-        command, "--locked LOCKFILE", arguments.not_empty, text, dest=settings.LOCKFILE.env
-    )
+    arguments.add_option(command, "--locked LOCKFILE", text, dest=settings.LOCKFILE.env)
 
 
 def run(options: arguments.Options) -> arguments.Problems:
