@@ -7,6 +7,7 @@ be called, may take `training`, and may have `variables`, `trainable_variables` 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import json
@@ -115,25 +116,19 @@ class HubModel:
             inputs: a tensor or a nest of tensors. For a signature, a dict holds its arguments.
             training: a bool or a tensor of one; ignored if the model does not take it.
         """
-        arguments = dict(self.arguments)
-        positional: tuple[Any, ...] = (inputs,)
         if self.signature and isinstance(inputs, dict):
-            positional = ()
-            arguments.update(inputs)
-        call = functools.partial(self.function, *positional, **arguments)
-        if self.takes_training:
-            # A SavedModel has a function for True and one for False, but not for a tensor.
-            static = tf.get_static_value(training) if tf.is_tensor(training) else training
-            if static is None:
-                outputs = tf.cond(
-                    tf.cast(training, tf.bool),
-                    lambda: call(training=True),
-                    lambda: call(training=False),
-                )
-            else:
-                outputs = call(training=bool(static))
+            call = functools.partial(self.function, **{**self.arguments, **inputs})
         else:
+            call = functools.partial(self.function, inputs, **self.arguments)
+        # A SavedModel has a function for True and one for False, but not for a tensor.
+        static = tf.get_static_value(training) if tf.is_tensor(training) else training
+        if not self.takes_training:
             outputs = call()
+        elif static is not None:
+            outputs = call(training=bool(static))
+        else:
+            is_on = tf.cast(training, tf.bool)
+            outputs = tf.cond(is_on, lambda: call(training=True), lambda: call(training=False))
         outputs = self._item(outputs)
         if self.shape is not None:  # which a function of a SavedModel may not know
             shapes = self.output_shape(tf.nest.flatten(inputs)[0].shape[0])
@@ -285,11 +280,9 @@ def _functions_of(loaded: Any) -> list[str]:
 def _takes_training(function: Any) -> bool:
     # Only the __call__ of a SavedModel's object has the signature.
     for target in (function, function.__call__):
-        try:
+        with contextlib.suppress(TypeError, ValueError):  # built in, without a signature
             if "training" in inspect.signature(target).parameters:
                 return True
-        except (TypeError, ValueError):  # built in, without a signature
-            continue
     return False
 
 

@@ -142,8 +142,7 @@ class Base(tf.Module):  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
         """The config of a layer of Keras, which this becomes."""
-        config: dict[str, Any] = self._guess(sys._getframe(1)).get_config()
-        return config
+        return dict(self._guess(sys._getframe(1)).get_config())
 
     def _class_for(self, keras: str) -> Any:
         return choosing.class_for(type(self).__bases__[0], choosing.base_for(keras))
