@@ -78,7 +78,8 @@ def verify(
                 print(verified.handle, *verified.problems)
         ```
     """
-    subjects = list(chosen(_models() if handles is None else handles))
+    models = [one for one in entries() if one.is_there] if handles is None else handles
+    subjects = list(chosen(models))
     wanted = [entry for _, entry in subjects if isinstance(entry, Entry)]
     total = sum(entry.manifest.size for entry in wanted if entry.manifest and entry.is_there)
     show = settings.DOWNLOAD_PROGRESS.value() if total > _LARGE else False
@@ -94,9 +95,8 @@ def verify(
             problems = _problems(cache.store, entry, flaws)
             if problems:
                 # Another process may have replaced or removed it in the meantime.
-                now = cache.store.settled(
-                    entry.key, settings.LOCK_TIMEOUT.value(), lambda found: found.is_there
-                )
+                timeout = settings.LOCK_TIMEOUT.value()
+                now = cache.store.settled(entry.key, timeout, lambda found: found.is_there)
                 if not now.is_there and handles is None:
                     continue
                 if now.manifest != entry.manifest:
@@ -104,10 +104,6 @@ def verify(
                     problems = _problems(cache.store, entry, flaws)
             verified = Verified(handle, entry, tuple(problems), compared=bool(flaws))
             yield _fixed(verified, entry) if fix and problems else verified
-
-
-def _models() -> list[Entry]:
-    return [entry for entry in entries() if entry.is_there]
 
 
 class _Reader:
