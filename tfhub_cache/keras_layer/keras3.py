@@ -31,8 +31,9 @@ class Base(keras.layers.Layer):  # type: ignore[misc]
     _model: Any
 
     def __init__(self, trainable: bool = True, dtype: Any = None, **kwargs: Any) -> None:
-        shape = kwargs.pop("input_shape", None)
         batch_shape = kwargs.pop("batch_input_shape", None)  # in configs of Keras 2
+        if (shape := kwargs.pop("input_shape", None)) is not None:
+            batch_shape = (None, *shape)
         if dtype is None and self._model.input_dtypes == {tf.string}:
             dtype = "string"  # a Sequential model makes an input of this dtype
         # The dtypes in a model are fixed, so of a mixed precision policy it is the variables'.
@@ -40,9 +41,7 @@ class Base(keras.layers.Layer):  # type: ignore[misc]
         if policy.compute_dtype != policy.variable_dtype:
             policy = keras.dtype_policies.get(policy.variable_dtype)
         super().__init__(trainable=trainable, dtype=policy, **kwargs)
-        self._batch_input_shape = (
-            (None, *shape) if shape is not None else (batch_shape and tuple(batch_shape))
-        )
+        self._batch_input_shape = batch_shape and tuple(batch_shape)
         self._weights_of_model = Weights()
         self._adopted: list[Any] = []
         self.__dict__["_found_by_modules"] = []
@@ -100,10 +99,8 @@ class Base(keras.layers.Layer):  # type: ignore[misc]
         if self.trainable:
             return weights
         with keras.name_scope(self.name, caller=self):
-            return [
-                self._weights_of_model.frozen(weight) if weight.trainable else weight
-                for weight in weights
-            ]
+            frozen = self._weights_of_model.frozen
+            return [frozen(weight) if weight.trainable else weight for weight in weights]
 
     def _training_by_default(self) -> bool:
         return False
