@@ -643,19 +643,28 @@ def test_a_connection_that_trickles_does_not_hold_up_the_others(host: Host) -> N
     assert read_files(hub.resolve(host.publish("/m/1", answer))) == model
 
 
-@pytest.mark.parametrize("code", [400, 403, 501])
+def silence(request: Request) -> None:
+    request.wait(600)
+
+
+@pytest.mark.parametrize("refuse", [*map(status, (400, 403, 501)), Request.cut, silence])
 def test_what_is_kept_never_makes_a_handle_impossible_to_resolve(
-    host: Host, cache_dir: Path, impatient, code: int
+    host: Host,
+    cache_dir: Path,
+    impatient,
+    refuse: Callable[[Request], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A host that has sent parts may stop doing so."""
 
     def answer(request: Request) -> None:
         if "Range" in request.headers:
-            request.answer(code)
+            refuse(request)
         else:
             archive(ARCHIVE)(request)
 
     handle = interrupted(host, cache_dir, answer)
+    monkeypatch.setenv("TFHUB_HTTP_TIMEOUT", "2")
     assert read_files(hub.resolve(handle)) == MODEL
     assert names(cache_dir) == {"", "manifest.json", "descriptor.txt"}
 

@@ -79,28 +79,30 @@ def _download(handle: str, claim: Claim, locked: Locked | None, source: Source) 
     limits = Limits(max_ratio, max_files, locked.pin.size if locked else None)
     connections, in_memory, is_repeated = settings.DOWNLOAD_CONNECTIONS.value(), False, False
     while True:
-        with (
-            Progress(f"Downloading {redact(handle)}", show_progress) as progress,
-            Transfer(
-                handle,
-                source,
-                claim,
-                connections,
-                progress,
-                pause=interruption.pause,
-                in_memory=in_memory,
-            ) as transfer,
-            interruption.closes(transfer),
-        ):
-            try:
+        transfer: Transfer | None = None
+        try:
+            with (
+                Progress(f"Downloading {redact(handle)}", show_progress) as progress,
+                Transfer(
+                    handle,
+                    source,
+                    claim,
+                    connections,
+                    progress,
+                    pause=interruption.pause,
+                    in_memory=in_memory,
+                ) as transfer,
+                interruption.closes(transfer),
+            ):
                 return _receive(handle, transfer, claim, locked, limits)
-            except OSError as error:
-                interruption.check()
-                if is_repeated or not _is_worth_repeating(error, transfer):
-                    raise
-                logging.warning("%s Trying once more from the start.", error)
-                # Without what may have failed: several connections, a file beside the model.
-                connections, in_memory, is_repeated = 1, error.errno in _NO_ROOM, True
+        except OSError as error:
+            interruption.check()
+            if transfer is None or is_repeated or not _is_worth_repeating(error, transfer):
+                raise
+            logging.warning("%s Trying once more from the start.", error)
+            # Without what may have failed: several connections, a file beside the model.
+            connections, is_repeated = 1, True
+            in_memory = error.errno in _NO_ROOM or error is transfer.failure
         claim.clear()
 
 
@@ -110,7 +112,9 @@ def _is_worth_repeating(error: OSError, transfer: Transfer) -> bool:
         return transfer.takes_room
     if isinstance(error, LockfileError):
         return transfer.resumed  # what another server sent before may be to blame
-    if error is transfer.failure or isinstance(error, OtherFileError):
+    if error is transfer.failure:
+        return transfer.is_stuck  # as it may be with each part; what is kept stays
+    if isinstance(error, OtherFileError):
         return False
     return isinstance(error, ArchiveError | DownloadError)
 

@@ -92,6 +92,11 @@ class Transfer:
         return self._found > 0
 
     @property
+    def is_stuck(self) -> bool:
+        """Whether it was to resume so, and has received nothing."""
+        return self.resumed and not self._first.is_proven
+
+    @property
     def takes_room(self) -> bool:
         """Whether what is received is kept on the cache's disk."""
         return self._spool is not None and self._spool.is_kept
@@ -100,7 +105,8 @@ class Transfer:
         try:
             data = self._receive(size) if self._segments is None else self._segments.read(size)
         except DownloadError as error:
-            if self._is_resumable(error):
+            is_one_version = None not in (self.download.version, self.download.size)
+            if is_one_version and not isinstance(error, CannotResumeError):
                 self.failure = error
             kept = self._kept() if self.failure else 0
             error.advice = (
@@ -155,16 +161,6 @@ class Transfer:
             return None
         identity = Identity(self.handle, size, version)
         return (None if self.in_memory else self.claim.spool(identity)) or Spool(identity)
-
-    def _is_resumable(self, error: DownloadError) -> bool:
-        """Whether another attempt may resume after a failure."""
-        if isinstance(error, CannotResumeError) or None in (
-            self.download.version,
-            self.download.size,
-        ):
-            return False
-        # A server may refuse the rest of what an earlier attempt has left, and send the whole.
-        return not (error.status and self.resumed and self._kept() == self._found)
 
     def _kept(self) -> int:
         """How many bytes would be kept for another attempt."""
