@@ -9,13 +9,12 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeVar
 
 from tfhub_cache import registry, settings
 from tfhub_cache.cache.listing import with_patterns
-from tfhub_cache.fetching.interruption import Interruption, run
-from tfhub_cache.fetching.lookup import open_cache, sparing
+from tfhub_cache.fetching.batch import Batch
+from tfhub_cache.fetching.lookup import open_cache
 from tfhub_cache.fetching.progress import counted
 
 _PATIENCE = 10.0
@@ -107,11 +106,12 @@ def each(
     ordered = list(handles)
     outcomes: dict[str, Future[_Result]] = {handle: Future() for handle in ordered}
     pending = collections.deque(outcomes)
-    interruption = Interruption()
+    batch = Batch(outcomes)
 
     def work() -> None:
-        with sparing(outcomes), contextlib.suppress(IndexError):  # until all have begun
-            while not interruption.happened:
+        batch.join()
+        with contextlib.suppress(IndexError):  # until all have begun
+            while not batch.stopped.is_set():
                 handle = pending.popleft()
                 try:
                     outcomes[handle].set_result(function(handle))
@@ -122,8 +122,7 @@ def each(
 
     # Daemons, so that one which is stuck in the network does not keep the process from ending.
     workers = [
-        threading.Thread(target=partial(run, interruption, work), daemon=True)
-        for _ in range(min(max(1, jobs), len(outcomes)))
+        threading.Thread(target=work, daemon=True) for _ in range(min(max(1, jobs), len(outcomes)))
     ]
     try:
         for worker in workers:
@@ -135,7 +134,7 @@ def each(
             error = outcome.exception()
             yield handle, error if isinstance(error, Exception) else outcome.result()
     finally:
-        interruption.set_off()
+        batch.stop()
         deadline = time.monotonic() + _PATIENCE
         for worker in filter(threading.Thread.is_alive, workers):
             worker.join(max(0.0, deadline - time.monotonic()))

@@ -23,7 +23,7 @@ from tfhub_cache.errors import (
     OtherFileError,
     UnsafeArchiveError,
 )
-from tfhub_cache.fetching import interruption
+from tfhub_cache.fetching import batch
 from tfhub_cache.fetching.progress import Progress
 from tfhub_cache.manifest import Manifest, Origin
 from tfhub_cache.pins import Locked, Pin
@@ -65,7 +65,7 @@ def download(
     """
 
     def restart() -> None:
-        interruption.check()
+        batch.check()
         claim.clear()
 
     attempt = functools.partial(_download, handle, claim, locked)
@@ -89,14 +89,14 @@ def _download(handle: str, claim: Claim, locked: Locked | None, source: Source) 
                     claim,
                     connections,
                     progress,
-                    pause=interruption.pause,
+                    pause=batch.pause,
                     in_memory=in_memory,
                 ) as transfer,
-                interruption.closes(transfer),
+                batch.closes(transfer),
             ):
                 return _receive(handle, transfer, claim, locked, limits)
         except OSError as error:
-            interruption.check()
+            batch.check()
             if transfer is None or is_repeated or not _is_worth_repeating(error, transfer):
                 raise
             logging.warning("%s Trying once more from the start.", error)

@@ -8,19 +8,18 @@ docs/design.md draws it.
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import errno
 import functools
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from absl import logging
 
 from tfhub_cache import offline, settings
 from tfhub_cache.errors import CacheError, ResolveError, reason
-from tfhub_cache.fetching import interruption
+from tfhub_cache.fetching import batch
 from tfhub_cache.fetching.progress import Progress
 from tfhub_cache.manifest import File, digest_of
 from tfhub_cache.pins import Locked, Pin
@@ -29,7 +28,7 @@ from tfhub_cache.source.contract import Source
 from tfhub_cache.store.contract import Claim, Store
 from tfhub_cache.store.flaw import ABSENT, Flaw, FlawKind
 from tfhub_cache.store.opening import open_store
-from tfhub_cache.urls import as_meant, key_of, printable, redact
+from tfhub_cache.urls import key_of, printable, redact
 
 _CHUNK = 1 << 20
 _LONG_WAIT = 10.0
@@ -41,11 +40,6 @@ _AT_A_LIMIT = (
 _NOT_WRITTEN = (
     "Check the folder's permissions and free space, or set TFHUB_CACHE_DIR to a folder that can be "
     "written."
-)
-
-
-_spared: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar(
-    "spared", default=frozenset()
 )
 
 
@@ -152,7 +146,7 @@ class Cache:
         if made and max_size is not None:
             from tfhub_cache.fetching.eviction import make_room  # only where there is a limit
 
-            make_room(self.store, max_size, keep_used, {key, *_spared.get()})
+            make_room(self.store, max_size, keep_used, {key, *batch.keys()})
         return self.store.path(key)
 
     def pin(self, key: str) -> Pin:
@@ -209,16 +203,6 @@ class Cache:
                 "again failed."
             )
         return error
-
-
-@contextlib.contextmanager
-def sparing(handles: Iterable[str]) -> Iterator[None]:
-    """Keeps entries from making room for what the current thread downloads."""
-    token = _spared.set(frozenset(key_of(as_meant(handle)) for handle in handles))
-    try:
-        yield
-    finally:
-        _spared.reset(token)
 
 
 def open_cache(root: str) -> Cache:
@@ -290,7 +274,7 @@ def _wait(claim: Claim, handle: str, is_there: Callable[[], bool]) -> None:
             if progress.is_due():
                 with contextlib.suppress(OSError):  # it is only for people
                     progress(*claim.progress())
-            interruption.pause(claim.poll_seconds)
+            batch.pause(claim.poll_seconds)
             if is_there():
                 return
 
@@ -309,4 +293,4 @@ def _pause_after_loss(handle: str, attempt: int) -> None:
             f"other processes took the download over {attempt} times, as if this one had crashed; "
             "machines that share a cache need different host names",
         )
-    interruption.pause(pause)
+    batch.pause(pause)

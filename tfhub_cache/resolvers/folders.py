@@ -11,7 +11,7 @@ import re
 from tfhub_cache import offline, settings
 from tfhub_cache.clients.access import Access
 from tfhub_cache.errors import LockfileError, ProtocolError
-from tfhub_cache.fetching import interruption
+from tfhub_cache.fetching import batch
 from tfhub_cache.resolver import HttpResolverBase
 from tfhub_cache.resolvers.paths import PathResolver
 from tfhub_cache.source.mirrors import Address, addresses, first_that_serves
@@ -54,7 +54,7 @@ def _ask_for_folder(handle: str, url: str, access: Access) -> str:
     from tfhub_cache.clients import http  # requests: only when something is asked
 
     others = http.REDIRECTS - {_SEE_OTHER}
-    with http.get(handle, url, access=access, pause=interruption.pause, redirects=others) as answer:
+    with http.get(handle, url, access=access, pause=batch.pause, redirects=others) as answer:
         if answer.status != _SEE_OTHER:
             raise ProtocolError(
                 "Expected 303 See other HTTP response but received code "
