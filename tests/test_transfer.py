@@ -753,9 +753,8 @@ def transfer_of(
     source = HttpArchive(handle, archive_url(handle), Access(timeout=20, min_rate=0, verify=True))
     with contextlib.ExitStack() as stack:
         stack.callback(claim.release)
-        transfer = Transfer(
-            handle, source, claim, connections, tell, pause=time.sleep, in_memory=in_memory
-        )
+        keep = Spool if in_memory else claim.spool
+        transfer = Transfer(handle, source, keep, connections, tell, pause=time.sleep)
         yield stack.enter_context(transfer)
 
 

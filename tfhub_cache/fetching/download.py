@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import datetime
 import errno
-import functools
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from absl import logging
 
@@ -30,6 +29,7 @@ from tfhub_cache.pins import Locked, Pin
 from tfhub_cache.source.contract import Source
 from tfhub_cache.source.mirrors import first_that_serves
 from tfhub_cache.store.contract import Claim
+from tfhub_cache.transfer.spool import Identity, Spool
 from tfhub_cache.transfer.transfer import Transfer
 from tfhub_cache.unpacking.archive import Limits, SizeExceeded, unpack
 from tfhub_cache.urls import redact
@@ -68,7 +68,9 @@ def download(
         batch.check()
         claim.clear()
 
-    attempt = functools.partial(_download, handle, claim, locked)
+    def attempt(source: Source) -> Manifest:
+        return _download(handle, claim, locked, source)
+
     return first_that_serves(handle, sources, attempt, restart)
 
 
@@ -77,21 +79,14 @@ def _download(handle: str, claim: Claim, locked: Locked | None, source: Source) 
     show_progress = settings.DOWNLOAD_PROGRESS.value()
     max_ratio, max_files = settings.UNPACK_MAX_RATIO.value(), settings.UNPACK_MAX_FILES.value()
     limits = Limits(max_ratio, max_files, locked.pin.size if locked else None)
-    connections, in_memory, is_repeated = settings.DOWNLOAD_CONNECTIONS.value(), False, False
+    connections, is_repeated = settings.DOWNLOAD_CONNECTIONS.value(), False
+    keep: Callable[[Identity], Spool | None] = claim.spool
     while True:
         transfer: Transfer | None = None
         try:
             with (
                 Progress(f"Downloading {redact(handle)}", show_progress) as progress,
-                Transfer(
-                    handle,
-                    source,
-                    claim,
-                    connections,
-                    progress,
-                    pause=batch.pause,
-                    in_memory=in_memory,
-                ) as transfer,
+                Transfer(handle, source, keep, connections, progress, batch.pause) as transfer,
                 batch.closes(transfer),
             ):
                 return _receive(handle, transfer, claim, locked, limits)
@@ -102,7 +97,8 @@ def _download(handle: str, claim: Claim, locked: Locked | None, source: Source) 
             logging.warning("%s Trying once more from the start.", error)
             # Without what may have failed: several connections, a file beside the model.
             connections, is_repeated = 1, True
-            in_memory = error.errno in _NO_ROOM or error is transfer.failure
+            if error.errno in _NO_ROOM or error is transfer.failure:
+                keep = Spool
         claim.clear()
 
 

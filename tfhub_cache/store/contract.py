@@ -25,7 +25,7 @@ from typing import BinaryIO, Protocol
 from tfhub_cache.manifest import Manifest
 from tfhub_cache.store.entry import Condition, Entry, describe
 from tfhub_cache.store.flaw import ABSENT, Flaw
-from tfhub_cache.transfer.spool import Spools
+from tfhub_cache.transfer.spool import Identity, Spool
 
 __all__ = ["Claim", "Staging", "Store"]
 
@@ -58,7 +58,7 @@ class Staging(Protocol):
         """Removes everything from the folder."""
 
 
-class Claim(Staging, Spools, Protocol):
+class Claim(Staging, Protocol):
     """The right to make one entry, and the folder in which it is made. See `Store.contend`.
 
     Only `attempt`, `progress` and `release` may be called without having it. `release` must follow.
@@ -89,6 +89,16 @@ class Claim(Staging, Spools, Protocol):
 
         Raises:
             OSError: if the store can't be asked.
+        """
+
+    def spool(self, identity: Identity) -> Spool | None:
+        """A place for an archive's bytes, which has those that an earlier attempt has received.
+
+        Returns:
+            None if they can't be kept.
+
+        Raises:
+            OSError: if the store refuses.
         """
 
     def publish(self, manifest: Manifest) -> None:

@@ -14,7 +14,6 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 _SEGMENTS = 32
 _SMALLEST, _LARGEST = 1 << 20, 4 << 20
@@ -150,20 +149,6 @@ class Spool:
         if not (keep and self.kept()):
             with contextlib.suppress(OSError):  # on Windows, while a process looks how far it is
                 self._discard()
-
-
-class Spools(Protocol):
-    """What can keep received bytes for another attempt."""
-
-    def spool(self, identity: Identity) -> Spool | None:
-        """A place for an archive's bytes, which has those that an earlier attempt has received.
-
-        Returns:
-            None if they can't be kept.
-
-        Raises:
-            OSError: if the store refuses.
-        """
 
 
 def note(journal: io.FileIO, what: object) -> None:

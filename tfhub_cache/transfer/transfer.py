@@ -20,7 +20,7 @@ from tfhub_cache.errors import DownloadError
 from tfhub_cache.source.contract import Download, Source
 from tfhub_cache.transfer.connection import CannotResumeError, Connection
 from tfhub_cache.transfer.segments import LEAST_DIVIDED, Segments
-from tfhub_cache.transfer.spool import Identity, Spool, Spools
+from tfhub_cache.transfer.spool import Identity, Spool
 from tfhub_cache.urls import redact
 
 
@@ -34,11 +34,10 @@ class Transfer:
     Attributes:
         handle: what it is for.
         source: where the archive is.
-        claim: where bytes are kept, and may be of an earlier attempt.
+        keep: gives the place where bytes are kept, with those of an earlier attempt, if it has one.
         connections: how many there may be at most.
         report: is called with the number of bytes received, and their number in all.
         pause: waits for so many seconds before the archive is asked for once more.
-        in_memory: whether to take no room on the disk.
         download: what the server says of the archive.
         received: the number of bytes that were read.
         failure: with what the network failed for good, if a later attempt can resume.
@@ -46,11 +45,10 @@ class Transfer:
 
     handle: str
     source: Source
-    claim: Spools
+    keep: Callable[[Identity], Spool | None]
     connections: int
     report: Callable[[int, int | None], object]
     pause: Callable[[float], object]
-    in_memory: bool = False
     download: Download = field(init=False)
     received: int = field(default=0, init=False)
     failure: DownloadError | None = field(default=None, init=False)
@@ -108,7 +106,7 @@ class Transfer:
             is_one_version = None not in (self.download.version, self.download.size)
             if is_one_version and not isinstance(error, CannotResumeError):
                 self.failure = error
-            kept = self._kept() if self.failure else 0
+            kept = self._spool.kept() if self.failure and self._spool else 0
             error.advice = (
                 f"{kept} of {self.download.size} bytes are kept: try again to resume from there."
                 if kept
@@ -160,11 +158,7 @@ class Transfer:
         if not size or not version or size < LEAST_DIVIDED or self.download.is_web_page:
             return None
         identity = Identity(self.handle, size, version)
-        return (None if self.in_memory else self.claim.spool(identity)) or Spool(identity)
-
-    def _kept(self) -> int:
-        """How many bytes would be kept for another attempt."""
-        return 0 if self._spool is None else self._spool.kept()
+        return self.keep(identity) or Spool(identity)
 
 
 def _digests(promised: Iterable[str]) -> dict[str, Any]:
@@ -173,8 +167,7 @@ def _digests(promised: Iterable[str]) -> dict[str, Any]:
     if "md5" in promised:
         digests["md5"] = hashlib.md5(usedforsecurity=False)
     if "crc32c" in promised:
-        with contextlib.suppress(ImportError):
-            import google_crc32c  # comes with gcsfs; only for what Google's servers send
+        import google_crc32c  # only for what Google's servers send
 
-            digests["crc32c"] = google_crc32c.Checksum()  # type: ignore[no-untyped-call]
+        digests["crc32c"] = google_crc32c.Checksum()  # type: ignore[no-untyped-call]
     return digests
