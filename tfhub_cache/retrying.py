@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from typing import TypeAlias
+
+Pause: TypeAlias = "Callable[[float], object] | None"
+"""Waits for so many seconds before something is attempted again; None: it is not."""
 
 _FIRST_PAUSE = 0.25
 

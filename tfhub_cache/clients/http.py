@@ -14,7 +14,7 @@ import itertools
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 from urllib.parse import urljoin
@@ -27,7 +27,7 @@ from tfhub_cache.clients.access import Access
 from tfhub_cache.clients.http_errors import diagnosis, failure, is_passing, reason, refusal
 from tfhub_cache.clients.session import CONNECT_TIMEOUT, OURS, shared_session
 from tfhub_cache.errors import DownloadError
-from tfhub_cache.retrying import pause_after
+from tfhub_cache.retrying import Pause, pause_after
 from tfhub_cache.urls import Origin, encode, origin, redact, request_target
 
 MAX_REDIRECTS = 20
@@ -155,7 +155,7 @@ def get(
     address: str | Address,
     *,
     access: Access,
-    pause: Callable[[float], object] | None,
+    pause: Pause,
     redirects: frozenset[int] = REDIRECTS,
     headers: Mapping[str, str] | None = None,
 ) -> Iterator[Answer]:
@@ -165,7 +165,7 @@ def get(
         handle: the handle that is being resolved, for messages.
         address: where to ask first.
         access: how it is asked.
-        pause: waits for so many seconds before a request is repeated; None: none is.
+        pause: is called before a request is repeated.
         redirects: the statuses that are followed when they come with a Location.
         headers: further header fields, for every address on the way.
 
@@ -210,11 +210,7 @@ def get(
 
 
 def _send(
-    handle: str,
-    url: str,
-    headers: Mapping[str, str],
-    access: Access,
-    pause: Callable[[float], object] | None,
+    handle: str, url: str, headers: Mapping[str, str], access: Access, pause: Pause
 ) -> Answer:
     """Sends a request, and repeats it after trouble that may pass."""
     silences = 0

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tfhub_cache.errors import DownloadError
-from tfhub_cache.source.contract import Download, Source
+from tfhub_cache.retrying import Pause
+from tfhub_cache.source.contract import Download, Part, Source
 from tfhub_cache.urls import redact
 
 
@@ -33,14 +34,7 @@ class OpenedArchive(Source):
         self.shown = redact(url)
 
     @contextlib.contextmanager
-    def open(
-        self,
-        first: int = 0,
-        stop: int | None = None,
-        version: str | None = None,
-        *,
-        pause: Callable[[float], object] | None = None,
-    ) -> Iterator[Download]:
+    def open(self, part: Part, pause: Pause) -> Iterator[Download]:
         try:
             request = urllib.request.Request(self._url)  # noqa: S310
             response = self._urlopen(request)

@@ -8,10 +8,12 @@ describes what is being received.
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+from tfhub_cache.retrying import Pause
 
 
 class ByteStream(Protocol):
@@ -62,6 +64,23 @@ class Download:
         return self.media_type in ("text/html", "application/xhtml+xml")
 
 
+class Part(NamedTuple):
+    """Bytes of an archive.
+
+    Attributes:
+        first: the first one, counted from 0.
+        stop: the one that comes after the last; None: all to the archive's end.
+        version: the `Download.version` that they are of, if `first` is not 0.
+    """
+
+    first: int = 0
+    stop: int | None = None
+    version: str | None = None
+
+
+WHOLE = Part()
+
+
 class Source(abc.ABC):
     """One archive, wherever it is. Several threads may open it at once.
 
@@ -74,22 +93,12 @@ class Source(abc.ABC):
     is_mirror: bool = False
 
     @abc.abstractmethod
-    def open(
-        self,
-        first: int = 0,
-        stop: int | None = None,
-        version: str | None = None,
-        *,
-        pause: Callable[[float], object] | None = None,
-    ) -> AbstractContextManager[Download]:
+    def open(self, part: Part, pause: Pause) -> AbstractContextManager[Download]:
         """Asks for the archive, or a part of it.
 
         Args:
-            first: the first byte that is wanted, counted from 0.
-            stop: the first one that is not; None: all to the end.
-            version: the `Download.version` whose bytes are wanted, if `first` is not 0.
-            pause: waits for so many seconds before a request that failed is repeated; None: none
-                is.
+            part: which of its bytes are wanted.
+            pause: is called before a request that failed is repeated.
 
         Returns:
             What is being received. It begins at byte 0, whatever was asked, if the server does not

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fsspec.spec import AbstractBufferedFile
 
 from tfhub_cache.clients import gcs
-from tfhub_cache.source.contract import Download, Source
+from tfhub_cache.retrying import Pause
+from tfhub_cache.source.contract import WHOLE, Download, Part, Source
 
 _BLOCK = 4 << 20
 
@@ -24,14 +25,7 @@ class GcsArchive(Source):
         self.shown = handle
 
     @contextlib.contextmanager
-    def open(
-        self,
-        first: int = 0,
-        stop: int | None = None,
-        version: str | None = None,
-        *,
-        pause: Callable[[float], object] | None = None,
-    ) -> Iterator[Download]:
+    def open(self, part: Part, pause: Pause) -> Iterator[Download]:
         # `pause` is not used, as gcsfs repeats requests by itself.
         with gcs.errors_explained(self._handle):
             file_system = gcs.file_system(*self._access)
@@ -40,18 +34,18 @@ class GcsArchive(Source):
                 raise FileNotFoundError(self._handle)
         size = int(info["size"])
         current = str(info.get("generation") or "") or None
-        if first and current != version:
-            first, stop = 0, None
-        end = size if stop is None else stop
+        if part.first and current != part.version:
+            part = WHOLE
+        end = size if part.stop is None else part.stop
         with _Object(file_system, self._handle, block_size=_BLOCK, size=end) as stream:
-            stream.seek(first)
+            stream.seek(part.first)
             yield Download(
                 stream=stream,
                 url=self._handle,
                 size=size,
                 checksums=_checksums(info),
                 validators={} if current is None else {"generation": current},
-                first=first,
+                first=part.first,
                 version=current,
                 divisible=True,
             )

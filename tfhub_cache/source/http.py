@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from tfhub_cache.clients import http
 from tfhub_cache.clients.access import Access
 from tfhub_cache.errors import DownloadError
-from tfhub_cache.source.contract import Download, Source
+from tfhub_cache.retrying import Pause
+from tfhub_cache.source.contract import Download, Part, Source
 from tfhub_cache.urls import redact
 
 _VALIDATORS = ("ETag", "Last-Modified", "x-goog-generation", "x-goog-hash")
@@ -26,13 +27,7 @@ _SETTLED = 60.0
 class HttpArchive(Source):
     """An archive behind a URL, which may redirect to a signed one that expires."""
 
-    def __init__(
-        self,
-        handle: str,
-        url: str,
-        access: Access,
-        is_mirror: bool = False,
-    ) -> None:
+    def __init__(self, handle: str, url: str, access: Access, is_mirror: bool = False) -> None:
         """An archive.
 
         Args:
@@ -48,30 +43,20 @@ class HttpArchive(Source):
         self._known: http.Address | None = None
 
     @contextlib.contextmanager
-    def open(
-        self,
-        first: int = 0,
-        stop: int | None = None,
-        version: str | None = None,
-        *,
-        pause: Callable[[float], object] | None = None,
-    ) -> Iterator[Download]:
+    def open(self, part: Part, pause: Pause) -> Iterator[Download]:
         headers = {}
-        if first or stop is not None:
-            headers["Range"] = f"bytes={first}-{'' if stop is None else stop - 1}"
-            if version is not None:
-                headers["If-Range"] = version
+        if part.first or part.stop is not None:
+            headers["Range"] = f"bytes={part.first}-{'' if part.stop is None else part.stop - 1}"
+            if part.version is not None:
+                headers["If-Range"] = part.version
         with contextlib.ExitStack() as stack:
             answer = self._ask(stack, headers, pause)
             if answer.status == _NOT_SATISFIABLE:  # it has become shorter
                 answer = self._ask(stack, {}, pause)
-            yield self._download(answer, first, version)
+            yield self._download(answer, part)
 
     def _ask(
-        self,
-        stack: contextlib.ExitStack,
-        headers: Mapping[str, str],
-        pause: Callable[[float], object] | None,
+        self, stack: contextlib.ExitStack, headers: Mapping[str, str], pause: Pause
     ) -> http.Answer:
         """Asks where the archive was found the last time, or else where the handle says."""
         if self._known is not None and self._known.url != self._start.url:
@@ -85,18 +70,18 @@ class HttpArchive(Source):
         self._known = answer.address
         return answer
 
-    def _download(self, answer: http.Answer, asked: int, version: str | None) -> Download:
+    def _download(self, answer: http.Answer, part: Part) -> Download:
         is_part = answer.status == _PARTIAL_CONTENT
         first, size = 0, answer.number("Content-Length")
         if is_part:
-            first, size = _part(answer, asked)
+            first, size = _received_part(answer, part.first)
         elif "Transfer-Encoding" in answer.headers:
             size = None
         if answer.status not in (_OK, _PARTIAL_CONTENT):
             raise answer.refusal()
         found = _version(answer)
-        if found is None and is_part and version is not None and not version.startswith('"'):
-            found = version  # a part need not repeat the date, but must repeat the ETag
+        if found is None and is_part and part.version and not part.version.startswith('"'):
+            found = part.version  # a part need not repeat the date, but must repeat the ETag
         return Download(
             stream=answer,
             url=answer.shown,
@@ -110,7 +95,7 @@ class HttpArchive(Source):
         )
 
 
-def _part(answer: http.Answer, asked: int) -> tuple[int, int | None]:
+def _received_part(answer: http.Answer, asked: int) -> tuple[int, int | None]:
     """The first byte of a partial answer, and the size of the whole."""
     stated = answer.field("Content-Range")
     match = _CONTENT_RANGE.fullmatch(stated)

@@ -12,6 +12,7 @@ from tfhub_cache.clients.access import Access
 from tfhub_cache.clients.http_errors import failure
 from tfhub_cache.clients.kaggle import SITE, Credentials, Model, model_of
 from tfhub_cache.errors import DownloadError
+from tfhub_cache.retrying import Pause
 from tfhub_cache.source.http import HttpArchive
 
 _REFUSALS = frozenset({401, 403, 404})  # a private model looks as if it were not there
@@ -31,11 +32,7 @@ class KaggleArchive(HttpArchive):
     """
 
     def __init__(
-        self,
-        handle: str,
-        url: str,
-        credentials: Callable[[], Credentials | None],
-        access: Access,
+        self, handle: str, url: str, credentials: Callable[[], Credentials | None], access: Access
     ) -> None:
         """An archive.
 
@@ -53,10 +50,7 @@ class KaggleArchive(HttpArchive):
         self._model: Model | None = None  # once the API is asked for it
 
     def _ask(
-        self,
-        stack: contextlib.ExitStack,
-        headers: Mapping[str, str],
-        pause: Callable[[float], object] | None,
+        self, stack: contextlib.ExitStack, headers: Mapping[str, str], pause: Pause
     ) -> http.Answer:
         answer = super()._ask(stack, headers, pause)
         if self._model is None and _is_refusal(answer):
@@ -71,7 +65,7 @@ class KaggleArchive(HttpArchive):
             raise self._refusal(self._model, answer)
         return answer
 
-    def _api(self, model: Model, pause: Callable[[float], object] | None) -> http.Address:
+    def _api(self, model: Model, pause: Pause) -> http.Address:
         """Where the API has the archive."""
         api = f"{SITE}/api/v1/models/{model.name}"
         try:

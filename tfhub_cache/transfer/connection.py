@@ -8,7 +8,7 @@ import time
 
 from tfhub_cache.errors import DownloadError
 from tfhub_cache.retrying import pause_after
-from tfhub_cache.source.contract import ByteStream, Download, Source
+from tfhub_cache.source.contract import ByteStream, Download, Part, Source
 from tfhub_cache.urls import redact
 
 _LONG_SILENCE = 10.0
@@ -94,7 +94,7 @@ class Connection:
         wanted = self._download
         pause = self._pause if alone else None
         got = self._answer.enter_context(
-            self._source.open(first, stop, wanted.version, pause=pause)
+            self._source.open(Part(first, stop, wanted.version), pause)
         )
         if (got.version, got.size) != (wanted.version, wanted.size):
             raise self.failure("the archive has changed while it was received", CannotResumeError)

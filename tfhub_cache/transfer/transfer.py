@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tfhub_cache.errors import DownloadError
-from tfhub_cache.source.contract import Download, Source
+from tfhub_cache.retrying import Pause
+from tfhub_cache.source.contract import WHOLE, Download, Source
 from tfhub_cache.transfer.connection import CannotResumeError, Connection
 from tfhub_cache.transfer.segments import LEAST_DIVIDED, Segments
 from tfhub_cache.transfer.spool import Identity, Spool
@@ -37,7 +38,7 @@ class Transfer:
         keep: gives the place where bytes are kept, with those of an earlier attempt, if it has one.
         connections: how many there may be at most.
         report: is called with the number of bytes received, and their number in all.
-        pause: waits for so many seconds before the archive is asked for once more.
+        pause: is called before the archive is asked for once more.
         download: what the server says of the archive.
         received: the number of bytes that were read.
         failure: with what the network failed for good, if a later attempt can resume.
@@ -48,7 +49,7 @@ class Transfer:
     keep: Callable[[Identity], Spool | None]
     connections: int
     report: Callable[[int, int | None], object]
-    pause: Callable[[float], object]
+    pause: Pause
     download: Download = field(init=False)
     received: int = field(default=0, init=False)
     failure: DownloadError | None = field(default=None, init=False)
@@ -59,7 +60,7 @@ class Transfer:
     def __enter__(self) -> Transfer:
         with contextlib.ExitStack() as undo:
             answer = undo.enter_context(contextlib.ExitStack())
-            self.download = answer.enter_context(self.source.open(pause=self.pause))
+            self.download = answer.enter_context(self.source.open(WHOLE, self.pause))
             connect = functools.partial(Connection, self.handle, self.source, self.download)
             self._first = connect(answer)
             self._digests = _digests(self.download.checksums)
