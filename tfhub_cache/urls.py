@@ -34,11 +34,6 @@ class Origin(NamedTuple):
     host: str
     port: int
 
-    @property
-    def has_default_port(self) -> bool:
-        """Whether it is the port that the scheme stands for."""
-        return self.port == _DEFAULT_PORTS[self.scheme]
-
 
 def origin(url: str) -> Origin:
     """Scheme, host and port of an http(s) URL, as the connection is made.
@@ -77,11 +72,12 @@ def origin(url: str) -> Origin:
 
 
 def host_of(url: str) -> str:
-    """The host of an http(s) URL, in lower case; empty if it can't be asked."""
+    """The host of an http(s) URL, in lower case; empty if it can't be asked at its usual port."""
     try:
-        return origin(url).host
+        where = origin(url)
     except ValueError:
         return ""
+    return where.host if where.port == _DEFAULT_PORTS[where.scheme] else ""
 
 
 def append_query(url: str, name: str, value: str) -> str:

@@ -136,15 +136,13 @@ def _take_away(store: Store, entry: Entry) -> Outcome:
     def is_as_before(found: Entry) -> bool:
         return found.used == entry.used and found.manifest == entry.manifest
 
-    def is_gone(found: Entry) -> bool:
-        return not found.is_there
-
     try:
         for _ in range(2):  # once more, as the process that was busy with it may only have looked
             with contextlib.suppress(InUse):
                 if store.tidy(entry.key, lock_timeout, is_as_before):
                     return "removed"
-            if is_gone(store.settled(entry.key, lock_timeout, is_gone, _PATIENCE)):
+            now = store.settled(entry.key, lock_timeout, lambda e: not e.is_there, _PATIENCE)
+            if not now.is_there:
                 return "gone"
     except OSError as error:
         return error

@@ -17,7 +17,7 @@ from absl import logging
 from tfhub_cache.errors import CacheError, ProtocolError, ResolveError, UnsafeArchiveError
 from tfhub_cache.notation import DIRECT
 from tfhub_cache.source.contract import Source
-from tfhub_cache.urls import append_query, origin, redact, request_target
+from tfhub_cache.urls import append_query, host_of, redact, request_target
 
 _PUBLIC = frozenset(
     {"tfhub.dev", "www.tfhub.dev", "kaggle.com", "www.kaggle.com", "hub.tensorflow.google.cn"}
@@ -47,12 +47,7 @@ def addresses(handle: str, direct: str, model_format: str, mirrors: Sequence[str
         mirrors: URLs without a slash at their end, and `direct`. They count for handles of the
             public hosts only.
     """
-    try:
-        where = origin(handle)
-        is_public = where.host in _PUBLIC and where.has_default_port
-    except ValueError:
-        is_public = False
-    if not mirrors or not is_public:
+    if not mirrors or host_of(handle) not in _PUBLIC:
         return [Address(direct)]
     return [
         Address(direct)
