@@ -31,7 +31,7 @@ def move_aside(path: str, aside: str) -> None:
 
 
 def remove(path: str) -> None:
-    """Removes a file or a folder; a link itself, not its target.
+    """Removes a file or a folder, if it is there; a link itself, not its target.
 
     It is moved aside first: a process that was taken for crashed may still be filling it, and what
     is half removed must not be published if that process wakes up.
@@ -40,9 +40,9 @@ def remove(path: str) -> None:
         OSError: if not all of it can be removed.
     """
     gone = f"{path.removesuffix('.gone.tmp').removesuffix('.tmp')}.gone.tmp"
-    if gone != path:
-        move_aside(path, gone)
     with contextlib.suppress(FileNotFoundError):
+        if gone != path:
+            move_aside(path, gone)
         _remove(gone)
 
 

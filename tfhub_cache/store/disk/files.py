@@ -42,17 +42,25 @@ def check_not_planted(path: str) -> None:
         raise PermissionError(errno.EPERM, "Another user has put a link in its place", path)
 
 
-def open_regular(path: str, flags: int) -> int:
-    """Opens a regular file without following a link in its place, and returns its descriptor.
+def open_regular(path: str, flags: int, *, follow: bool = False) -> int:
+    """Opens a regular file, and returns its descriptor.
 
     Args:
         path: the file.
         flags: how, as for `os.open`.
+        follow: whether to follow a link in its place.
 
     Raises:
         OSError: if it can't be opened, or is anything but a regular file.
     """
-    return _open(path, flags | _NO_LINK)
+    try:
+        descriptor = os.open(path, flags | _SAFELY | (0 if follow else _NO_LINK), 0o666)
+    except ValueError as error:  # a null character, or what the file system has no bytes for
+        raise OSError(errno.EILSEQ, "It is not a name that a file can have", path) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "It is not a regular file", path)
+    return descriptor
 
 
 def read(path: str, most: int) -> bytes:
@@ -66,7 +74,7 @@ def read(path: str, most: int) -> bytes:
         OSError: if it can't be read, or is anything but a regular file of so many bytes at most.
     """
     check_not_planted(path)
-    with os.fdopen(_open(path, os.O_RDONLY), "rb") as file:
+    with os.fdopen(open_regular(path, os.O_RDONLY, follow=True), "rb") as file:
         content = file.read(most + 1)
     if len(content) > most:
         raise OSError(errno.EFBIG, f"It has more than {most} bytes", path)
@@ -85,7 +93,9 @@ def open_below(folder: str, path: str) -> BinaryIO:
     """
     check_not_planted(folder)
     full = os.path.join(folder, *path.split("/"))
-    with contextlib.suppress(ValueError):  # a name that no file can have, which `_open` reports
+    with contextlib.suppress(
+        ValueError
+    ):  # a name that no file can have, which `open_regular` reports
         if os.path.realpath(full) != os.path.join(os.path.realpath(folder), *path.split("/")):
             raise OSError(errno.ELOOP, "A link is on the way to it", full)
     return os.fdopen(open_regular(full, os.O_RDONLY), "rb")
@@ -106,14 +116,3 @@ def files_below(folder: str) -> Iterator[tuple[str, os.stat_result]]:
             with contextlib.suppress(OSError):  # it may be gone by now
                 status = os.stat(os.path.join(parent, name), follow_symlinks=False)
                 yield f"{inside}/{name}" if inside else name, status
-
-
-def _open(path: str, flags: int) -> int:
-    try:
-        descriptor = os.open(path, flags | _SAFELY, 0o666)
-    except ValueError as error:  # a null character, or what the file system has no bytes for
-        raise OSError(errno.EILSEQ, "It is not a name that a file can have", path) from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "It is not a regular file", path)
-    return descriptor

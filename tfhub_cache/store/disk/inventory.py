@@ -64,8 +64,6 @@ def tidy(store: Store, root: str, key: str, lock_timeout: float, condition: Cond
             try:
                 if name != f"{key}.lock":
                     remove(os.path.join(root, name))
-            except FileNotFoundError:
-                pass  # another process has removed it
             except OSError as error:  # which does not keep the rest from being removed
                 failures.append(error)
         if failures:

@@ -88,8 +88,7 @@ def discard_part(base: str, is_lost: Callable[[], bool] = lambda: False) -> None
     if is_lost():
         return
     for end in reversed(_ENDS):
-        with contextlib.suppress(FileNotFoundError):
-            remove(base + end)
+        remove(base + end)
 
 
 def _open(path: str, flags: int) -> io.FileIO:
