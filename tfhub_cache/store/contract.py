@@ -27,8 +27,6 @@ from tfhub_cache.store.entry import Condition, Entry, describe
 from tfhub_cache.store.flaw import ABSENT, Flaw
 from tfhub_cache.transfer.spool import Identity, Spool
 
-__all__ = ["Claim", "Staging", "Store"]
-
 MOMENT = 2.0
 """Seconds within which an entry that is being replaced is there again."""
 _LOOK_EVERY = 0.05

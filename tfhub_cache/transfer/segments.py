@@ -46,6 +46,9 @@ class Segments:
     A new connection may never bring anything: the server may refuse it, not answer, or have another
     version. So its first segment lies ahead of what is needed next, if another connection brings
     that, and until it has brought a byte of it, it keeps no other connection from bringing it.
+
+    Attributes:
+        spool: where they are put.
     """
 
     def __init__(
@@ -65,7 +68,7 @@ class Segments:
             most: how many connections there may be.
             report: is called with the number of bytes received, and their number in all.
         """
-        self._spool = spool
+        self.spool = spool
         self._connect = connect
         self._first = first
         self._report = report
@@ -92,12 +95,12 @@ class Segments:
     def read(self, size: int, /) -> bytes:
         with self._changed:
             while not self._closed:
-                if data := self._spool.read(self._position, size):
+                if data := self.spool.read(self._position, size):
                     self._position += len(data)
-                    if self._position % self._spool.segment < len(data):
+                    if self._position % self.spool.segment < len(data):
                         self._changed.notify_all()  # connections may be too far ahead
                     return data
-                if self._position == self._spool.identity.size:
+                if self._position == self.spool.identity.size:
                     return b""
                 if self._error is not None:
                     raise self._error
@@ -131,11 +134,11 @@ class Segments:
         finally:
             self.close()
             with self._changed:
-                self._spool.close(keep=keep or not is_over)
+                self.spool.close(keep=keep or not is_over)
 
     def _look_after_connections(self) -> None:
         """Ends one for which the reader has waited too long, and starts those that are wanted."""
-        needed, now = self._position // self._spool.segment, time.monotonic()
+        needed, now = self._position // self.spool.segment, time.monotonic()
         self._decide(now)
         for connection in self._connections:
             is_awaited = connection.segment == needed or not connection.is_proven
@@ -146,7 +149,7 @@ class Segments:
                 self._dismiss(connection)
                 connection.close()
                 break
-        missing = self._spool.identity.size - self._received
+        missing = self.spool.identity.size - self._received
         wanted = self._wanted if missing >= LEAST_DIVIDED else 1
         while len(self._connections) < wanted and self._start(self._connect()):
             pass
@@ -182,7 +185,7 @@ class Segments:
 
     def _give(self, connection: Connection) -> bool:
         """Gives a connection the missing segment that is nearest to the reader, if there is one."""
-        spool = self._spool
+        spool = self.spool
         others = [one for one in self._connections if one is not connection]
         held = {one.segment for one in others if one.is_proven or not connection.is_proven}
         first = self._position // spool.segment
@@ -246,31 +249,31 @@ class Segments:
         with self._changed:
             while not self._closed and self._error is None and connection in self._connections:
                 index = connection.segment
-                if index is None or self._spool.is_complete(index):
+                if index is None or self.spool.is_complete(index):
                     connection.segment = None
                     if not self._give(connection):
                         self._changed.wait()
                     continue
                 proven = {one for one in self._connections if one.is_proven} - {connection}
                 if proven:
-                    return index, self._spool.stop(index), False
+                    return index, self.spool.stop(index), False
                 # Alone, it asks for all segments up to the next one that is complete.
-                there = (other for other in self._spool.received if other > index)
-                last = min(there, default=self._spool.count) - 1
-                return index, self._spool.stop(last), True
+                there = (other for other in self.spool.received if other > index)
+                last = min(there, default=self.spool.count) - 1
+                return index, self.spool.stop(last), True
             return None
 
     def _bring(self, connection: Connection, index: int, asked: int, alone: bool) -> None:
-        position, stop = self._spool.missing(index), self._spool.stop(index)
+        position, stop = self.spool.missing(index), self.spool.stop(index)
         while position < stop:
             data = connection.read(position, asked, min(_READ, stop - position), alone=alone)
             with self._changed:
                 if self._closed or connection.segment != index:
                     connection.drop()  # its stream has gone past these bytes
                     return
-                self._spool.write(index, data)
+                self.spool.write(index, data)
                 self._received += len(data)
                 connection.is_proven = True
                 self._changed.notify_all()
             position += len(data)
-            self._report(self._received, self._spool.identity.size)
+            self._report(self._received, self.spool.identity.size)

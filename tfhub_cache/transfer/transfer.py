@@ -41,6 +41,7 @@ class Transfer:
         pause: is called before the archive is asked for once more.
         download: what the server says of the archive.
         received: the number of bytes that were read.
+        resumed: whether it resumes what an earlier attempt has received.
         failure: with what the network failed for good, if a later attempt can resume.
     """
 
@@ -52,9 +53,8 @@ class Transfer:
     pause: Pause
     download: Download = field(init=False)
     received: int = field(default=0, init=False)
+    resumed: bool = field(default=False, init=False)
     failure: DownloadError | None = field(default=None, init=False)
-    _spool: Spool | None = field(default=None, init=False)
-    _found: int = field(default=0, init=False)
     _segments: Segments | None = field(default=None, init=False)
 
     def __enter__(self) -> Transfer:
@@ -64,11 +64,11 @@ class Transfer:
             connect = functools.partial(Connection, self.handle, self.source, self.download)
             self._first = connect(answer)
             self._digests = _digests(self.download.checksums)
-            self._spool = self._new_spool()
-            if self._spool is not None:
-                self._found = self._spool.kept()
+            spool = self._new_spool()
+            if spool is not None:
+                self.resumed = spool.kept() > 0
                 most = self.connections if self.download.divisible else 1
-                segments = Segments(self._spool, connect, self._first, most, self.report)
+                segments = Segments(spool, connect, self._first, most, self.report)
                 undo.callback(segments.end, keep=True)
                 segments.begin()
                 self._segments = segments
@@ -86,19 +86,14 @@ class Transfer:
             self._first.drop()
 
     @property
-    def resumed(self) -> bool:
-        """Whether it resumes what an earlier attempt has received."""
-        return self._found > 0
-
-    @property
     def is_stuck(self) -> bool:
-        """Whether it was to resume so, and has received nothing."""
+        """Whether it was to resume what was received earlier, and has received nothing."""
         return self.resumed and not self._first.is_proven
 
     @property
     def takes_room(self) -> bool:
         """Whether what is received is kept on the cache's disk."""
-        return self._spool is not None and self._spool.is_kept
+        return self._segments is not None and self._segments.spool.is_kept
 
     def read(self, size: int, /) -> bytes:
         try:
@@ -107,7 +102,7 @@ class Transfer:
             is_one_version = None not in (self.download.version, self.download.size)
             if is_one_version and not isinstance(error, CannotResumeError):
                 self.failure = error
-            kept = self._spool.kept() if self.failure and self._spool else 0
+            kept = self._segments.spool.kept() if self.failure and self._segments else 0
             error.advice = (
                 f"{kept} of {self.download.size} bytes are kept: try again to resume from there."
                 if kept

@@ -47,10 +47,8 @@ class PlainStream:
         self._head = b""
         while (missing := LONGEST_MAGIC - len(self._head)) and (more := stream.read(missing)):
             self._head += more
-        self._new = None
-        for magic, new in _DECOMPRESSORS.items():
-            if self._head.startswith(magic):
-                self._new = new
+        known = (new for magic, new in _DECOMPRESSORS.items() if self._head.startswith(magic))
+        self._new = next(known, None)
         if self._new is None and (kind := kind_of(self._head)):
             raise OtherFileError(
                 f"it is {kind.name}, not a SavedModel in a .tar.gz archive",
