@@ -94,12 +94,10 @@ def unpack(
         reader = plain = PlainStream(reader)
         if is_large and plain.is_compressed:
             reader = read_ahead(plain)
-        files = _Unpacking(plain, Tar(reader), staging, limits, size).run()
-        plain.exhaust()
+        return _Unpacking(plain, Tar(reader), staging, limits, size).run()
     except BaseException:
         reader.close()
         raise
-    return files
 
 
 @dataclass

@@ -22,7 +22,6 @@ from tfhub_cache.unpacking.kinds import LONGEST_MAGIC, kind_of
 _SMALLEST, _LARGEST = 64 << 10, 512 << 10
 """Bytes that are decompressed at once. They double as a stream is read, as large ones cost less,
 but what a stream leaves of them is copied at its end, and there may be many short streams."""
-_LONGEST_TRAILER = 16 << 20
 _LONGEST_WITHOUT_OUTPUT = 32 << 20
 _MOST_EMPTY_STREAMS = 1000
 _LARGEST_WINDOW = 256 << 20
@@ -74,13 +73,6 @@ class PlainStream:
             raise
         except Exception as error:  # each decompressor has errors of its own
             raise ArchiveError(str(error).rstrip(".") or type(error).__name__) from error
-
-    def exhaust(self) -> None:
-        """Reads what the decompressor has left, since the stream is checked at its end."""
-        used = self.received
-        while self._receive(_LARGEST):
-            if self.received > used + _LONGEST_TRAILER:
-                raise ArchiveError(f"it has more than {_LONGEST_TRAILER >> 20} MiB after its end")
 
     def close(self) -> None:
         self._stream.close()
