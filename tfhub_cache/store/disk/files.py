@@ -93,9 +93,7 @@ def open_below(folder: str, path: str) -> BinaryIO:
     """
     check_not_planted(folder)
     full = os.path.join(folder, *path.split("/"))
-    with contextlib.suppress(
-        ValueError
-    ):  # a name that no file can have, which `open_regular` reports
+    with contextlib.suppress(ValueError):  # a name that no file can have: `open_regular` says so
         if os.path.realpath(full) != os.path.join(os.path.realpath(folder), *path.split("/")):
             raise OSError(errno.ELOOP, "A link is on the way to it", full)
     return os.fdopen(open_regular(full, os.O_RDONLY), "rb")
