@@ -62,10 +62,7 @@ class SizeExceeded(UnsafeArchiveError):  # noqa: N818 - it reads as what it is
 
 
 def unpack(
-    stream: ByteStream,
-    staging: Staging,
-    limits: Limits,
-    size: int | None = None,
+    stream: ByteStream, staging: Staging, limits: Limits, size: int | None = None
 ) -> tuple[File, ...]:
     """Unpacks an archive into a folder.
 

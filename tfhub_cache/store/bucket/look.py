@@ -48,11 +48,7 @@ class Look:
     """
 
     def __init__(
-        self,
-        objects: Objects,
-        key: str,
-        listed: dict[str, Listed],
-        contents: Mapping[str, bytes],
+        self, objects: Objects, key: str, listed: dict[str, Listed], contents: Mapping[str, bytes]
     ) -> None:
         self.began = time.monotonic()
         self.objects = objects
