@@ -664,7 +664,7 @@ def test_what_is_kept_never_makes_a_handle_impossible_to_resolve(
             archive(ARCHIVE)(request)
 
     handle = interrupted(host, cache_dir, answer)
-    monkeypatch.setenv("TFHUB_HTTP_TIMEOUT", "2")
+    monkeypatch.setenv("TFHUB_HTTP_TIMEOUT", "1")
     assert read_files(hub.resolve(handle)) == MODEL
     assert names(cache_dir) == {"", "manifest.json", "descriptor.txt"}
 
