@@ -99,6 +99,8 @@ def load(
         embed(["a sentence"])
         ```
     """
+    if not isinstance(handle, str):
+        raise ValueError(f"Expected a string, got {handle!r}")
     check_tensorflow("Loading a model")
     path = resolve(handle)  # before TensorFlow is imported, as that takes long
     import tensorflow as tf
