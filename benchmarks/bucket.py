@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 
@@ -52,6 +53,9 @@ def main() -> None:
     with timed("fill"):
         hub.resolve(handle)
     growth = peak() - before
+    for thread in threading.enumerate():  # one removes the lock
+        if not thread.daemon and thread is not threading.current_thread():
+            thread.join()
     with timed("remove"):
         hub.cache.remove([handle])
     with tempfile.TemporaryDirectory() as folder, tarfile.open(archive) as tar:

@@ -24,7 +24,7 @@ from models import pack_files
 from other_stores import azure_server, sftp_server
 from servers import Host, bucket_server, s3_server, stall, status
 from storage import Storage
-from waiting import SOON
+from waiting import SOON, until_unlocked
 
 import tfhub_cache as hub
 
@@ -60,6 +60,7 @@ class Cache:
         self._setenv("TFHUB_CACHE_DIR", self._spelling)
 
     def names(self) -> set[str]:
+        until_unlocked()
         root = self.files._strip_protocol(self.root).rstrip("/") + "/"
         return {name.removeprefix(root) for name in self.files.find(root)}
 
@@ -195,6 +196,12 @@ def cache(
         s3fs.S3FileSystem.clear_instance_cache()
 
 
+@pytest.fixture(autouse=True)
+def _settled(cache: Cache) -> Iterator[None]:
+    yield
+    until_unlocked()
+
+
 @pytest.fixture
 def handle(host: Host, cache: Cache) -> str:
     return host.publish("/demo/model/1", pack_files(MODEL))
@@ -203,6 +210,13 @@ def handle(host: Host, cache: Cache) -> str:
 def of(cache: Cache, handle: str) -> set[str]:
     """The names of all that there is of a handle's model."""
     return {name for name in cache.names() if name.startswith(key_of(handle))}
+
+
+def resolve(handle: str) -> str:
+    """Resolves a handle as a process does that then ends."""
+    path = hub.resolve(handle)
+    until_unlocked()
+    return path
 
 
 # Resolving.
@@ -305,7 +319,7 @@ def dead_owner() -> str:
 
 def test_a_model_is_listed_with_its_handle_size_and_state(cache: Cache, handle: str) -> None:
     assert hub.cache.entries() == []
-    path = hub.resolve(handle)
+    path = resolve(handle)
     (entry,) = hub.cache.entries()
     assert (entry.handle, entry.state, entry.flaw) == (handle, "ok", None)
     assert (entry.size, entry.files) == (sum(map(len, MODEL.values())), len(MODEL))
@@ -316,7 +330,7 @@ def test_a_model_is_listed_with_its_handle_size_and_state(cache: Cache, handle: 
 def test_verify_finds_a_changed_byte_and_fix_downloads_the_model_again(
     cache: Cache, host: Host, handle: str
 ) -> None:
-    path = hub.resolve(handle)
+    path = resolve(handle)
     (verified,) = hub.cache.verify()
     assert verified.is_sound
     assert verified.compared
@@ -325,27 +339,27 @@ def test_verify_finds_a_changed_byte_and_fix_downloads_the_model_again(
     assert SHARD in verified.problems[0]
     (verified,) = hub.cache.verify(fix=True)
     assert verified.fixed
-    assert cache.model(hub.resolve(handle)) == MODEL
+    assert cache.model(resolve(handle)) == MODEL
 
 
 def test_a_removed_model_leaves_nothing_and_others_stay(
     cache: Cache, host: Host, handle: str
 ) -> None:
     other = host.publish("/other/1", pack_files(OTHER))
-    hub.resolve(handle)
-    hub.resolve(other)
+    resolve(handle)
+    resolve(other)
     (removed,) = hub.cache.remove([handle])
     assert removed.error is None
     assert of(cache, handle) == set()
     cache.as_another_process()
-    assert cache.model(hub.resolve(other)) == OTHER
+    assert cache.model(resolve(other)) == OTHER
     assert len(host.requests) == 2
 
 
 def test_prune_says_beforehand_what_it_then_removes(cache: Cache, host: Host, handle: str) -> None:
     other = host.publish("/other/1", pack_files(OTHER))
-    hub.resolve(handle)
-    hub.resolve(other)
+    resolve(handle)
+    resolve(other)
     would = hub.cache.prune(max_size=0, dry_run=True)
     assert of(cache, handle)
     done = hub.cache.prune(max_size=0)
@@ -358,42 +372,42 @@ def test_prune_says_beforehand_what_it_then_removes(cache: Cache, host: Host, ha
 def test_prune_removes_what_a_crashed_process_left(
     cache: Cache, host: Host, handle: str, dead_owner: str
 ) -> None:
-    hub.resolve(handle)
+    resolve(handle)
     lost = f"{host.url}/lost/1"
     cache.put(f"{key_of(lost)}.lock", dead_owner.encode())
     cache.put(f"{key_of(lost)}.cache-0.tmp/saved_model.pb", b"half")
     pruned = hub.cache.prune()
     assert pruned.leftovers
     assert of(cache, lost) == set()
-    assert cache.model(hub.resolve(handle)) == MODEL
+    assert cache.model(resolve(handle)) == MODEL
 
 
 def test_a_refreshed_model_is_the_new_one_and_if_that_fails_the_old_one(
     cache: Cache, host: Host
 ) -> None:
     handle = host.publish("/demo/latest", pack_files(MODEL))
-    hub.resolve(handle)
+    resolve(handle)
     host.publish("/demo/latest", status(404))
     with pytest.raises(OSError, match="404"):
         hub.cache.refresh(handle)
     cache.as_another_process()
-    assert cache.model(hub.resolve(handle)) == MODEL
+    assert cache.model(resolve(handle)) == MODEL
     host.publish("/demo/latest", pack_files(OTHER))
     assert cache.model(hub.cache.refresh(handle)) == OTHER
     cache.as_another_process()
-    assert cache.model(hub.resolve(handle)) == OTHER
+    assert cache.model(resolve(handle)) == OTHER
 
 
 def test_a_cache_that_has_grown_too_large_makes_room(
     cache: Cache, host: Host, handle: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hub.resolve(handle)
+    resolve(handle)
     other = host.publish("/other/1", pack_files(OTHER))
     monkeypatch.setenv("TFHUB_CACHE_MAX_SIZE", "1kB")
     monkeypatch.setenv("TFHUB_CACHE_KEEP_USED", "0s")
-    hub.resolve(other)
+    resolve(other)
     assert of(cache, handle) == set()
-    assert cache.model(hub.resolve(other)) == OTHER
+    assert cache.model(resolve(other)) == OTHER
 
 
 @pytest.mark.parametrize(
@@ -405,11 +419,11 @@ def test_a_manifest_that_can_not_be_read_is_damage_of_that_model_only(
     cache: Cache, host: Host, handle: str, content: bytes
 ) -> None:
     other = host.publish("/other/1", pack_files(OTHER))
-    hub.resolve(other)
-    hub.resolve(handle)
+    resolve(other)
+    resolve(handle)
     cache.put(f"{key_of(handle)}.manifest.json", content)
     cache.as_another_process()
     states = {entry.key: entry.state for entry in hub.cache.entries()}
     assert states == {key_of(handle): "incomplete", key_of(other): "ok"}
-    assert cache.model(hub.resolve(handle)) == MODEL
+    assert cache.model(resolve(handle)) == MODEL
     assert len(host.requests) == 3

@@ -27,7 +27,7 @@ from logs import warnings
 from processes import dead_pid, deny_threads
 from servers import Host, archive, in_turn, stall, status
 from storage import Call, Storage
-from waiting import SOON, in_background, press_ctrl_c, until
+from waiting import SOON, in_background, press_ctrl_c, until, until_unlocked
 
 import tfhub_cache as hub
 from tfhub_cache.errors import CacheError, DownloadError
@@ -211,6 +211,7 @@ def test_the_next_download_removes_what_is_no_longer_needed(
     handle = host.publish("/demo/latest", models.pack_files(FILES))
     hub.resolve(handle)
     hub.cache.refresh(handle)
+    until_unlocked()
     assert len({name.partition("/")[0] for name in objects.names()}) == 3
     monkeypatch.setenv("TFHUB_BUCKET_GRACE", "0")
     hub.cache.refresh(handle)
@@ -243,7 +244,7 @@ def test_a_machine_without_threads_gives_its_lock_back_and_says_so(
 ) -> None:
     handle = host.publish("/demo/model/1", models.pack_files(FILES))
     with monkeypatch.context() as patched:
-        deny_threads(patched, "BucketClaim._beat")
+        deny_threads(patched, "BucketClaim._hold")
         with pytest.raises(CacheError, match="can't start new thread") as error:
             hub.resolve(handle)
     assert "permissions" not in str(error.value)
@@ -528,6 +529,47 @@ def test_a_machine_that_never_ends_its_download_is_waited_for_an_hour_and_no_lon
     assert len(host.requests) == 1
 
 
+def test_a_resolve_does_not_wait_for_the_removal_of_its_lock_and_neither_does_what_follows(
+    storage: Storage, host: Host, handle: str, objects: Bucket
+) -> None:
+    """Promise 7: a lock is void as soon as its owner has made the model."""
+    may_go_on = threading.Event()
+    storage.fault(lambda call: call.kind == "delete", lambda _: may_go_on.wait(SOON), times=1)
+    try:
+        hub.resolve(handle)
+        as_another_process()
+        (entry,) = hub.cache.entries()
+        assert (entry.state, entry.holder, entry.leftovers) == ("ok", None, {})
+        assert hub.cache.prune().leftovers == {}
+        assert lock_of(handle) in objects.names()
+        as_another_process()
+        hub.cache.refresh(handle)
+        assert len(host.requests) == 2
+    finally:
+        may_go_on.set()
+
+
+@pytest.mark.parametrize("what", ["refresh", "remove", "prune"])
+def test_the_lock_of_a_machine_that_crashed_after_it_made_the_model_is_in_no_ones_way(
+    host: Host, handle: str, objects: Bucket, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Promise 7: the lock timeout does not matter."""
+    monkeypatch.setenv("TFHUB_LOCK_TIMEOUT", "600")
+    hub.resolve(handle)
+    until_unlocked()
+    objects[lock_of(handle)] = f"elsewhere.77.{objects.folder(handle)[41:]}".encode()
+    as_another_process()
+    if what == "remove":
+        assert [removed.error for removed in hub.cache.remove([handle])] == [None]
+        assert objects.names() == set()
+        return
+    if what == "refresh":
+        hub.cache.refresh(handle)
+    monkeypatch.setenv("TFHUB_BUCKET_GRACE", "0")
+    hub.cache.prune()
+    objects.check_whole(handle, FILES)
+
+
 def test_a_download_gives_signs_of_life_while_nothing_arrives(
     host: Host, storage: Storage, objects: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -614,6 +656,7 @@ def test_a_download_that_began_and_ended_since_this_one_looked_is_not_repeated(
 
 
 def kinds(storage: Storage) -> dict[str, int]:
+    until_unlocked()
     return dict(Counter(call.kind for call in storage.calls))
 
 
@@ -842,6 +885,7 @@ def test_a_bucket_that_can_be_read_and_not_written_serves_what_is_in_it(
 ) -> None:
     """Promise 11: a cache that others fill; the last use is not recorded."""
     path = hub.resolve(handle)
+    until_unlocked()
     refused = storage.fault(lambda call: call.is_upload or call.kind == "delete", 403)
     storage.go_ahead(7200)
     now = time.time
@@ -925,6 +969,38 @@ def test_a_process_of_this_machine_that_crashed_is_replaced_at_once(
 
 
 # Processes, and other stores.
+
+
+FORKING = """
+import os, signal, sys
+import tfhub_cache as hub
+
+first, *handles = sys.argv[1:]
+for handle in handles:
+    hub.resolve(handle)
+    pid = os.fork()  # while the lock is being removed
+    if pid == 0:
+        signal.alarm(60)
+        hub.resolve(handle)
+        hub.cache.refresh(first)
+        sys.exit()
+    assert os.waitpid(pid, 0)[1] == 0
+"""
+
+
+@pytest.mark.once
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_processes_that_are_forked_as_soon_as_a_model_is_there_resolve_and_refresh(
+    storage: Storage, host: Host, objects: Bucket
+) -> None:
+    """As a data loader's; and each process ends after it has removed its lock."""
+    packed = models.pack_files(FILES)
+    handles = [host.publish(f"/demo/model/{number}", packed) for number in range(10)]
+    command = [sys.executable, "-c", FORKING, *handles]
+    subprocess.run(command, check=True, timeout=110)
+    for handle in handles[1:]:
+        objects.check_whole(handle, FILES)
+    assert not [name for name in objects.names() if name.endswith(".lock")]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

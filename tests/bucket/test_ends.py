@@ -42,7 +42,7 @@ for line in sys.stdin:
     if pid == 0:
         act = {"resolve": hub.resolve, "refresh": hub.cache.refresh}
         act.get(what, lambda handle: hub.cache.remove([handle]))(handle)
-        os._exit(0)
+        sys.exit()  # after what it does in the background
     print(pid, flush=True)
     print(os.waitpid(pid, 0)[1], flush=True)
 """

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import models
 from entries import key_of
 from storage import Call
+from waiting import until_unlocked
 
 ROOT = "gs://test-bucket/models"
 FILES = models.fake_model(size=20_000)
@@ -65,6 +66,7 @@ class Bucket:
 
     def check_whole(self, handle: str, files: dict[str, bytes]) -> None:
         """Fails unless the entry is there, whole, and all that there is of it."""
+        until_unlocked()
         folder = self.folder(handle)
         assert {name for name in self.names() if name.startswith(key_of(handle))} == {
             *(f"{folder}/{name}" for name in files),

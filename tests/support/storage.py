@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from servers import Proxy, Request, _Service
-from waiting import until
+from waiting import until, until_unlocked
 
 if TYPE_CHECKING:
     import trustme
@@ -165,6 +165,10 @@ class Storage(_Service):
         self.most_at_once: Counter[str] = Counter()
         """How many requests of a kind were in flight at once, and "uploads" of all kinds."""
 
+    def __exit__(self, *exc: object) -> None:
+        until_unlocked()
+        super().__exit__(*exc)
+
     @property
     def calls(self) -> list[Call]:
         """What was asked, oldest first; a copy."""
@@ -172,7 +176,8 @@ class Storage(_Service):
             return list(self._calls)
 
     def forget(self) -> None:
-        """Forgets what was asked."""
+        """Forgets what was asked, also of what this process does in the background."""
+        until_unlocked()
         with self._counting:
             self._calls.clear()
             self.most_at_once.clear()

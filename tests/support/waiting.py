@@ -24,6 +24,11 @@ def until(condition: Callable[[], T], what: str = "it", seconds: float = SOON) -
     return found
 
 
+def until_unlocked() -> None:
+    """Waits until this process has removed its locks from buckets, which it does in a thread."""
+    until(lambda: not any(one.name.startswith("tfhub_cache ") for one in threading.enumerate()))
+
+
 def in_background(function: Callable[..., Any], *args: Any) -> concurrent.futures.Future[Any]:
     """Runs a function in a thread of its own."""
     done: concurrent.futures.Future[Any] = concurrent.futures.Future()

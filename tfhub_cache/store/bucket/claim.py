@@ -10,7 +10,6 @@ import contextlib
 import errno
 import threading
 import time
-from collections.abc import Callable
 from typing import BinaryIO
 
 from tfhub_cache import settings
@@ -47,7 +46,8 @@ class BucketClaim(Claim):
         self._waiting_since = time.monotonic()
         self._is_published = False
         self._released = threading.Event()
-        self._heartbeat = threading.Thread(target=self._beat, daemon=True)
+        # No daemon, unless the caller is one: a program that ends waits for what it removes.
+        self._thread = threading.Thread(target=self._hold, name=f"tfhub_cache {self._folder}")
 
     def attempt(self) -> Claim | None:
         self._look = look = self._looks.now(self._key, _FRESH)
@@ -107,27 +107,23 @@ class BucketClaim(Claim):
                 name: Listed(size, now, "") for name, size in [*put.items(), (name, len(content))]
             }
             look = Look(self._objects, self._key, listed, {name: content})
-            self._quietly(self._objects.remove, self._garbage)
         self._looks.remember(self._key, look)
 
     def release(self) -> None:
-        if self._owner.uid not in held:
-            return
-        with contextlib.ExitStack() as last_to_first:  # to the end, whatever interrupts one step
-            last_to_first.callback(self._quietly, self._objects.remove, [f"{self._key}.lock"])
-            last_to_first.callback(held.discard, self._owner.uid)
-            if not self._is_published:
-                last_to_first.callback(self._quietly, self._uploads.discard)
+        if self._thread.is_alive():
             self._released.set()
-            self._heartbeat.join()
+            if not self._is_published:  # otherwise its lock is void already
+                self._thread.join()
 
     def _take_lock(self, there: Listed | None) -> bool:
         """Writes the lock in the place of one that is void; False if another process was faster."""
         try:
             self._write_lock(Listed.expected(there))
         except FileExistsError:
-            # Or only the answer was lost.
-            if look_at(self._objects, self._key).lock != str(self._owner):
+            lock = look_at(self._objects, self._key).lock
+            if lock is None and there is not None:
+                return self._take_lock(None)  # the void one has just been removed
+            if lock != str(self._owner):  # otherwise only the answer was lost
                 return False
         except Exception:
             if there is None:
@@ -138,9 +134,9 @@ class BucketClaim(Claim):
         self._look.listed[f"{self._key}.lock"] = Listed(0, float("inf"), "")
         self._begun = time.time()
         try:
-            self._heartbeat.start()
+            self._thread.start()
         except RuntimeError as error:
-            self._quietly(self._objects.remove, [f"{self._key}.lock"])
+            self._remove([f"{self._key}.lock"])
             raise OSError(errno.EAGAIN, f"No heartbeat: {error}") from None
         return True
 
@@ -162,14 +158,18 @@ class BucketClaim(Claim):
             else:
                 self._objects.write(name, content)  # both are whole: the last one counts
 
-    def _beat(self) -> None:
+    def _hold(self) -> None:
+        """Gives signs of life until the release, then removes what is no longer needed."""
         while not self._released.wait(min(_HEARTBEAT, self._lock_timeout / 4)):
             with contextlib.suppress(Exception):  # tried again at the next beat
                 self._write_lock()
+        put = [] if self._is_published else self._uploads.give_up()
+        self._remove([*put, *self._garbage, f"{self._key}.lock"])
+        held.discard(self._owner.uid)
 
-    def _quietly(self, remove: Callable[..., object], *args: object) -> None:
+    def _remove(self, names: list[str]) -> None:
         """Removes what would only take room."""
         try:
-            remove(*args)
+            self._objects.remove(names)
         except Exception as error:
             self._looks.complain(error)

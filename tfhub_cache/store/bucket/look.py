@@ -100,11 +100,16 @@ class Look:
         is_theirs = self.lock is not None and (owner is None or not owner.is_ours)
         return is_theirs or f"{self.key}.unfinished" in self.listed
 
+    @property
+    def _is_unlocked(self) -> bool:
+        """Whether there is no lock, or its owner has made the entry and is about to remove it."""
+        return self.lock is None or self.folder == f"{self.key}.{self.lock.rpartition('.')[2]}"
+
     def holder(self, lock_timeout: float) -> str:
         """Which process has the lock, by our system or by the store's clock; empty: none."""
-        if self.lock is None:
+        owner = Owner.parse(self.lock or "")
+        if self._is_unlocked:
             return ""
-        owner = Owner.parse(self.lock)
         is_ours = owner is not None and owner.is_ours
         if owner is not None and owner.is_here:
             # An earlier process may have had this one's number, as the first of a container has.
@@ -137,7 +142,9 @@ class Look:
             top = name.partition("/")[0]
             tops[self.key if top == self.folder else top].append(name)
         replaced = self.listed.get(f"{self.key}.manifest.json")
-        for top in filter(_is_attempt, [*tops]):
+        for top in [*tops]:
+            if not (_is_attempt(top) or (self._is_unlocked and top == f"{self.key}.lock")):
+                continue
             last = max(self.listed[name].written for name in tops[top])
             last = max(last, replaced.written if replaced else 0.0)
             # A server's clock shows full seconds only.

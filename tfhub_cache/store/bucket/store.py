@@ -86,8 +86,9 @@ class BucketStore(Store):
         removed = entry.is_there and condition(entry)
         tops = look.tops(settings.BUCKET_GRACE.value(), "")
         going = removable(tops, with_model=removed or not entry.is_there)
+        names = {name for top in going for name in tops[top]}
         try:
-            _remove(open_objects(self._root), key, {name for top in going for name in tops[top]})
+            _remove(open_objects(self._root), key, names | (look.listed.keys() & {f"{key}.lock"}))
         finally:
             self._looks.remember(key)
         return removed
@@ -103,9 +104,10 @@ class BucketStore(Store):
 
 
 def _remove(objects: Objects, key: str, names: set[str]) -> None:
-    """Removes objects of an entry: first what could be taken for a model."""
-    # Without its manifest, what is in the folder of that name may look like tensorflow_hub's.
-    theirs = names & {f"{key}/{file}" for file in MODEL_FILES}
+    """Removes objects of an entry, in an order in which what is left is never misunderstood."""
+    # Without its manifest, what is in the folder of that name may look like tensorflow_hub's, and a
+    # lock that is void like another.
+    first = names & {f"{key}.lock", *(f"{key}/{file}" for file in MODEL_FILES)}
     manifest = names & {f"{key}.manifest.json"}
-    for part in theirs, manifest, names - theirs - manifest:
+    for part in first, manifest, names - first - manifest:
         objects.remove(part)

@@ -62,15 +62,15 @@ class Uploads:
     def clear(self) -> None:
         """Removes what was put, after waiting for it, so that it replaces nothing that follows."""
         concurrent.futures.wait([future for future, _ in self._pending])
-        self.discard()
+        self._objects.remove(self.give_up())
 
-    def discard(self) -> None:
-        """Gives up what is on its way, and removes what was put."""
+    def give_up(self) -> list[str]:
+        """Gives up what is on its way, and returns the names of all that was put."""
         for future, _ in self._pending:
             future.cancel()
         self._pending.clear()
         names, self._names = self._names, []
-        self._objects.remove(names)
+        return names
 
     def _wait_for_oldest(self) -> None:
         future, _ = self._pending.popleft()
