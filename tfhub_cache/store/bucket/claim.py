@@ -56,7 +56,7 @@ class BucketClaim(Claim):
         if holder and time.monotonic() - self._waiting_since <= _PATIENCE:
             return None
         # By the time of the listing: what is filled, or read, while this downloads stays.
-        self._garbage = look.garbage(settings.BUCKET_GRACE.value(), holder)
+        self._garbage = [] if holder else look.garbage(settings.BUCKET_GRACE.value())
         if look.flaw == ABSENT:
             # Under our lock, what tensorflow_hub has half moved would look like a model.
             self._objects.remove(f"{look.folder}/{path}" for path in look.files)

@@ -73,13 +73,9 @@ class Look:
         manifest = self.manifest
         if not self.files or (manifest is None and self._is_unfinished):
             return ABSENT
-        if (
-            manifest is None
-            and self.folder == self.key
-            and f"{self.key}.manifest.json" in self.listed
-        ):
-            return Flaw(FlawKind.MANIFEST_UNREADABLE)
         if manifest is None:
+            if self.folder == self.key and f"{self.key}.manifest.json" in self.listed:
+                return Flaw(FlawKind.MANIFEST_UNREADABLE)
             names = [*self.files]
             return flaw_without_manifest(
                 [name for name in names if "/" not in name],
@@ -108,9 +104,9 @@ class Look:
     def holder(self, lock_timeout: float) -> str:
         """Which process has the lock, by our system or by the store's clock; empty: none."""
         owner = Owner.parse(self.lock or "")
+        is_ours = owner is not None and owner.is_ours
         if self._is_unlocked:
             return ""
-        is_ours = owner is not None and owner.is_ours
         if owner is not None and owner.is_here:
             # An earlier process may have had this one's number, as the first of a container has.
             is_orphan = owner.is_this_process and is_ours and owner.uid not in held
@@ -127,11 +123,12 @@ class Look:
         found = [self.listed[name] for name in names if name in self.listed]
         return max((at.written for at in [*found, *self.files.values()]), default=0.0)
 
-    def tops(self, grace: float, holder: str) -> dict[str, list[str]]:
+    def tops(self, grace: float, holder: str = "") -> dict[str, list[str]]:
         """Its objects, by their names at the top of the cache; those of the model are at its key.
 
         Without the folders of other attempts that were written, or replaced, so few seconds ago:
-        another process may be filling them, or a reader may have their path.
+        another process may be filling them, or a reader may have their path. And without a lock
+        that its owner is about to remove.
 
         Args:
             grace: that many seconds.
@@ -141,23 +138,22 @@ class Look:
         for name in self.listed:
             top = name.partition("/")[0]
             tops[self.key if top == self.folder else top].append(name)
-        replaced = self.listed.get(f"{self.key}.manifest.json")
+        manifest = f"{self.key}.manifest.json"
         for top in [*tops]:
             if not (_is_attempt(top) or (self._is_unlocked and top == f"{self.key}.lock")):
                 continue
-            last = max(self.listed[name].written for name in tops[top])
-            last = max(last, replaced.written if replaced else 0.0)
+            names = [*tops[top], *({manifest} & self.listed.keys())]
+            last = max(self.listed[name].written for name in names)
             # A server's clock shows full seconds only.
             is_recent = max(0.0, self.objects.now() - last) < grace
             if is_recent and not _is_filling(holder, top):
                 del tops[top]
         return tops
 
-    def garbage(self, grace: float, holder: str) -> list[str]:
+    def garbage(self, grace: float) -> list[str]:
         """The objects of attempts that are over. See `tops`."""
-        tops = self.tops(grace, holder).items()
-        over = [names for top, names in tops if _is_attempt(top) and not _is_filling(holder, top)]
-        return [name for names in over for name in names]
+        tops = self.tops(grace).items()
+        return [name for top, names in tops if _is_attempt(top) for name in names]
 
     def entry(self, root: str, lock_timeout: float, grace: float) -> Entry:
         """What users see of it."""

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple, cast
 from urllib.parse import quote
 
+from fsspec.asyn import sync
 from fsspec.spec import AbstractBufferedFile
 
 from tfhub_cache import offline, settings
@@ -264,16 +265,11 @@ class AzureObjects(Objects):
     def _ask_time(self) -> float:
         container, _, _ = self.files.split_path(self._prefix)
         dates: list[str] = []
-
-        async def ask() -> None:  # for what it may list anyhow
-            async with self.files.service_client.get_container_client(container) as client:
-                found = client.list_blobs(
-                    results_per_page=1,
-                    raw_response_hook=lambda got: dates.append(got.http_response.headers["Date"]),
-                )
-                await anext(found, None)
-
-        asyncio.run_coroutine_threadsafe(ask(), self.files.loop).result()
+        listing = self.files.service_client.get_container_client(container).list_blobs(
+            results_per_page=1,
+            raw_response_hook=lambda got: dates.append(got.http_response.headers["Date"]),
+        )
+        sync(self.files.loop, listing.by_page().__anext__)  # it may list anyhow
         return _timestamp(dates[0])
 
 

@@ -84,7 +84,7 @@ class BucketStore(Store):
         if entry.holder is not None:
             raise InUse(entry.holder)
         removed = entry.is_there and condition(entry)
-        tops = look.tops(settings.BUCKET_GRACE.value(), "")
+        tops = look.tops(settings.BUCKET_GRACE.value())
         going = removable(tops, with_model=removed or not entry.is_there)
         names = {name for top in going for name in tops[top]}
         try:
