@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from tfhub_cache import settings
 from tfhub_cache.manifest import Manifest
-from tfhub_cache.store.bucket.look import Look, Looks, held, look_at, with_folder
+from tfhub_cache.store.bucket.look import Look, Looks, filled_by, held, look_at, with_folder
 from tfhub_cache.store.bucket.objects import Listed, open_objects
 from tfhub_cache.store.bucket.uploads import Uploads
 from tfhub_cache.store.contract import Claim
@@ -72,7 +72,7 @@ class BucketClaim(Claim):
 
     def progress(self) -> tuple[int, int | None]:
         listed = self._looks.now(self._key).listed.items()
-        begin = f"{self._key}.{self.holder.rpartition('.')[2]}"
+        begin = filled_by(self._key, self.holder)
         return sum(at.size for name, at in listed if name.startswith(begin)), None
 
     def spool(self, identity: Identity) -> None:
@@ -151,12 +151,10 @@ class BucketClaim(Claim):
             self._objects.write(name, content, Listed.expected(self._look.listed.get(name)))
         except FileExistsError:
             look = look_at(self._objects, self._key)
-            if look.folder == self._folder:
-                return  # only the answer was lost
-            if not self._replace and look.flaw is None:
-                self._is_published = False
-            else:
+            if self._replace or look.flaw is not None:
                 self._objects.write(name, content)  # both are whole: the last one counts
+            else:  # it is another's, or only the answer was lost
+                self._is_published = look.folder == self._folder
 
     def _hold(self) -> None:
         """Gives signs of life until the release, then removes what is no longer needed."""

@@ -99,7 +99,7 @@ class Look:
     @property
     def _is_unlocked(self) -> bool:
         """Whether there is no lock, or its owner has made the entry and is about to remove it."""
-        return self.lock is None or self.folder == f"{self.key}.{self.lock.rpartition('.')[2]}"
+        return self.lock is None or self.folder == filled_by(self.key, self.lock)
 
     def holder(self, lock_timeout: float) -> str:
         """Which process has the lock, by our system or by the store's clock; empty: none."""
@@ -146,7 +146,8 @@ class Look:
             last = max(self.listed[name].written for name in names)
             # A server's clock shows full seconds only.
             is_recent = max(0.0, self.objects.now() - last) < grace
-            if is_recent and not _is_filling(holder, top):
+            is_filled = holder and top.startswith(filled_by(self.key, holder))
+            if is_recent and not is_filled:
                 del tops[top]
         return tops
 
@@ -178,9 +179,9 @@ def _is_attempt(top: str) -> bool:
     return top[40:].startswith(".cache-") or top.endswith(".tmp")
 
 
-def _is_filling(holder: str, top: str) -> bool:
-    """Whether a folder is that of a process, `<host>.<pid>.<uid>`."""
-    return bool(holder) and top[41:].partition(".")[0] == holder.rpartition(".")[2]
+def filled_by(key: str, holder: str) -> str:
+    """What the name of the folder begins with that a process fills, `<host>.<pid>.<uid>`."""
+    return f"{key}.{holder.rpartition('.')[2]}"
 
 
 def look_at(objects: Objects, key: str) -> Look:
