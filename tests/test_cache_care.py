@@ -776,6 +776,7 @@ def test_what_cannot_be_fetched_again_says_why(host: Host, cache_dir: Path) -> N
     assert "nothing that can be fetched" in str(found[strange].error)
     assert "404" in str(found[handle].error)
     assert "its handle is not known" in str(found[key_of(B)].error)
+    assert {name: one.error.handle for name, one in found.items()} == {name: name for name in found}
     assert not any(one.is_sound for one in found.values())
     assert (cache_dir / key_of(handle) / SHARD).exists()
 

@@ -17,7 +17,7 @@ from tfhub_cache.fetching.progress import Progress
 from tfhub_cache.manifest import File
 from tfhub_cache.store.contract import Store
 from tfhub_cache.store.entry import Entry
-from tfhub_cache.urls import as_meant, key_of
+from tfhub_cache.urls import as_meant, key_of, redact
 
 _CHUNK = 1 << 20
 _LARGE = 100_000_000
@@ -178,6 +178,7 @@ def _fixed(verified: Verified, entry: Entry) -> Verified:
                 f"{entry.name} can't be downloaded again",
                 cause=f"its handle is {'nothing that can be fetched' if handle else 'not known'}",
                 advice=f"Verify it by its handle, or remove it: tfhub-cache rm {entry.key}",
+                handle=redact(handle or entry.key),
             )
         resolver.refresh(handle)
     except (OSError, ValueError) as error:
