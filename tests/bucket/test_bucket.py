@@ -123,7 +123,7 @@ def test_what_is_still_on_its_way_of_a_damaged_download_does_not_get_into_the_mo
     def hold(_: Call) -> None:
         is_sent.set()
         with contextlib.suppress(AssertionError):  # an upload that is waited for can't be later
-            until(lambda: f"{key_of(handle)}.manifest.json" in objects.names(), seconds=2)
+            until(lambda: f"{key_of(handle)}.manifest.json" in objects.names_now(), seconds=2)
 
     storage.fault(is_upload_of(handle, "saved_model.pb"), hold, times=1)
     hub.resolve(handle)
@@ -211,7 +211,6 @@ def test_the_next_download_removes_what_is_no_longer_needed(
     handle = host.publish("/demo/latest", models.pack_files(FILES))
     hub.resolve(handle)
     hub.cache.refresh(handle)
-    until_unlocked()
     assert len({name.partition("/")[0] for name in objects.names()}) == 3
     monkeypatch.setenv("TFHUB_BUCKET_GRACE", "0")
     hub.cache.refresh(handle)
@@ -261,7 +260,7 @@ def test_what_a_process_is_uploading_is_no_garbage_and_can_not_be_removed(
     files = models.fake_model(size=6_000_000, seed=1)
     handle = host.publish("/demo/model/9", stall(models.pack_files(files), 3_000_000, release))
     resolved = in_background(hub.resolve, handle)
-    until(lambda: any(name.endswith("/saved_model.pb") for name in objects.names()))
+    until(lambda: any(name.endswith("/saved_model.pb") for name in objects.names_now()))
     (entry,) = hub.cache.entries()
     assert (entry.key, entry.state, entry.handle) == (key_of(handle), "downloading", None)
     assert entry.size > 0
@@ -281,8 +280,8 @@ def test_a_filler_that_slept_longer_than_its_files_are_kept_does_not_publish_a_p
     files = models.fake_model(size=6_000_000, seed=1)
     handle = host.publish("/demo/model/9", stall(models.pack_files(files), 3_000_000, release))
     asleep = in_background(hub.resolve, handle)
-    until(lambda: any(name.endswith("/saved_model.pb") for name in objects.names()))
-    for name in objects.names():
+    until(lambda: any(name.endswith("/saved_model.pb") for name in objects.names_now()))
+    for name in objects.names_now():
         if "/" in name:
             del objects[name]
     release.set()
@@ -541,7 +540,7 @@ def test_a_resolve_does_not_wait_for_the_removal_of_its_lock_and_neither_does_wh
         (entry,) = hub.cache.entries()
         assert (entry.state, entry.holder, entry.leftovers) == ("ok", None, {})
         assert hub.cache.prune().leftovers == {}
-        assert lock_of(handle) in objects.names()
+        assert lock_of(handle) in objects.names_now()
         as_another_process()
         hub.cache.refresh(handle)
         assert len(host.requests) == 2
@@ -913,7 +912,7 @@ def test_without_the_right_to_delete_a_model_is_cached_with_one_warning(
     """Promise 9: an account that may only create objects, or a retention policy."""
 
     def is_refused(call: Call) -> bool:
-        there = call.name.removeprefix("models/") in objects.names()
+        there = call.name.removeprefix("models/") in objects.names_now()
         return call.kind == "delete" or (call.is_upload and there)
 
     storage.fault(is_refused, 403)
@@ -921,7 +920,7 @@ def test_without_the_right_to_delete_a_model_is_cached_with_one_warning(
         handle = host.publish(f"/demo/{number}", models.pack_files(FILES))
         hub.resolve(handle)
         assert objects.model(handle) == FILES
-        assert lock_of(handle) in objects.names()
+        assert lock_of(handle) in objects.names_now()
     [warning] = warnings(log)
     assert "can't be removed" in warning
     assert "test-bucket" in warning

@@ -39,6 +39,11 @@ class Bucket:
         self.client.rm_file(f"{ROOT}/{name}")
 
     def names(self) -> set[str]:
+        """All objects, once this process has removed its locks."""
+        until_unlocked()
+        return self.names_now()
+
+    def names_now(self) -> set[str]:
         root = ROOT.removeprefix("gs://") + "/"
         return {name.removeprefix(root) for name in self.client.find(ROOT)}
 
@@ -58,15 +63,14 @@ class Bucket:
 
     def model(self, handle: str) -> dict[str, bytes] | None:
         """The files of the model that the manifest names; None if there is no manifest."""
-        if f"{key_of(handle)}.manifest.json" not in self.names():
+        if f"{key_of(handle)}.manifest.json" not in self.names_now():
             return None
         folder = self.folder(handle) + "/"
-        names = [name for name in self.names() if name.startswith(folder)]
+        names = [name for name in self.names_now() if name.startswith(folder)]
         return {name.removeprefix(folder): self[name] for name in names}
 
     def check_whole(self, handle: str, files: dict[str, bytes]) -> None:
         """Fails unless the entry is there, whole, and all that there is of it."""
-        until_unlocked()
         folder = self.folder(handle)
         assert {name for name in self.names() if name.startswith(key_of(handle))} == {
             *(f"{folder}/{name}" for name in files),
