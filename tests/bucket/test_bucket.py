@@ -548,6 +548,17 @@ def test_a_resolve_does_not_wait_for_the_removal_of_its_lock_and_neither_does_wh
         may_go_on.set()
 
 
+def test_a_download_that_fails_has_removed_its_lock_when_it_says_so(
+    storage: Storage, host: Host, objects: Bucket
+) -> None:
+    """Promise 9: another machine need not wait for this one."""
+    handle = host.publish("/gone/1", status(404))
+    storage.fault(lambda call: call.kind == "delete", lambda _: threading.Event().wait(0.5))
+    with pytest.raises(DownloadError):
+        hub.resolve(handle)
+    assert objects.names_now() == set()
+
+
 @pytest.mark.parametrize("what", ["refresh", "remove", "prune"])
 def test_the_lock_of_a_machine_that_crashed_after_it_made_the_model_is_in_no_ones_way(
     host: Host, handle: str, objects: Bucket, monkeypatch: pytest.MonkeyPatch, what: str

@@ -120,10 +120,8 @@ class BucketClaim(Claim):
         try:
             self._write_lock(Listed.expected(there))
         except FileExistsError:
-            lock = look_at(self._objects, self._key).lock
-            if lock is None and there is not None:
-                return self._take_lock(None)  # the void one has just been removed
-            if lock != str(self._owner):  # otherwise only the answer was lost
+            # Or only the answer was lost.
+            if look_at(self._objects, self._key).lock != str(self._owner):
                 return False
         except Exception:
             if there is None:
