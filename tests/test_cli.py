@@ -667,7 +667,7 @@ def test_verify_shows_what_differs_and_fetches_it_again(host: Host, cache_dir: P
     done = run("verify", "--jobs", "2")
     assert done.returncode == 1
     assert f"differs  {handle}\n    {SHARD} has other contents: sha256 " in done.stdout
-    assert done.stderr.endswith(f"downloaded again by: tfhub-cache verify --fix {handle}\n")
+    assert done.stderr.endswith(f"To download it again: tfhub-cache verify --fix {handle}\n")
     assert [done.stdout.count(handle), done.stderr.count(handle)] == [1, 1]
     assert done.stdout.endswith("\n1 intact, 1 differ, 1 without digests.\n")
     assert A not in done.stdout

@@ -58,7 +58,7 @@ def run(options: arguments.Options) -> arguments.Problems:
             report.note(f"    {problem}")
         if entry and result == "differs":
             word = shlex.quote(output.word_of(entry))
-            yield f"What differs is downloaded again by: tfhub-cache verify --fix {word}"
+            yield f"A model differs. To download it again: tfhub-cache verify --fix {word}"
         elif verified.error is not None:
             yield verified.error
     counts = ", ".join(f"{found[result]} {_WORDS[result]}" for result in _WORDS if found[result])
