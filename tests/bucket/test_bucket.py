@@ -559,9 +559,24 @@ def test_a_download_that_fails_has_removed_its_lock_when_it_says_so(
     assert objects.names_now() == set()
 
 
+def test_a_process_that_may_remove_nothing_does_not_wait_for_the_lock_of_its_failed_download(
+    storage: Storage, host: Host, objects: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 9: a notebook lives on."""
+    monkeypatch.setenv("TFHUB_LOCK_TIMEOUT", "600")
+    handle = host.publish("/demo/model/1", status(404))
+    storage.fault(lambda call: call.kind == "delete", 403)
+    with pytest.raises(DownloadError):
+        hub.resolve(handle)
+    assert lock_of(handle) in objects.names()
+    host.publish("/demo/model/1", models.pack_files(FILES))
+    in_background(hub.resolve, handle).result(SOON)
+    assert objects.model(handle) == FILES
+
+
 @pytest.mark.parametrize("what", ["refresh", "remove", "prune"])
 def test_the_lock_of_a_machine_that_crashed_after_it_made_the_model_is_in_no_ones_way(
-    host: Host, handle: str, objects: Bucket, monkeypatch: pytest.MonkeyPatch, what: str
+    storage: Storage, handle: str, objects: Bucket, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """Promise 7: the lock timeout does not matter."""
     monkeypatch.setenv("TFHUB_LOCK_TIMEOUT", "600")
@@ -570,8 +585,12 @@ def test_the_lock_of_a_machine_that_crashed_after_it_made_the_model_is_in_no_one
     objects[lock_of(handle)] = f"elsewhere.77.{objects.folder(handle)[41:]}".encode()
     as_another_process()
     if what == "remove":
+        storage.forget()
         assert [removed.error for removed in hub.cache.remove([handle])] == [None]
         assert objects.names() == set()
+        # Killed between the two, it would leave a lock that looks as if its owner were at work.
+        ends = [call.name[-5:] for call in storage.calls if call.kind == "delete"]
+        assert ends.index(".lock") < ends.index(".json")
         return
     if what == "refresh":
         hub.cache.refresh(handle)
