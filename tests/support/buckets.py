@@ -16,6 +16,10 @@ ROOT = "gs://test-bucket/models"
 FILES = models.fake_model(size=20_000)
 SHARD = "variables/variables.data-00000-of-00001"
 LONG = models.fake_model(size=6_000_000, seed=1)
+MANY = {
+    **models.fake_model(size=20_000),
+    **{f"assets/part-{number:02}.txt": b"%d" % number * 100 for number in range(36)},
+}
 HERE = socket.gethostname()
 
 
@@ -91,3 +95,11 @@ def is_upload_of(handle: str, name: str = "") -> Callable[[Call], bool]:
         and call.name.startswith(prefix)
         and call.name.removeprefix(prefix).partition("/")[2].startswith(name)
     )
+
+
+def lock_of(handle: str) -> str:
+    return f"{key_of(handle)}.lock"
+
+
+def is_commit(call: Call) -> bool:
+    return call.is_upload and call.name.endswith(".manifest.json")
