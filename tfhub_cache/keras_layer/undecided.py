@@ -31,6 +31,9 @@ _OF_OBJECTS = {"activity_regularizer", "built"}
 """What objects of Keras have, and their classes have not."""
 _becoming = threading.RLock()
 """Held by the thread that makes an object a layer of a Keras."""
+_made: dict[int, Any] = {}
+"""The layer that is being made of an object, by its id. Not an attribute, as tf.Module, in another
+thread, looks for variables in all attributes one after the other."""
 
 
 class Base(tf.Module):  # type: ignore[misc]
@@ -162,15 +165,15 @@ class Base(tf.Module):  # type: ignore[misc]
         with _becoming:
             if not issubclass(type(self), Base):  # another thread was first
                 return self
-            if made := self.__dict__.get("_made"):  # an attribute leads to the object itself
+            if (made := _made.get(id(self))) is not None:  # an attribute leads to the object itself
                 return made
-            made = self.__dict__["_made"] = kind.__new__(kind)
+            made = _made[id(self)] = kind.__new__(kind)
             try:
                 self._make(made, choosing.base_for(keras))
             except AttributeError as error:  # which `isinstance` would hide
                 raise RuntimeError(f"hub.KerasLayer can't become a layer of {keras}.") from error
             finally:
-                del self.__dict__["_made"]
+                del _made[id(self)]
             # What Keras keeps of `made` leads to the same attributes.
             object.__setattr__(self, "__dict__", made.__dict__)
             vars(object)["__class__"].__set__(self, kind)
@@ -179,7 +182,7 @@ class Base(tf.Module):  # type: ignore[misc]
     def _make(self, layer: Any, base: Any) -> None:
         attributes = dict(self.__dict__)
         arguments, losses, trained, others = (attributes[name] for name in _NOTES)
-        own = attributes["_own"] | {"_model", "_made"}
+        own = attributes["_own"] | {"_model"}
         layer.__dict__["_model"] = attributes["_model"]
         base.__init__(layer, attributes["trainable"], **arguments)
         for variable in trained:
